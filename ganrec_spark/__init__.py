@@ -1,0 +1,3 @@
+"""Sparsity-aware batch recommendations on Apache Spark."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,263 @@
+"""The console script `ganrec` and the entry points behind jobs/: parse arguments, run, map errors to exit codes."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from ganrec_spark import __version__
+from ganrec_spark.config import Config, load_config
+from ganrec_spark.errors import ConfigError, GanrecError
+from ganrec_spark.pipeline import STAGE_BY_NAME, STAGES
+
+if TYPE_CHECKING:
+    from ganrec_spark.lake import Lake
+
+_EXIT_CODES = """exit codes: 0 done · 1 unexpected · 2 configuration · 3 input data · 4 lake or missing stage
+5 training · 6 quality checks refused publication"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ganrec`; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="ganrec", description="Sparsity-aware batch recommendations on Apache Spark.", epilog=_EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add(commands, "demo", "run everything on a generated world, or on --data, and show the result", _demo, _demo_options)
+    _add(commands, "run", "run all stages of one date", run_pipeline_command, pipeline_options)
+    _add(commands, "stage", "run one stage of one date", run_stage_command, stage_options)
+    _add(commands, "stages", "list the stages in order, with what they read and write", _stages)
+    _add(commands, "publications", "list what was published when", _publications, _common)
+    _add(commands, "rollback", "point readers back to an earlier run", _rollback, _rollback_options)
+    _add(commands, "config", "print the effective configuration", _config, _common)
+    _add(commands, "world", "write a generated world of ratings to a Parquet file", _world, _world_options)
+    _add(commands, "sql", "print the command that opens spark-sql on the lake", _sql, _common)
+    _add(commands, "install-jars", "put Iceberg and the JDBC driver beside this Spark, for spark-submit", _install_jars, _common)
+    return guarded(parser, argv)
+
+
+def job(options: Callable[[argparse.ArgumentParser], None], command: Callable[[argparse.Namespace], int]) -> int:
+    """Run one command as a spark-submit entry point; return its exit code."""
+    parser = argparse.ArgumentParser(epilog=_EXIT_CODES)
+    options(parser)
+    parser.set_defaults(handler=command)
+    return guarded(parser, None)
+
+
+def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse and run; print an expected error as one message and return its exit code."""
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("ganrec").setLevel(logging.INFO)
+    try:
+        return int(arguments.handler(arguments))
+    except GanrecError as error:
+        print(f"ganrec: {type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def stage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one stage's job."""
+    _common(parser)
+    parser.add_argument("--stage", required=True, choices=list(STAGE_BY_NAME), metavar="STAGE", help="see `ganrec stages`")
+    _run_date(parser)
+
+
+def run_stage_command(arguments: argparse.Namespace) -> int:
+    """Run one stage in a session of its own."""
+    from ganrec_spark.runner import run_stage
+    from ganrec_spark.session import build_session
+
+    config = _load(arguments)
+    spark = build_session(config, f"ganrec {arguments.stage} {arguments.run_date}")
+    try:
+        outcome = run_stage(spark, config, STAGE_BY_NAME[arguments.stage], arguments.run_date)
+        print(f"{outcome.stage}: {outcome.outcome} in {outcome.seconds:.1f} s: {outcome.message}")
+    finally:
+        spark.stop()
+    return 0
+
+
+def pipeline_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the whole pipeline's job."""
+    _common(parser)
+    _run_date(parser)
+    parser.add_argument("--metrics-json", metavar="FILE", help="write every row of the run's metrics there as JSON")
+    parser.add_argument("--force", action="store_true", help="run stages again that finished with the same inputs")
+
+
+def run_pipeline_command(arguments: argparse.Namespace) -> int:
+    """Run all stages in one session and print the summary."""
+    from ganrec_spark.runner import run_pipeline
+    from ganrec_spark.session import build_session
+    from ganrec_spark.summary import metrics_rows, print_summary
+
+    config = _load(arguments)
+    spark = build_session(config, f"ganrec {arguments.run_date}")
+    try:
+        run_pipeline(spark, config, arguments.run_date, arguments.force)
+        if arguments.metrics_json:
+            rows = metrics_rows(spark, config, arguments.run_date)
+            Path(arguments.metrics_json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        print_summary(spark, config, arguments.run_date)
+    finally:
+        spark.stop()
+    return 0
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    doc: str,
+    handler: Callable[[argparse.Namespace], int],
+    options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    parser = commands.add_parser(name, help=doc, description=doc, epilog=_EXIT_CODES)
+    if options:
+        options(parser)
+    parser.set_defaults(handler=handler)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="YAML over the defaults; see conf/default.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, such as sparsity.max_ratings=10"
+    )
+    parser.add_argument("--master", help="Spark master; the same as --set spark.master=...")
+
+
+def _run_date(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run-date", type=_date, default=datetime.now(UTC).date().isoformat(), help="YYYY-MM-DD, the run's id; today"
+    )
+
+
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a date, YYYY-MM-DD") from None
+
+
+def _load(arguments: argparse.Namespace) -> Config:
+    overrides = list(arguments.set)
+    if arguments.master:
+        overrides.append(f"spark.master={arguments.master}")
+    return load_config(arguments.config, overrides)
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    pipeline_options(parser)
+    parser.add_argument("--data", metavar="PATH", help="your ratings: csv, tsv, MovieLens `::` or Parquet")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.session import lake_root
+    from ganrec_spark.world import write_world
+
+    arguments.config = arguments.config or str(_bundled("demo.yaml"))
+    config = _load(arguments)
+    if arguments.data:
+        arguments.set.append(f"ingest.source={json.dumps(arguments.data)}")
+    elif config.ingest.source is None:
+        world = Path(lake_root(config)) / "world" / "ratings.parquet"
+        if not world.exists():
+            write_world(world)
+        arguments.set.append(f"ingest.source={json.dumps(str(world))}")
+    return run_pipeline_command(arguments)
+
+
+def _bundled(name: str) -> Path:
+    """Return a file of conf/, in a checkout or beside an installed wheel."""
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "conf", here / "conf"):
+        if (folder / name).exists():
+            return folder / name
+    raise ConfigError(f"conf/{name}: expected beside the package, found none; name a file with --config")
+
+
+def _stages(_: argparse.Namespace) -> int:
+    for stage in STAGES:
+        print(f"{stage.name:20} {stage.doc}")
+        print(f"{'':20}   {', '.join(stage.reads) or 'sources'} -> {', '.join(stage.writes) or 'HTML'}")
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    print(yaml.safe_dump(_load(arguments).model_dump(mode="json"), sort_keys=False), end="")
+    return 0
+
+
+def _publications(arguments: argparse.Namespace) -> int:
+    return _with_lake(arguments, _print_publications)
+
+
+def _rollback_options(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    parser.add_argument("--to", metavar="RUN", help="run id to point to; default: the one published before")
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.publication import roll_back
+
+    return _with_lake(arguments, lambda lake: print(f"published run: {roll_back(lake, arguments.to)}"))
+
+
+def _print_publications(lake: "Lake") -> None:
+    current = lake.published_run()
+    for position, (run_id, published_at) in enumerate(lake.publications()):
+        mark = "  <- current" if position == 0 and run_id == current else ""
+        print(f"{published_at}  {run_id}{mark}")
+
+
+def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:
+    from ganrec_spark.lake import Lake
+    from ganrec_spark.session import build_session
+
+    config = _load(arguments)
+    spark = build_session(config)
+    try:
+        action(Lake(spark, config.lake.catalog, config.lake.namespace))
+    finally:
+        spark.stop()
+    return 0
+
+
+def _world_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file to write")
+    parser.add_argument("--users", type=int, default=3000)
+    parser.add_argument("--items", type=int, default=800)
+    parser.add_argument("--seed", type=int, default=7)
+
+
+def _world(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.world import write_world
+
+    print(f"{write_world(arguments.out, arguments.users, arguments.items, arguments.seed)} ratings in {arguments.out}")
+    return 0
+
+
+def _sql(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.session import spark_sql_command
+
+    print(spark_sql_command(_load(arguments)))
+    return 0
+
+
+def _install_jars(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.session import install_jars
+
+    for jar in install_jars(_load(arguments)):
+        print(jar)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

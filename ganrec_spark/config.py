@@ -1,0 +1,383 @@
+"""Typed, strict, frozen configuration. Layers: defaults < file < environment < --set.
+
+Keys are explained, with units, in conf/default.yaml; a test keeps that file and these defaults equal.
+Environment: GANREC_SPARSITY__MAX_RATINGS=10 sets sparsity.max_ratings. Values are read as YAML.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ganrec_spark.errors import ConfigError
+
+ENV_PREFIX = "GANREC_"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Run(Section):
+    seed: Annotated[int, Field(ge=0)] = 42
+
+
+class LakeConfig(Section):
+    root: Annotated[str, Field(min_length=1)] = "lake"
+    catalog: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "lake"
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "ganrec"
+    properties: dict[str, str] = {
+        "type": "jdbc",
+        "uri": "jdbc:sqlite:file:{root}/catalog.db?journal_mode=WAL&busy_timeout=30000",
+        "jdbc.schema-version": "V1",
+        "warehouse": "{root}/warehouse",
+    }
+
+
+class Spark(Section):
+    master: str | None = None
+    packages: tuple[str, ...] = (
+        "org.apache.iceberg:iceberg-spark-runtime-4.0_2.13:1.11.0",
+        "org.xerial:sqlite-jdbc:3.53.1.0",
+    )
+    jars: tuple[str, ...] = ()
+    driver_memory: Annotated[str, Field(pattern=r"^\d+[mg]$")] = "3g"
+    shuffle_partitions: Count = 4
+    properties: dict[str, str] = {}
+
+
+class Distributed(Section):
+    workers: Count = 2
+    start_timeout_seconds: Count = 120
+    stall_timeout_seconds: Count = 600
+    threads_per_worker: Annotated[int, Field(ge=0)] = 0
+    executable: str | None = None
+
+
+class Columns(Section):
+    user: str = "user_id"
+    item: str = "item_id"
+    rating: str | None = "rating"
+    timestamp: str | None = "timestamp"
+    event: str | None = None
+
+
+class Ingest(Section):
+    source: str | None = None
+    test_source: str | None = None
+    format: Literal["auto", "csv", "tsv", "movielens", "parquet", "table"] = "auto"
+    header: bool = True
+    columns: Columns = Columns()
+    feedback: Literal["explicit", "implicit"] = "explicit"
+    event_weights: dict[str, Positive] = {"view": 1.0, "click": 2.0, "cart": 3.0, "purchase": 5.0}
+    rating_min: float = 0.0
+    rating_max: float = 1000.0
+    timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
+    max_rejected_share: Share = 0.05
+
+    @model_validator(mode="after")
+    def _range(self) -> "Ingest":
+        if self.rating_min >= self.rating_max:
+            raise ValueError(f"rating_min {self.rating_min} must be below rating_max {self.rating_max}")
+        return self
+
+
+class Split(Section):
+    protocol: Literal["leave_last_out", "temporal", "ratio", "given", "none"] = "leave_last_out"
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    min_ratings: Annotated[int, Field(ge=3)] = 3
+
+    @model_validator(mode="after")
+    def _sum(self) -> "Split":
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share + test_share must leave a share for training")
+        return self
+
+
+class Sparsity(Section):
+    max_ratings: Annotated[int, Field(ge=0)] = 10
+    bucket_edges: tuple[Count, ...] = (5, 10, 20, 50)
+    min_sparse_users: Count = 10
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Sparsity":
+        if list(self.bucket_edges) != sorted(set(self.bucket_edges)):
+            raise ValueError(f"bucket_edges {list(self.bucket_edges)} must ascend")
+        return self
+
+
+class Partition(Section):
+    length: Count = 200
+    row_groups: Count = 8
+    max_rows_per_group: Count = 20_000
+
+
+class Generator(Section):
+    kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("agn", "vae", "cgan", "cgan_twin")
+    epochs: Count = 20
+    batch_size_per_worker: Count = 128
+    learning_rate: Positive = 0.001
+    gradient_clip: Positive = 5.0
+    agn_noise_size: Count = 100
+    vae_latent_size: Count = 64
+    vae_hidden_size: Count = 256
+    vae_beta: Annotated[float, Field(ge=0)] = 0.2
+    cgan_embedding_size: Count = 64
+    cgan_noise_size: Count = 16
+    cgan_profile_length: Count = 3
+    cgan_profile_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    cgan_critic_weight: Annotated[float, Field(ge=0)] = 0.1
+    cgan_negatives: Count = 512
+    als_iterations: Count = 8
+    collapse_min_distinct_share: Share = 0.01
+
+
+class Strategy(Section):
+    how: Literal["top", "sample"]
+    n: Count
+
+
+class Augment(Section):
+    strategies: tuple[Strategy, ...] = (
+        Strategy(how="top", n=1),
+        Strategy(how="top", n=3),
+        Strategy(how="sample", n=5),
+    )
+    rules: tuple[Literal["popularity", "item_item"], ...] = ("popularity", "item_item")
+    temperature: Positive = 1.0
+
+
+class Gate(Section):
+    k: Count = 10
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    overall_tolerance: Share = 0.005
+    min_coverage_ratio: Share = 0.5
+    min_validation_users: Count = 50
+    finalists: Count = 3
+
+
+class Merge(Section):
+    fill_weight: Positive = 0.3
+    fill_members: tuple[Literal["als", "item_item"], ...] = ("als",)
+
+
+class Als(Section):
+    implicit: bool = True
+    embedding_size: Count = 64
+    iterations: Count = 10
+    regularisation: tuple[Positive, ...] = (0.2,)
+    alpha: tuple[Positive, ...] = (1.0,)
+
+
+class ItemItem(Section):
+    method: Literal["auto", "ease", "rp3beta"] = "auto"
+    max_exact_items: Count = 15_000
+    ease_regularisation: tuple[Positive, ...] = (100.0, 400.0, 1000.0)
+    rp3_alpha: Positive = 1.0
+    rp3_beta: tuple[Annotated[float, Field(ge=0)], ...] = (0.3, 0.6)
+    neighbours: Count = 200
+    stored_neighbours: Count = 50
+
+
+class Transformer(Section):
+    max_length: Count = 50
+    embedding_size: Count = 64
+    blocks: Count = 1
+    heads: Count = 1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    learning_rate: Positive = 0.001
+    batch_size_per_worker: Count = 64
+    negatives: Count = 256
+    gradient_clip: Positive = 5.0
+    max_epochs: Count = 60
+    validate_every: Count = 3
+    patience: Count = 3
+    validation_users: Count = 5000
+
+    @model_validator(mode="after")
+    def _heads(self) -> "Transformer":
+        if self.embedding_size % self.heads:
+            raise ValueError(f"embedding_size {self.embedding_size} must be a multiple of heads {self.heads}")
+        return self
+
+
+class Recommend(Section):
+    n: Count = 10
+    n_candidates: Annotated[int, Field(ge=20)] = 100
+    fusion_constant: Positive = 30.0
+    weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    available_items: str | None = None
+    blocked_items: str | None = None
+
+    @model_validator(mode="after")
+    def _candidates(self) -> "Recommend":
+        if self.n > self.n_candidates:
+            raise ValueError(f"n {self.n} must not exceed n_candidates {self.n_candidates}")
+        return self
+
+
+class Evaluate(Section):
+    ks: tuple[Count, ...] = (5, 10, 20)
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class Publish(Section):
+    min_served_share: Share = 0.99
+    min_catalogue_coverage: Share = 0.0
+    metric_k: Count = 10
+    min_metric_ratio: Share = 0.8
+    min_lift_over_popularity: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Report(Section):
+    sample_users: Count = 3
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    run: Run = Run()
+    lake: LakeConfig = LakeConfig()
+    spark: Spark = Spark()
+    distributed: Distributed = Distributed()
+    ingest: Ingest = Ingest()
+    split: Split = Split()
+    sparsity: Sparsity = Sparsity()
+    partition: Partition = Partition()
+    generator: Generator = Generator()
+    augment: Augment = Augment()
+    gate: Gate = Gate()
+    merge: Merge = Merge()
+    als: Als = Als()
+    item_item: ItemItem = ItemItem()
+    transformer: Transformer = Transformer()
+    recommend: Recommend = Recommend()
+    evaluate: Evaluate = Evaluate()
+    publish: Publish = Publish()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _across(self) -> "Config":
+        if self.split.protocol == "given" and not self.ingest.test_source:
+            raise ValueError("split.protocol=given needs ingest.test_source")
+        if max(self.evaluate.ks) > self.recommend.n_candidates:
+            raise ValueError("recommend.n_candidates must be at least the largest of evaluate.ks")
+        return self
+
+
+def load_config(
+    path: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Merge defaults, the YAML file at `path`, GANREC_* variables and `key.sub=value` overrides.
+
+    Raises ConfigError naming the key, the value found and what is allowed.
+    """
+    layers = [_read_file(path)] if path else []
+    layers.append(_read_environment(os.environ if environ is None else environ))
+    layers.append(_read_overrides(overrides))
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _deep_merge(merged, layer)
+    try:
+        # JSON mode: strict about types, yet lists may become tuples.
+        return Config.model_validate_json(json.dumps(merged))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def section_json(config: Config, sections: Iterable[str]) -> str:
+    """Return the canonical JSON of the named sections, for fingerprints and checkpoint cards."""
+    return json.dumps({name: getattr(config, name).model_dump(mode="json") for name in sections}, sort_keys=True)
+
+
+def _read_file(path: str | Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration file '{path}': expected a readable YAML file, found: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration file '{path}': not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file '{path}': expected sections with keys, found {type(content).__name__}")
+    return content
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name in sorted(environ):
+        if not name.startswith(ENV_PREFIX) or "__" not in name:
+            continue  # GANREC_CACHE and the like steer the Makefile
+        keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+        _put(result, keys, environ[name], f"environment variable {name}")
+    return result
+
+
+def _read_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set '{override}': expected section.key=value")
+        _put(result, key.strip().split("."), value, f"--set {key}")
+    return result
+
+
+def _put(target: dict[str, Any], keys: list[str], text: str, where: str) -> None:
+    try:
+        value = yaml.safe_load(text) if text else None
+        json.dumps(value)
+    except (yaml.YAMLError, TypeError) as error:
+        if isinstance(error, yaml.YAMLError):
+            raise ConfigError(f"{where}: value '{text}' is not valid YAML") from error
+        value = text  # a date, which YAML reads as an object
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"{where}: '{key}' is both a value and a section")
+    target[keys[-1]] = value
+
+
+def _deep_merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        old = merged.get(key)
+        merged[key] = _deep_merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(problem["loc"][:-1])
+            lines.append(f"{key}: unknown key; allowed here: {', '.join(known)}")
+        else:
+            found = "" if isinstance(problem["input"], dict) else f"; found {problem['input']!r}"
+            lines.append(f"{key}: {message}{found}")
+    return "configuration: " + "\n".join(lines)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    return sorted(model.model_fields) if hasattr(model, "model_fields") else []

@@ -1,0 +1,28 @@
+"""How a generated item becomes a rating: the one rule that gate and merge share."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+NONE = "none"
+
+
+def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float) -> DataFrame:
+    """Return (user_idx, item_idx, rating, ts) of one candidate's generated rows.
+
+    rating = weight * confidence * mean observed rating, so `weight` is relative to a typical observed rating
+    whatever the source's scale. ts is the user's first observed time: a fill is older than what was observed.
+    Pairs that were observed are dropped: an observed rating always wins.
+    """
+    mean_rating = F.broadcast(observed.agg(F.avg("rating").alias("mean_rating")))
+    first_seen = observed.groupBy("user_idx").agg(F.min("ts").alias("ts"))
+    unseen = generated.join(observed.select("user_idx", "item_idx"), ["user_idx", "item_idx"], "left_anti")
+    return (
+        unseen.join(first_seen, "user_idx")
+        .crossJoin(mean_rating)
+        .select(
+            "user_idx",
+            "item_idx",
+            (F.lit(weight) * F.col("confidence") * F.col("mean_rating")).alias("rating"),
+            "ts",
+        )
+    )

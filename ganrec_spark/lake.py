@@ -1,0 +1,243 @@
+"""The only door to the lake (Apache Iceberg): read, write, publish and roll back.
+
+A write replaces the rows of one run (and phase) in one commit: a re-run leaves one copy, a crash leaves what
+readers saw before. Iceberg has no transaction over several tables; readers of published data go through views
+that join the one-row table current_run, so one commit shows them all of a run (docs/adr/0003-publishing.md).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ganrec_spark.errors import LakeError
+from ganrec_spark.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
+
+_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+class Lake:
+    """All tables of one namespace. Stages get a `StageLake`, which knows run, phase and permissions."""
+
+    def __init__(self, spark: SparkSession, catalog: str, namespace: str) -> None:
+        self.spark = spark
+        self._prefix = f"{catalog}.{namespace}"
+        self._known: set[str] = set()
+
+    def name(self, table: str) -> str:
+        """Return the full SQL name of a table or view."""
+        return f"{self._prefix}.{table}"
+
+    def ensure(self, table: str) -> str:
+        """Create the table from its declaration where it is missing; return its full name."""
+        full_name = self.name(table)
+        if table not in self._known:
+            declaration = declared(table)
+            if not self._known:
+                self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {self._prefix}")
+            self.spark.sql(_create_statement(full_name, declaration))
+            self._known.add(table)
+        return full_name
+
+    def read_all(self, table: str) -> DataFrame:
+        """Return every row of a table, of all runs, with run_id (and phase)."""
+        return self.spark.table(self.ensure(table))
+
+    def read(self, table: str, run_id: str, phase: str | None = None) -> DataFrame:
+        """Return the rows of one run (and phase) without these columns; dictionaries are returned whole."""
+        frame, scope = self.read_all(table), declared(table).scope
+        if scope != "run":
+            return frame
+        return frame.where(_of_run(declared(table), run_id, phase)).drop("run_id", "phase")
+
+    def replace(self, table: str, frame: DataFrame, run_id: str, phase: str | None = None) -> int:
+        """Replace the rows of one run (and phase) in one commit; return the number of rows written."""
+        declaration = declared(table)
+        conformed = _conform(frame, declaration, check_run_id(run_id), phase)
+        full_name = self.ensure(table)
+        conformed.writeTo(full_name).overwrite(_of_run(declaration, run_id, phase))
+        return self._added_rows(full_name)
+
+    def append(self, table: str, frame: DataFrame) -> int:
+        """Add rows to a dictionary; return their number."""
+        full_name = self.ensure(table)
+        frame.select(*_cast_columns(declared(table))).coalesce(1).writeTo(full_name).append()
+        return self._added_rows(full_name)
+
+    def clear(self, table: str, run_id: str, phase: str | None = None) -> None:
+        """Delete the rows of one run (and phase), if there are any."""
+        declaration = declared(table)
+        condition = f"run_id = '{check_run_id(run_id)}'" + (f" AND phase = '{phase}'" if declaration.phased else "")
+        self.spark.sql(f"DELETE FROM {self.ensure(table)} WHERE {condition}")
+
+    def log_stage(self, run_id: str, stage: str, row: DataFrame) -> None:
+        """Replace the stage_log entry of one stage of one run."""
+        declaration = declared("stage_log")
+        frame = _conform(row, declaration, check_run_id(run_id), None)
+        condition = (F.col("run_id") == run_id) & (F.col("stage") == stage)
+        frame.writeTo(self.ensure("stage_log")).overwrite(condition)
+
+    def data_files(self, table: str, run_id: str, phase: str | None = None) -> list[str]:
+        """Return the URLs of the Parquet files that hold the rows of one run (and phase), sorted by row group."""
+        declaration = declared(table)
+        files = self.spark.table(f"{self.ensure(table)}.files").where(F.col("partition.run_id") == run_id)
+        if declaration.phased:
+            files = files.where(F.col("partition.phase") == phase)
+        order = [F.col(f"partition.{column}") for column in declaration.partition_by]
+        rows = files.orderBy(*order, "file_path").select("file_path").collect()
+        return [row.file_path if "://" in row.file_path else f"file://{row.file_path}" for row in rows]
+
+    def published_run(self) -> str | None:
+        """Return the run that readers see, or None before the first publication."""
+        row = self.read_all("current_run").first()
+        return None if row is None else str(row.published_run_id)
+
+    def point_to(self, run_id: str) -> bool:
+        """Make `run_id` the published run, in one commit; return False where it was so already."""
+        self.create_views()
+        if self.published_run() == check_run_id(run_id):
+            return False
+        row = self.spark.range(1).select(
+            F.lit(run_id).alias("published_run_id"), F.current_timestamp().alias("published_at")
+        )
+        frame = row.select(*_cast_columns(declared("current_run")))
+        writer = frame.writeTo(self.ensure("current_run")).option("snapshot-property.published-run", run_id)
+        writer.overwrite(F.lit(True))
+        return True
+
+    def publications(self) -> list[tuple[str, str]]:
+        """Return (run_id, time) of every publication and rollback, newest first."""
+        snapshots = self.spark.table(f"{self.ensure('current_run')}.snapshots")
+        rows = (
+            snapshots.select(
+                "committed_at", F.col("summary").getItem("published-run").alias("run"), "snapshot_id"
+            )
+            .where(F.col("run").isNotNull())
+            .orderBy(F.col("committed_at").desc())
+            .collect()
+        )
+        return [(str(row.run), str(row.committed_at)) for row in rows]
+
+    def create_views(self) -> None:
+        """Create the published views where they are missing."""
+        pointer = self.ensure("current_run")
+        for view, table in PUBLISHED_VIEWS.items():
+            columns = ", ".join(f"t.{column.name}" for column in declared(table).columns)
+            self.spark.sql(
+                f"CREATE VIEW IF NOT EXISTS {self.name(view)} "
+                f"COMMENT 'rows of the published run; see {table}' AS "
+                f"SELECT t.run_id, {columns} FROM {self.ensure(table)} t "
+                f"JOIN {pointer} p ON t.run_id = p.published_run_id"
+            )
+
+    def _added_rows(self, full_name: str) -> int:
+        snapshot = self.spark.table(f"{full_name}.snapshots").orderBy(F.col("committed_at").desc()).first()
+        return int(snapshot.summary.get("added-records", 0)) if snapshot else 0
+
+
+@dataclass(frozen=True)
+class StageLake:
+    """The lake as one stage of one run sees it: only the tables that the stage declared."""
+
+    lake: Lake
+    run_id: str
+    stage: str
+    phase: str | None
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    def read(self, table: str, phase: str | None = None) -> DataFrame:
+        """Return this run's rows of a declared table; `phase` defaults to the stage's own."""
+        self._allow(table, (*self.reads, *self.writes), "read")
+        return self.lake.read(table, self.run_id, phase or self.phase)
+
+    def write(self, table: str, frame: DataFrame) -> int:
+        """Replace this run's rows of a declared table in one commit; return the number of rows."""
+        self._allow(table, self.writes, "write")
+        return self.lake.replace(table, frame, self.run_id, self.phase)
+
+    def append(self, table: str, frame: DataFrame) -> int:
+        """Add rows to a declared dictionary; return their number."""
+        self._allow(table, self.writes, "write")
+        return self.lake.append(table, frame)
+
+    def data_files(self, table: str, phase: str | None = None) -> list[str]:
+        """Return the Parquet files of this run's rows of a declared table."""
+        self._allow(table, self.reads, "read")
+        return self.lake.data_files(table, self.run_id, phase or self.phase)
+
+    def frame(self, table: str, rows: Iterable[tuple[object, ...]]) -> DataFrame:
+        """Return a DataFrame of `rows` with the declared columns of `table`, in their order."""
+        columns = declared(table).columns
+        schema = ", ".join(f"{column.name} {column.type}" for column in columns)
+        return self.lake.spark.createDataFrame(list(rows), schema)
+
+    def _allow(self, table: str, allowed: tuple[str, ...], verb: str) -> None:
+        if table not in allowed:
+            raise LakeError(
+                f"table '{table}', stage '{self.stage}': the stage may {verb} {', '.join(allowed) or 'nothing'}; "
+                "declare the table in pipeline.STAGES if it should"
+            )
+
+
+def declared(table: str) -> Table:
+    """Return the declaration of a table. Raises LakeError for an unknown name."""
+    try:
+        return TABLE_BY_NAME[table]
+    except KeyError:
+        raise LakeError(f"table '{table}': not declared in tables.py") from None
+
+
+def check_run_id(run_id: str) -> str:
+    """Return `run_id` if it is safe in SQL and paths. Raises LakeError otherwise."""
+    if not _RUN_ID.match(run_id):
+        raise LakeError(f"run id '{run_id}': expected letters, digits, '.', '_', '-', at most 64")
+    return run_id
+
+
+def _of_run(declaration: Table, run_id: str, phase: str | None) -> Column:
+    condition = F.col("run_id") == F.lit(run_id)
+    if not declaration.phased:
+        return condition
+    if phase is None:
+        raise LakeError(f"table '{declaration.name}', run '{run_id}': expected a phase, found none")
+    return condition & (F.col("phase") == F.lit(phase))
+
+
+def _conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None) -> DataFrame:
+    expected = [column.name for column in declaration.columns]
+    if sorted(frame.columns) != sorted(expected):
+        raise LakeError(f"table '{declaration.name}', run '{run_id}': expected columns {expected}, found {frame.columns}")
+    keys = [F.lit(run_id).alias("run_id")]
+    if declaration.phased:
+        keys.append(F.lit(phase).alias("phase"))
+    return frame.select(*keys, *_cast_columns(declaration))
+
+
+def _cast_columns(declaration: Table) -> list[Column]:
+    return [F.col(column.name).cast(column.type).alias(column.name) for column in declaration.columns]
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _create_statement(full_name: str, declaration: Table) -> str:
+    columns = [f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}" for column in declaration.columns]
+    partition = list(declaration.partition_by)
+    if declaration.scope == "run":
+        if declaration.phased:
+            columns.insert(0, "`phase` string COMMENT 'choose (fitted on train) or final (train + validation)'")
+            partition.insert(0, "phase")
+        columns.insert(0, "`run_id` string COMMENT 'run that wrote the row'")
+        partition.insert(0, "run_id")
+    partitioning = f"PARTITIONED BY ({', '.join(partition)})" if partition else ""
+    key = f" Key: {', '.join(declaration.key)}." if declaration.key else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {full_name} ({', '.join(columns)}) USING iceberg {partitioning} "
+        f"COMMENT {_quote('One row: ' + declaration.grain + '.' + key)} "
+        "TBLPROPERTIES ('format-version'='2', 'write.metadata.delete-after-commit.enabled'='true', "
+        "'write.metadata.previous-versions-max'='20')"
+    )

@@ -1,0 +1,1 @@
+"""Pure Torch and NumPy: networks, losses, training loops. Knows no Spark, no Horovod, no tables."""

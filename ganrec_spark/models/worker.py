@@ -1,0 +1,45 @@
+"""What a training loop needs to know of the other workers; alone, nothing happens."""
+
+from collections.abc import Callable
+
+import torch
+
+
+class Worker:
+    """One of `count` workers that train one model; this class is the only worker, distributed.launcher has the others.
+
+    A training loop is written once against these methods and runs on a laptop without Horovod.
+    """
+
+    index: int = 0
+    count: int = 1
+    device: torch.device = torch.device("cpu")
+
+    def broadcast(self, module: torch.nn.Module) -> None:
+        """Give every worker the parameters and buffers of worker 0."""
+
+    def broadcast_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give every worker the optimizer state of worker 0, after a resume."""
+
+    def wrap(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, name: str) -> torch.optim.Optimizer:
+        """Return an optimizer whose `step` averages gradients over workers; `name` must differ between models."""
+        return optimizer
+
+    def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
+        """Clip the gradient's global norm after it was averaged; call between backward and step."""
+        torch.nn.utils.clip_grad_norm_(module.parameters(), max_norm)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Apply the gradients; use instead of optimizer.step(), since they may have been averaged for clipping."""
+        optimizer.step()
+
+    def mean(self, value: float, name: str) -> float:
+        """Return the mean of `value` over workers."""
+        return value
+
+    def from_first(self, value: float, name: str) -> float:
+        """Return worker 0's `value` on every worker: decisions such as early stopping."""
+        return value
+
+
+Train = Callable[..., dict[str, object]]

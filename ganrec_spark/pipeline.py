@@ -1,0 +1,243 @@
+"""The pipeline as plain data: the stages in the order they run, what each reads and writes.
+
+Start here, then read tables.py. Imports nothing heavy, so Airflow can parse it in milliseconds.
+
+Two phases run the same code (docs/adr/0002-two-phases.md): in `choose` models see train_ratings and are judged
+on validation_ratings; in `final` they are fitted again on train + validation with what was chosen.
+"""
+
+from dataclasses import dataclass
+
+PHASES = ("choose", "final")
+
+# The recommenders that the blend can weigh. `popularity` is reported beside them and serves users without history.
+MEMBERS = ("als", "item_item", "transformer")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline, run by `ganrec_spark.stages.<module>.run`.
+
+    `config` names the configuration sections that may change the stage's result; the stage sees no others.
+    `needs_sparse_users` stages are skipped (and say so) where matrix_profile calls for no filling.
+    `profile` tells a cluster what the stage needs: sql, training or scoring.
+    """
+
+    name: str
+    module: str
+    doc: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    config: tuple[str, ...]
+    phase: str | None = None
+    needs_sparse_users: bool = False
+    profile: str = "sql"
+
+
+def _phased(phase: str) -> tuple[Stage, ...]:
+    """Return merge and the recommenders of one phase; the data behind them differs, the code does not."""
+    held_in = ("train_ratings",) if phase == "choose" else ("train_ratings", "validation_ratings")
+    judged_on = ("train_ratings", "validation_ratings")
+    return (
+        Stage(
+            f"merge_{phase}",
+            "merge",
+            "Join observed ratings with the accepted fill; order each user's items in time.",
+            (*held_in, "user_sparsity", "gate_decisions", "generated_ratings"),
+            ("merged_ratings", "user_sequences"),
+            ("merge", "partition", "transformer"),
+            phase,
+        ),
+        Stage(
+            f"popularity_{phase}",
+            "popularity",
+            "Rank items by their number of observed users: the baseline, and the list for users without history.",
+            ("merged_ratings",),
+            ("popularity_candidates",),
+            ("recommend",),
+            phase,
+            profile="scoring",
+        ),
+        Stage(
+            f"als_{phase}",
+            "als",
+            "Fit MLlib's ALS on the merged ratings and rank the whole catalogue for every user.",
+            ("merged_ratings", "als_choices", *judged_on),
+            ("als_factors", "als_choices", "als_quality", "als_candidates"),
+            ("als", "merge", "recommend"),
+            phase,
+            profile="scoring",
+        ),
+        Stage(
+            f"item_item_{phase}",
+            "item_item",
+            "Fit EASE where the catalogue fits, RP3beta beyond, and rank the whole catalogue for every user.",
+            ("merged_ratings", "item_item_choices", *judged_on),
+            ("item_item_weights", "item_item_choices", "item_item_candidates"),
+            ("item_item", "merge", "recommend"),
+            phase,
+            profile="scoring",
+        ),
+        Stage(
+            f"transformer_{phase}",
+            "transformer",
+            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
+            ("user_sequences", "transformer_history", *judged_on),
+            ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
+            ("transformer", "merge", "recommend", "distributed"),
+            phase,
+            profile="training",
+        ),
+    )
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "ingest",
+        "ingest",
+        "Validate the raw ratings, quarantine bad rows with a reason, give every id its dense index.",
+        (),
+        ("ratings", "rejected_ratings", "users", "items"),
+        ("ingest",),
+    ),
+    Stage(
+        "split",
+        "split",
+        "Hold out each user's validation and test ratings by the configured protocol.",
+        ("ratings",),
+        ("train_ratings", "validation_ratings", "test_ratings"),
+        ("split",),
+    ),
+    Stage(
+        "sparsity",
+        "sparsity",
+        "Count how sparse each user and the matrix are, and decide whether filling is called for.",
+        ("train_ratings",),
+        ("user_sparsity", "matrix_profile"),
+        ("sparsity",),
+    ),
+    Stage(
+        "partition",
+        "partition",
+        "Write each user's history as fixed-length lists in equal, shuffled row groups for Petastorm.",
+        ("train_ratings", "user_sparsity"),
+        ("user_rows",),
+        ("partition", "distributed"),
+    ),
+    Stage(
+        "train_generator",
+        "train_generator",
+        "Train the generators of implicit feedback (agn, vae, cgan and its twin) by Horovod on Spark.",
+        ("user_rows", "train_ratings", "matrix_profile"),
+        ("generator_checkpoints", "generator_history"),
+        ("generator", "partition", "distributed"),
+        needs_sparse_users=True,
+        profile="training",
+    ),
+    Stage(
+        "augment_choose",
+        "augment",
+        "Apply every generator to the sparse users' histories: candidate fills, never an observed item.",
+        ("train_ratings", "user_sparsity", "generator_checkpoints"),
+        ("generated_ratings",),
+        ("augment", "generator"),
+        "choose",
+        needs_sparse_users=True,
+        profile="scoring",
+    ),
+    Stage(
+        "gate",
+        "gate",
+        "Keep a fill only if it provably helps sparse users on validation data and harms no one.",
+        ("generated_ratings", "train_ratings", "validation_ratings", "user_sparsity"),
+        ("gate_decisions",),
+        ("gate", "merge", "als", "augment"),
+        needs_sparse_users=True,
+        profile="scoring",
+    ),
+    *_phased("choose"),
+    Stage(
+        "augment_final",
+        "augment",
+        "Apply the accepted generator to the longer histories of train + validation.",
+        ("train_ratings", "validation_ratings", "user_sparsity", "generator_checkpoints", "gate_decisions"),
+        ("generated_ratings",),
+        ("augment", "generator"),
+        "final",
+        needs_sparse_users=True,
+        profile="scoring",
+    ),
+    *_phased("final"),
+    Stage(
+        "recommend",
+        "recommend",
+        "Choose the blend's weights on validation, exclude what users saw, write n items or a reason code.",
+        (
+            "popularity_candidates",
+            "als_candidates",
+            "item_item_candidates",
+            "transformer_candidates",
+            "item_item_weights",
+            "merged_ratings",
+            "validation_ratings",
+            "user_sparsity",
+            "users",
+            "items",
+        ),
+        ("blend_weights", "blend_candidates", "recommendations", "unserved_users"),
+        ("recommend", "merge"),
+        profile="scoring",
+    ),
+    Stage(
+        "evaluate",
+        "evaluate",
+        "Measure every recommender, with and without fill, per segment, with confidence intervals.",
+        (
+            "train_ratings",
+            "validation_ratings",
+            "test_ratings",
+            "user_sparsity",
+            "matrix_profile",
+            "als_quality",
+            "item_item_weights",
+            "popularity_candidates",
+            "als_candidates",
+            "item_item_candidates",
+            "transformer_candidates",
+            "blend_candidates",
+            "blend_weights",
+        ),
+        ("metrics",),
+        ("evaluate", "recommend"),
+    ),
+    Stage(
+        "publish",
+        "publish",
+        "Check this run's rows, then point the published views at it in one commit, or refuse.",
+        ("recommendations", "unserved_users", "metrics", "users", "items", "ratings", "blend_weights"),
+        ("publish_checks", "current_run"),
+        ("publish", "recommend"),
+    ),
+    Stage(
+        "report",
+        "report",
+        "Draw one static HTML page: distributions, training curves, the gate's lifts, metrics by bucket.",
+        (
+            "train_ratings",
+            "user_sparsity",
+            "matrix_profile",
+            "rejected_ratings",
+            "generator_history",
+            "transformer_history",
+            "gate_decisions",
+            "metrics",
+            "blend_weights",
+            "publish_checks",
+            "recommendations",
+        ),
+        (),
+        ("report",),
+    ),
+)
+
+STAGE_BY_NAME = {stage.name: stage for stage in STAGES}

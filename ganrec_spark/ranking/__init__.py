@@ -1,0 +1,1 @@
+"""Pure NumPy: top-n, metrics, blending, bootstrap. Runs on a laptop without Java."""

@@ -1,0 +1,125 @@
+"""Run one stage, or all of them in order; skip what is already done for the same inputs."""
+
+import hashlib
+import importlib
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyspark.sql import SparkSession
+
+from ganrec_spark import __version__
+from ganrec_spark.config import Config, section_json
+from ganrec_spark.context import Context
+from ganrec_spark.errors import LakeError
+from ganrec_spark.lake import Lake, StageLake, check_run_id
+from ganrec_spark.pipeline import STAGES, Stage
+from ganrec_spark.session import lake_root
+from ganrec_spark.sources import source_fingerprint
+
+_LOG = logging.getLogger("ganrec")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage: `done`, `skipped` (not called for) or `kept` (done before, nothing changed)."""
+
+    stage: str
+    outcome: str
+    message: str
+    seconds: float
+
+
+def run_stage(spark: SparkSession, config: Config, stage: Stage, run_id: str) -> Outcome:
+    """Run one stage whether or not it ran before, and log it in stage_log.
+
+    Raises LakeError where a stage that it reads from has not run.
+    """
+    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+    fingerprint = _fingerprints(config)[stage.name]
+    _require_inputs(_finished(lake, run_id), stage, run_id)
+    return _execute(spark, config, lake, stage, run_id, fingerprint)
+
+
+def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool = False) -> list[Outcome]:
+    """Run every stage in order; stages that finished before with the same inputs are kept unless `force`."""
+    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+    finished = _finished(lake, run_id)
+    outcomes: list[Outcome] = []
+    for number, stage in enumerate(STAGES, 1):
+        _LOG.info("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
+        fingerprint = _fingerprints(config)[stage.name]
+        if not force and finished.get(stage.name) == fingerprint:
+            outcome = Outcome(stage.name, "kept", "done before with the same inputs", 0.0)
+        else:
+            outcome = _execute(spark, config, lake, stage, run_id, fingerprint)
+            # Whatever came after was made from rows that have just been replaced.
+            finished = {}
+        _LOG.info("%s: %s in %.1f s: %s", stage.name, outcome.outcome, outcome.seconds, outcome.message)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _execute(
+    spark: SparkSession, config: Config, lake: Lake, stage: Stage, run_id: str, fingerprint: str
+) -> Outcome:
+    started = time.monotonic()
+    stage_lake = StageLake(lake, check_run_id(run_id), stage.name, stage.phase, stage.reads, stage.writes)
+    if stage.needs_sparse_users and not _fill_wanted(lake, run_id):
+        for table in stage.writes:
+            lake.clear(table, run_id, stage.phase)
+        outcome, message = "skipped", "matrix_profile calls for no filling"
+    else:
+        work_dir = f"{lake_root(config)}/runs/{run_id}/{stage.name}"
+        context = Context(spark, _visible(config, stage), stage_lake, run_id, stage.phase, work_dir)
+        module = importlib.import_module(f"ganrec_spark.stages.{stage.module}")
+        outcome, message = "done", str(module.run(context))
+    seconds = time.monotonic() - started
+    row = stage_lake.frame(
+        "stage_log", [(stage.name, fingerprint, outcome, message, seconds, datetime.now(UTC).replace(tzinfo=None))]
+    )
+    lake.log_stage(run_id, stage.name, row)
+    return Outcome(stage.name, outcome, message, seconds)
+
+
+def _visible(config: Config, stage: Stage) -> Config:
+    """Return `config` with every section that the stage did not declare back at its defaults."""
+    kept = {name: getattr(config, name) for name in ("run", "lake", "spark", *stage.config)}
+    return Config.model_construct(**kept)
+
+
+def _fill_wanted(lake: Lake, run_id: str) -> bool:
+    row = lake.read("matrix_profile", run_id).first()
+    return row is not None and bool(row.fill_wanted)
+
+
+def _finished(lake: Lake, run_id: str) -> dict[str, str]:
+    rows = lake.read("stage_log", check_run_id(run_id)).select("stage", "fingerprint").collect()
+    return {row.stage: row.fingerprint for row in rows}
+
+
+def _require_inputs(finished: dict[str, str], stage: Stage, run_id: str) -> None:
+    for earlier in STAGES[: STAGES.index(stage)]:
+        needed = sorted(set(earlier.writes) & set(stage.reads))
+        if needed and earlier.name not in finished:
+            raise LakeError(
+                f"table '{needed[0]}', run '{run_id}': stage '{stage.name}' expected its rows, found none; "
+                f"run stage '{earlier.name}' first"
+            )
+
+
+def _fingerprints(config: Config) -> dict[str, str]:
+    """Return a hash per stage of all that its rows follow from: code version, seed, sections, source, and inputs."""
+    result: dict[str, str] = {}
+    for position, stage in enumerate(STAGES):
+        inputs = [
+            result[earlier.name]
+            for earlier in STAGES[:position]
+            if set(earlier.writes) & set(stage.reads) or (stage.needs_sparse_users and earlier.name == "sparsity")
+        ]
+        parts = [__version__, stage.name, section_json(config, ("run", *stage.config)), *inputs]
+        if stage.name == "ingest":
+            parts.append(source_fingerprint(config))
+        result[stage.name] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return result

@@ -1,0 +1,145 @@
+"""The Spark session with the lake's catalog; works under spark-submit and plain python alike."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pyspark
+from pyspark.sql import SparkSession
+
+from ganrec_spark.config import Config
+from ganrec_spark.errors import ConfigError, LakeError
+
+_EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
+
+
+def lake_root(config: Config) -> str:
+    """Return lake.root as an absolute path; a URI (s3://...) is returned as it is."""
+    root = config.lake.root
+    return root.rstrip("/") if "://" in root else str(Path(root).expanduser().absolute())
+
+
+def catalog_properties(config: Config) -> dict[str, str]:
+    """Return the Spark properties of the Iceberg catalog; `{root}` and `${VARIABLE}` are filled in."""
+    prefix = f"spark.sql.catalog.{config.lake.catalog}"
+    properties = {prefix: "org.apache.iceberg.spark.SparkCatalog"}
+    for key, value in config.lake.properties.items():
+        properties[f"{prefix}.{key}"] = _from_environment(key, value.replace("{root}", lake_root(config)))
+    return properties
+
+
+def jar_properties(config: Config) -> dict[str, str]:
+    """Return how Spark finds Iceberg: spark.jars, else jars installed beside Spark, else Maven coordinates."""
+    if config.spark.jars:
+        return {"spark.jars": ",".join(config.spark.jars)}
+    missing = [package for package in config.spark.packages if not _is_installed(package)]
+    return {"spark.jars.packages": ",".join(missing)} if missing else {}
+
+
+def build_session(config: Config, app_name: str = "ganrec") -> SparkSession:
+    """Start (or return) the session. Raises LakeError where Iceberg's classes cannot be loaded."""
+    builder = SparkSession.builder.appName(app_name)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if config.spark.master:
+        builder = builder.master(config.spark.master)
+    elif not submitted:
+        builder = builder.master("local[*]")
+    if "://" not in config.lake.root:
+        Path(lake_root(config)).mkdir(parents=True, exist_ok=True)
+    properties = {
+        "spark.driver.memory": config.spark.driver_memory,
+        "spark.sql.extensions": _EXTENSIONS,
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.bindAddress": "0.0.0.0",
+        "spark.log.level": "ERROR",
+        **catalog_properties(config),
+        **({} if submitted else jar_properties(config)),
+        **config.spark.properties,
+    }
+    for key, value in properties.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    _require_iceberg(session, config)
+    return session
+
+
+def _require_iceberg(session: SparkSession, config: Config) -> None:
+    try:
+        session.sparkContext._jvm.java.lang.Class.forName(  # type: ignore[union-attr]
+            "org.apache.iceberg.spark.SparkCatalog",
+            True,
+            session.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader(),  # type: ignore[union-attr]
+        )
+    except Exception:
+        raise LakeError(
+            "Spark: expected Iceberg's runtime on the class path, found none. Run `ganrec install-jars` once for this "
+            f"Spark, or add `--packages {','.join(config.spark.packages)}` to spark-submit."
+        ) from None
+
+
+def spark_jars_dir() -> Path:
+    """Return the folder of jars that every process of this Spark installation loads."""
+    home = os.environ.get("SPARK_HOME")
+    return (Path(home) if home else Path(pyspark.__file__).parent) / "jars"
+
+
+def _is_installed(package: str) -> bool:
+    _, artifact, version = package.split(":")
+    return any(spark_jars_dir().glob(f"*{artifact}-{version}.jar"))
+
+
+def _from_environment(key: str, value: str) -> str:
+    def lookup(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"lake.properties.{key}: expected environment variable {name}, found none")
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", lookup, value)
+
+
+def install_jars(config: Config) -> list[Path]:
+    """Copy Iceberg and the JDBC driver into Spark's own jars folder; return the paths, old ones included.
+
+    spark-submit starts the JVM before our code runs, so jars named in code would come too late. Takes
+    spark.jars where set (an air-gapped site), else resolves spark.packages through Spark's own Ivy.
+    """
+    folder = spark_jars_dir()
+    local = [Path(jar) for jar in config.spark.jars]
+    missing = [package for package in config.spark.packages if not _is_installed(package)]
+    if missing and not local:
+        session = (
+            SparkSession.builder.master("local[1]")
+            .config("spark.jars.packages", ",".join(missing))
+            .config("spark.ui.enabled", "false")
+            .getOrCreate()
+        )
+        jars = str(session.sparkContext.getConf().get("spark.jars", "")).split(",")
+        session.stop()
+        wanted = tuple(package.split(":")[1] for package in missing)
+        local = [Path(jar.removeprefix("file://")) for jar in jars if any(name in jar for name in wanted)]
+    for jar in local:
+        # Copied aside and renamed: a half-written jar breaks every later start of this Spark.
+        partial = folder / f".{jar.name}.partial"
+        shutil.copyfile(jar, partial)
+        partial.rename(folder / jar.name)
+    return sorted(path for package in config.spark.packages for path in folder.glob(f"*{package.split(':')[1]}*.jar"))
+
+
+def spark_sql_command(config: Config) -> str:
+    """Return the shell command that opens spark-sql on the lake's tables."""
+    properties = {"spark.sql.extensions": _EXTENSIONS, "spark.sql.defaultCatalog": config.lake.catalog}
+    properties |= {"spark.sql.catalogImplementation": "in-memory"} | jar_properties(config)
+    prefix = f"spark.sql.catalog.{config.lake.catalog}"
+    properties[prefix] = "org.apache.iceberg.spark.SparkCatalog"
+    for key, value in config.lake.properties.items():  # ${VARIABLE} stays, for the shell to fill in
+        properties[f"{prefix}.{key}"] = value.replace("{root}", lake_root(config))
+    options = " ".join(f'--conf "{key}={value}"' for key, value in properties.items())
+    binary = Path(pyspark.__file__).parent / "bin" / "spark-sql"
+    return f"{binary} {options} --database {config.lake.namespace}"
