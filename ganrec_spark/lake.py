@@ -6,7 +6,7 @@ that join the one-row table current_run, so one commit shows them all of a run (
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -16,6 +16,15 @@ from ganrec_spark.errors import LakeError
 from ganrec_spark.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
 
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One commit of current_run: what readers saw from `committed_at` (UTC) on."""
+
+    run_id: str
+    edition: str
+    committed_at: str
 
 
 class Lake:
@@ -52,12 +61,20 @@ class Lake:
             return frame
         return frame.where(_of_run(declared(table), run_id, phase)).drop("run_id", "phase")
 
-    def replace(self, table: str, frame: DataFrame, run_id: str, phase: str | None = None) -> int:
-        """Replace the rows of one run (and phase) in one commit; return the number of rows written."""
+    def replace(
+        self, table: str, frame: DataFrame, run_id: str, phase: str | None = None, only: Mapping[str, str] | None = None
+    ) -> int:
+        """Replace the rows of one run (and phase) in one commit; return the number of rows written.
+
+        `only` narrows what is replaced to rows with these values of the table's partition_by columns.
+        """
         declaration = declared(table)
         conformed = _conform(frame, declaration, check_run_id(run_id), phase)
+        condition = _of_run(declaration, run_id, phase)
+        for column, value in (only or {}).items():
+            condition = condition & (F.col(column) == F.lit(value))
         full_name = self.ensure(table)
-        conformed.writeTo(full_name).overwrite(_of_run(declaration, run_id, phase))
+        conformed.writeTo(full_name).overwrite(condition)
         return self._added_rows(full_name)
 
     def append(self, table: str, frame: DataFrame) -> int:
@@ -72,13 +89,6 @@ class Lake:
         condition = f"run_id = '{check_run_id(run_id)}'" + (f" AND phase = '{phase}'" if declaration.phased else "")
         self.spark.sql(f"DELETE FROM {self.ensure(table)} WHERE {condition}")
 
-    def log_stage(self, run_id: str, stage: str, row: DataFrame) -> None:
-        """Replace the stage_log entry of one stage of one run."""
-        declaration = declared("stage_log")
-        frame = _conform(row, declaration, check_run_id(run_id), None)
-        condition = (F.col("run_id") == run_id) & (F.col("stage") == stage)
-        frame.writeTo(self.ensure("stage_log")).overwrite(condition)
-
     def data_files(self, table: str, run_id: str, phase: str | None = None) -> list[str]:
         """Return the URLs of the Parquet files that hold the rows of one run (and phase), sorted by row group."""
         declaration = declared(table)
@@ -89,47 +99,50 @@ class Lake:
         rows = files.orderBy(*order, "file_path").select("file_path").collect()
         return [row.file_path if "://" in row.file_path else f"file://{row.file_path}" for row in rows]
 
-    def published_run(self) -> str | None:
-        """Return the run that readers see, or None before the first publication."""
+    def published(self) -> tuple[str, str] | None:
+        """Return (run_id, edition) that readers see, or None before the first publication."""
         row = self.read_all("current_run").first()
-        return None if row is None else str(row.published_run_id)
+        return None if row is None else (str(row.published_run_id), str(row.edition))
 
-    def point_to(self, run_id: str) -> bool:
-        """Make `run_id` the published run, in one commit; return False where it was so already."""
-        self.create_views()
-        if self.published_run() == check_run_id(run_id):
+    def point_to(self, run_id: str, edition: str) -> bool:
+        """Make an edition of `run_id` the published one, in one commit; return False where it was so already."""
+        self._create_views()
+        if self.published() == (check_run_id(run_id), edition):
             return False
         row = self.spark.range(1).select(
-            F.lit(run_id).alias("published_run_id"), F.current_timestamp().alias("published_at")
+            F.lit(run_id).alias("published_run_id"),
+            F.lit(edition).alias("edition"),
+            F.current_timestamp().alias("published_at"),
         )
-        frame = row.select(*_cast_columns(declared("current_run")))
-        writer = frame.writeTo(self.ensure("current_run")).option("snapshot-property.published-run", run_id)
-        writer.overwrite(F.lit(True))
+        writer = row.select(*_cast_columns(declared("current_run"))).writeTo(self.ensure("current_run"))
+        writer = writer.option("snapshot-property.published-run", run_id)
+        writer.option("snapshot-property.published-edition", edition).overwrite(F.lit(True))
         return True
 
-    def publications(self) -> list[tuple[str, str]]:
-        """Return (run_id, time) of every publication and rollback, newest first."""
-        snapshots = self.spark.table(f"{self.ensure('current_run')}.snapshots")
+    def publications(self) -> list[Publication]:
+        """Return every publication and rollback, newest first."""
+        summary = F.col("summary")
         rows = (
-            snapshots.select(
-                "committed_at", F.col("summary").getItem("published-run").alias("run"), "snapshot_id"
+            self.spark.table(f"{self.ensure('current_run')}.snapshots")
+            .select(
+                summary.getItem("published-run").alias("run_id"),
+                summary.getItem("published-edition").alias("edition"),
+                F.col("committed_at").cast("string").alias("committed_at"),
             )
-            .where(F.col("run").isNotNull())
+            .where(F.col("run_id").isNotNull())
             .orderBy(F.col("committed_at").desc())
             .collect()
         )
-        return [(str(row.run), str(row.committed_at)) for row in rows]
+        return [Publication(row.run_id, row.edition, row.committed_at) for row in rows]
 
-    def create_views(self) -> None:
-        """Create the published views where they are missing."""
+    def _create_views(self) -> None:
         pointer = self.ensure("current_run")
         for view, table in PUBLISHED_VIEWS.items():
             columns = ", ".join(f"t.{column.name}" for column in declared(table).columns)
             self.spark.sql(
-                f"CREATE VIEW IF NOT EXISTS {self.name(view)} "
-                f"COMMENT 'rows of the published run; see {table}' AS "
+                f"CREATE VIEW IF NOT EXISTS {self.name(view)} COMMENT 'rows of the published run' AS "
                 f"SELECT t.run_id, {columns} FROM {self.ensure(table)} t "
-                f"JOIN {pointer} p ON t.run_id = p.published_run_id"
+                f"JOIN {pointer} p ON t.run_id = p.published_run_id AND t.edition = p.edition"
             )
 
     def _added_rows(self, full_name: str) -> int:
@@ -153,10 +166,13 @@ class StageLake:
         self._allow(table, (*self.reads, *self.writes), "read")
         return self.lake.read(table, self.run_id, phase or self.phase)
 
-    def write(self, table: str, frame: DataFrame) -> int:
-        """Replace this run's rows of a declared table in one commit; return the number of rows."""
+    def write(self, table: str, frame: DataFrame, phase: str | None = None) -> int:
+        """Replace this run's rows of a declared table in one commit; return the number of rows.
+
+        `phase` defaults to the stage's own; stages without one name it for tables of both phases.
+        """
         self._allow(table, self.writes, "write")
-        return self.lake.replace(table, frame, self.run_id, self.phase)
+        return self.lake.replace(table, frame, self.run_id, phase or self.phase)
 
     def append(self, table: str, frame: DataFrame) -> int:
         """Add rows to a declared dictionary; return their number."""
@@ -173,6 +189,11 @@ class StageLake:
         columns = declared(table).columns
         schema = ", ".join(f"{column.name} {column.type}" for column in columns)
         return self.lake.spark.createDataFrame(list(rows), schema)
+
+    def write_edition(self, table: str, frame: DataFrame, edition: str) -> int:
+        """Replace the rows of one edition of this run, leaving its other editions; return the number of rows."""
+        self._allow(table, self.writes, "write")
+        return self.lake.replace(table, frame, self.run_id, only={"edition": edition})
 
     def _allow(self, table: str, allowed: tuple[str, ...], verb: str) -> None:
         if table not in allowed:

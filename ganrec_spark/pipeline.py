@@ -181,6 +181,7 @@ STAGES: tuple[Stage, ...] = (
             "merged_ratings",
             "validation_ratings",
             "user_sparsity",
+            "ratings",  # who is a user of this run; what they rated is not looked at
             "users",
             "items",
         ),
@@ -214,8 +215,15 @@ STAGES: tuple[Stage, ...] = (
         "publish",
         "publish",
         "Check this run's rows, then point the published views at it in one commit, or refuse.",
-        ("recommendations", "unserved_users", "metrics", "users", "items", "ratings", "blend_weights"),
-        ("publish_checks", "current_run"),
+        ("recommendations", "unserved_users", "metrics", "gate_decisions", "users", "items", "ratings"),
+        (
+            "publish_checks",
+            "recommendations_editions",
+            "unserved_users_editions",
+            "metrics_editions",
+            "gate_decisions_editions",
+            "current_run",
+        ),
         ("publish", "recommend"),
     ),
     Stage(
