@@ -211,10 +211,9 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 
 def _print_publications(lake: "Lake") -> None:
-    current = lake.published_run()
-    for position, (run_id, published_at) in enumerate(lake.publications()):
-        mark = "  <- current" if position == 0 and run_id == current else ""
-        print(f"{published_at}  {run_id}{mark}")
+    for position, publication in enumerate(lake.publications()):
+        mark = "  <- what readers see" if position == 0 else ""
+        print(f"{publication.committed_at}  {publication.run_id}  {publication.edition}{mark}")
 
 
 def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:

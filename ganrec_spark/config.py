@@ -239,6 +239,7 @@ class Publish(Section):
     metric_k: Count = 10
     min_metric_ratio: Share = 0.8
     min_lift_over_popularity: Annotated[float, Field(ge=0)] = 0.0
+    keep_editions: Annotated[int, Field(ge=2)] = 10
 
 
 class Report(Section):

@@ -94,7 +94,7 @@ class Lake:
         declaration = declared(table)
         files = self.spark.table(f"{self.ensure(table)}.files").where(F.col("partition.run_id") == run_id)
         if declaration.phased:
-            files = files.where(F.col("partition.phase") == phase)
+            files = files.where(F.col("partition.phase") == F.lit(phase))
         order = [F.col(f"partition.{column}") for column in declaration.partition_by]
         rows = files.orderBy(*order, "file_path").select("file_path").collect()
         return [row.file_path if "://" in row.file_path else f"file://{row.file_path}" for row in rows]

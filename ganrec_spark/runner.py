@@ -79,7 +79,7 @@ def _execute(
     row = stage_lake.frame(
         "stage_log", [(stage.name, fingerprint, outcome, message, seconds, datetime.now(UTC).replace(tzinfo=None))]
     )
-    lake.log_stage(run_id, stage.name, row)
+    lake.replace("stage_log", row, run_id, only={"stage": stage.name})
     return Outcome(stage.name, outcome, message, seconds)
 
 

@@ -376,6 +376,7 @@ TABLES: tuple[Table, ...] = (
         (),
         _columns("""
             published_run_id string: run that the published views show
+            edition string: which of the run's editions
             published_at timestamp: when it was pointed to, UTC
         """),
         scope="pointer",
@@ -396,12 +397,26 @@ TABLES: tuple[Table, ...] = (
     ),
 )
 
-TABLE_BY_NAME = {table.name: table for table in TABLES}
+_BY_NAME = {table.name: table for table in TABLES}
+
+
+def _editions(name: str) -> Table:
+    """Return the table of published copies of `name`: working rows may be replaced, an edition never changes."""
+    table = _BY_NAME[name]
+    column = Column("edition", "string", "hash of the edition's content; current_run names the one that readers see")
+    return Table(
+        f"{name}_editions",
+        f"published copy: {table.grain}",
+        ("edition", *table.key),
+        (*table.columns, column),
+        partition_by=("edition",),
+    )
+
+
+EDITED = ("recommendations", "unserved_users", "metrics", "gate_decisions")
+EDITIONS = tuple(_editions(name) for name in EDITED)
+
+TABLE_BY_NAME = _BY_NAME | {table.name: table for table in EDITIONS}
 
 # Views join current_run, so one commit of that row switches every reader at once.
-PUBLISHED_VIEWS = {
-    "published_recommendations": "recommendations",
-    "published_unserved_users": "unserved_users",
-    "published_metrics": "metrics",
-    "published_gate_decisions": "gate_decisions",
-}
+PUBLISHED_VIEWS = {f"published_{name}": f"{name}_editions" for name in EDITED}
