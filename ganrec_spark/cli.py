@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add(commands, "demo", "run everything on a generated world, or on --data, and show the result", _demo, _demo_options)
+    _add(
+        commands, "demo", "run everything on a generated world, or on --data, and show the result", _demo, _demo_options
+    )
     _add(commands, "run", "run all stages of one date", run_pipeline_command, pipeline_options)
     _add(commands, "stage", "run one stage of one date", run_stage_command, stage_options)
     _add(commands, "stages", "list the stages in order, with what they read and write", _stages)
@@ -39,7 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add(commands, "config", "print the effective configuration", _config, _common)
     _add(commands, "world", "write a generated world of ratings to a Parquet file", _world, _world_options)
     _add(commands, "sql", "print the command that opens spark-sql on the lake", _sql, _common)
-    _add(commands, "install-jars", "put Iceberg and the JDBC driver beside this Spark, for spark-submit", _install_jars, _common)
+    _add(
+        commands,
+        "install-jars",
+        "put Iceberg and the JDBC driver beside this Spark, for spark-submit",
+        _install_jars,
+        _common,
+    )
     return guarded(parser, argv)
 
 
@@ -66,7 +74,9 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 def stage_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of one stage's job."""
     _common(parser)
-    parser.add_argument("--stage", required=True, choices=list(STAGE_BY_NAME), metavar="STAGE", help="see `ganrec stages`")
+    parser.add_argument(
+        "--stage", required=True, choices=list(STAGE_BY_NAME), metavar="STAGE", help="see `ganrec stages`"
+    )
     _run_date(parser)
 
 
@@ -128,7 +138,11 @@ def _add(
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML over the defaults; see conf/default.yaml")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, such as sparsity.max_ratings=10"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key, such as sparsity.max_ratings=10",
     )
     parser.add_argument("--master", help="Spark master; the same as --set spark.master=...")
 

@@ -230,7 +230,9 @@ def _of_run(declaration: Table, run_id: str, phase: str | None) -> Column:
 def _conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None) -> DataFrame:
     expected = [column.name for column in declaration.columns]
     if sorted(frame.columns) != sorted(expected):
-        raise LakeError(f"table '{declaration.name}', run '{run_id}': expected columns {expected}, found {frame.columns}")
+        raise LakeError(
+            f"table '{declaration.name}', run '{run_id}': expected columns {expected}, found {frame.columns}"
+        )
     keys = [F.lit(run_id).alias("run_id")]
     if declaration.phased:
         keys.append(F.lit(phase).alias("phase"))

@@ -76,9 +76,7 @@ def prune_editions(lake: Lake, keep: int) -> int:
 
 
 def _require_rows(lake: Lake, run_id: str, edition: str) -> None:
-    rows = lake.read_all("recommendations_editions").where(
-        (F.col("run_id") == run_id) & (F.col("edition") == edition)
-    )
+    rows = lake.read_all("recommendations_editions").where((F.col("run_id") == run_id) & (F.col("edition") == edition))
     if rows.isEmpty():
         raise LakeError(
             f"table 'recommendations_editions', run '{run_id}': edition {edition} was pruned "

@@ -61,9 +61,7 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
     return outcomes
 
 
-def _execute(
-    spark: SparkSession, config: Config, lake: Lake, stage: Stage, run_id: str, fingerprint: str
-) -> Outcome:
+def _execute(spark: SparkSession, config: Config, lake: Lake, stage: Stage, run_id: str, fingerprint: str) -> Outcome:
     started = time.monotonic()
     stage_lake = StageLake(lake, check_run_id(run_id), stage.name, stage.phase, stage.reads, stage.writes)
     if stage.needs_sparse_users and not _fill_wanted(lake, run_id):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pyspark
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config import Config
@@ -76,7 +77,7 @@ def _require_iceberg(session: SparkSession, config: Config) -> None:
             True,
             session.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader(),  # type: ignore[union-attr]
         )
-    except Exception:
+    except Py4JJavaError:
         raise LakeError(
             "Spark: expected Iceberg's runtime on the class path, found none. Run `ganrec install-jars` once for this "
             f"Spark, or add `--packages {','.join(config.spark.packages)}` to spark-submit."

@@ -35,7 +35,9 @@ def print_summary(spark: SparkSession, config: Config, run_id: str) -> None:
     print(f"\nPublished run: {published[0] if published else 'none'}")
     print(f"Tables: {config.lake.catalog}.{config.lake.namespace} in {lake_root(config)}")
     print(f"Report: {lake_root(config)}/reports/{run_id}.html")
-    print(f"Query them with:\n  {spark_sql_command(config)} \\\n    -e 'SELECT * FROM published_recommendations LIMIT 20'")
+    print(
+        f"Query them with:\n  {spark_sql_command(config)} \\\n    -e 'SELECT * FROM published_recommendations LIMIT 20'"
+    )
 
 
 def gate_words(decisions: Sequence[Row], lake: Lake, run_id: str) -> str:
@@ -118,7 +120,9 @@ def _list_lines(lake: Lake, config: Config, run_id: str) -> list[str]:
         lines += ["", f"User {mine[0].user_id if mine else '?'} ({kind}, {user.n_ratings} training ratings)"]
         for row in mine[:5]:
             because = f" because of {row.because_item_id}" if row.because_item_id is not None else ""
-            lines.append(f"  {row['rank']:2}. {row.item_id}  {row.score:.5f}  {row.reason}{because}  [{', '.join(row.sources)}]")
+            lines.append(
+                f"  {row['rank']:2}. {row.item_id}  {row.score:.5f}  {row.reason}{because}  [{', '.join(row.sources)}]"
+            )
     return lines
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from ganrec_spark.config import Config, load_config
 from ganrec_spark.errors import ConfigError
 
