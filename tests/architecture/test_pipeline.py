@@ -1,0 +1,71 @@
+"""The plan holds together: tables have one writer, test data one reader, stages a module each."""
+
+import importlib.util
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+
+from ganrec_spark.config import Config
+from ganrec_spark.pipeline import STAGES, Stage
+from ganrec_spark.tables import EDITIONS, TABLE_BY_NAME, TABLES
+
+WRITTEN_BY_RUNNER = {"stage_log"}
+
+
+def test_every_table_has_one_writing_module() -> None:
+    writers = defaultdict(set)
+    for stage in STAGES:
+        for table in stage.writes:
+            writers[table].add(stage.module)
+    assert {name for name in TABLE_BY_NAME if name not in writers} == WRITTEN_BY_RUNNER
+    assert {name: modules for name, modules in writers.items() if len(modules) > 1} == {}
+
+
+def test_only_evaluate_reads_test_ratings() -> None:
+    assert [stage.name for stage in STAGES if "test_ratings" in stage.reads] == ["evaluate"]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_stage_reads_what_an_earlier_stage_wrote(stage: Stage) -> None:
+    before = {table for earlier in STAGES[: STAGES.index(stage)] for table in earlier.writes}
+    assert set(stage.reads) - before - set(stage.writes) == set()
+    assert set(stage.reads) | set(stage.writes) <= set(TABLE_BY_NAME)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_stage_has_a_module_a_sentence_and_known_sections(stage: Stage) -> None:
+    assert importlib.util.find_spec(f"ganrec_spark.stages.{stage.module}") is not None
+    assert stage.doc.endswith(".")
+    assert set(stage.config) <= set(Config.model_fields)
+    assert stage.profile in {"sql", "training", "scoring"}
+
+
+def test_final_phase_never_writes_what_choices_were_made_from() -> None:
+    """A table that both phases write must carry the phase, or `final` would overwrite `choose`."""
+    phases = defaultdict(set)
+    for stage in STAGES:
+        for table in stage.writes:
+            phases[table].add(stage.phase)
+    for table, found in phases.items():
+        if {"choose", "final"} <= found:
+            assert TABLE_BY_NAME[table].phased, table
+
+
+def test_keys_and_partitions_are_columns() -> None:
+    for table in (*TABLES, *EDITIONS):
+        columns = [column.name for column in table.columns]
+        assert len(columns) == len(set(columns)), table.name
+        assert set(table.key) <= set(columns), table.name
+        assert set(table.partition_by) <= set(columns), table.name
+        assert all(column.comment for column in table.columns), table.name
+
+
+def test_plan_and_configuration_import_nothing_heavy() -> None:
+    code = (
+        "import sys, ganrec_spark.pipeline, ganrec_spark.config, ganrec_spark.tables, ganrec_spark.cli;"
+        "heavy = {'pyspark', 'torch', 'pandas', 'numpy', 'pyarrow', 'horovod', 'petastorm'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
