@@ -1,5 +1,6 @@
 """What a training loop needs to know of the other workers; alone, nothing happens."""
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -40,6 +41,10 @@ class Worker:
     def from_first(self, value: float, name: str) -> float:
         """Return worker 0's `value` on every worker: decisions such as early stopping."""
         return value
+
+    def log(self, message: str) -> None:
+        """Write one progress line, on the driver; lines of other workers than 0 are dropped."""
+        logging.getLogger("ganrec").info("%s", message)
 
 
 Train = Callable[..., dict[str, object]]

@@ -1,0 +1,241 @@
+"""Run a training function on Horovod workers inside Spark tasks; the only module that imports Horovod.
+
+Horovod is imported where workers run: a driver that trains with one worker needs none.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pyspark.sql import SparkSession
+
+from ganrec_spark.config import Distributed
+from ganrec_spark.distributed.reports import Address, Reporter, ReportServer
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.models.worker import Train, Worker
+
+_POLL_SECONDS = 0.5
+
+
+def train_distributed(spark: SparkSession, train: Train, config: Distributed, **arguments: object) -> dict[str, object]:
+    """Return worker 0's result of `train(worker, **arguments)`, run by `config.workers` workers in step.
+
+    `train` and `arguments` are sent by cloudpickle, so `train` must be importable where workers run. Every worker
+    must make the same number of steps. With one worker `train` is called here, without Horovod.
+
+    Raises TrainingError where Spark has too few slots, a worker raises or dies, or none makes progress for
+    `config.stall_timeout_seconds`.
+    """
+    if config.workers == 1:
+        return _train_alone(train, config, arguments)
+    _require_slots(spark, config)
+    host = str(spark.sparkContext.getConf().get("spark.driver.host", "localhost"))
+    with ReportServer(host) as reports, _driver_undisturbed():
+        stopped = threading.Event()
+        watch = threading.Thread(target=_watch, args=(spark, reports, config, stopped), daemon=True)
+        watch.start()
+        try:
+            results = _run_horovod(train, arguments, config, reports.address)
+        except Exception as error:
+            raise TrainingError(_failure(reports, config, error)) from error
+        finally:
+            stopped.set()
+            watch.join()
+    return results[0] or {}
+
+
+def _train_alone(train: Train, config: Distributed, arguments: dict[str, Any]) -> dict[str, object]:
+    worker = Worker()
+    if torch.cuda.is_available():
+        worker.device = torch.device("cuda", 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads_per_worker or threads)
+    try:
+        return train(worker, **arguments)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _require_slots(spark: SparkSession, config: Distributed) -> None:
+    """Wait for executors on a cluster; a local master has all the slots it will ever have."""
+    context = spark.sparkContext
+    local = str(context.master).startswith("local") and not str(context.master).startswith("local-cluster")
+    dynamic = context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"
+    deadline = time.monotonic() + (0 if local or dynamic else config.start_timeout_seconds)
+    while (slots := _slots(spark)) < config.workers:
+        if time.monotonic() >= deadline:
+            if dynamic:
+                return  # executors come with the tasks; Horovod's own start time-out guards the wait
+            raise TrainingError(
+                f"distributed.workers: {config.workers} workers need as many task slots at once, Spark has {slots} "
+                f"(master {context.master}); lower distributed.workers to {max(slots, 1)}, or give Spark more cores "
+                f"(spark.master=local[{config.workers}], or more executors)"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _slots(spark: SparkSession) -> int:
+    java_context = spark.sparkContext._jsc.sc()
+    profile = java_context.resourceProfileManager().defaultResourceProfile()
+    return int(java_context.maxNumConcurrentTasks(profile))
+
+
+def _run_horovod(
+    train: Train, arguments: dict[str, Any], config: Distributed, address: Address
+) -> list[dict[str, object] | None]:
+    import horovod.spark
+
+    with open(os.devnull, "w") as silence:  # noqa: PTH123
+        return list(
+            horovod.spark.run(
+                _work,
+                args=(train, arguments, address, config.threads_per_worker),
+                num_proc=config.workers,
+                start_timeout=config.start_timeout_seconds,
+                use_gloo=True,
+                env={
+                    "HOROVOD_GLOO_TIMEOUT_SECONDS": str(config.start_timeout_seconds),
+                    "HOROVOD_SPARK_START_TIMEOUT": str(config.start_timeout_seconds),
+                    "HOROVOD_LOG_LEVEL": "fatal",
+                },
+                stdout=silence,
+                stderr=silence,
+                verbose=0,
+                executable=config.executable or sys.executable,
+            )
+        )
+
+
+def _watch(spark: SparkSession, reports: ReportServer, config: Distributed, stopped: threading.Event) -> None:
+    """Cancel Horovod's Spark job when workers have been silent for too long; Horovod then raises in the main thread."""
+    from horovod.spark.driver import job_id
+
+    limit = config.start_timeout_seconds + config.stall_timeout_seconds
+    while not stopped.wait(_POLL_SECONDS):
+        if reports.started:
+            limit = config.stall_timeout_seconds
+        if reports.silent_seconds() > limit:
+            reports.failures.setdefault(
+                -1,
+                f"no worker made progress for {limit} s (distributed.stall_timeout_seconds); look for a worker that "
+                "waits for data or for memory, or raise the limit if one step or one validation takes so long",
+            )
+            spark.sparkContext.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
+            return
+
+
+def _failure(reports: ReportServer, config: Distributed, error: Exception) -> str:
+    found = "; ".join(
+        text if worker < 0 else f"worker {worker}: {text}" for worker, text in sorted(reports.failures.items())
+    )
+    cause = found or f"a worker died without a message (killed, or out of memory?): {str(error).strip()}"
+    return f"training on {config.workers} workers stopped: {cause}"
+
+
+@contextmanager
+def _driver_undisturbed() -> Iterator[None]:
+    """Undo what Horovod does to the driver: its handlers of SIGINT and SIGTERM stay set, its threads print traces."""
+    if threading.current_thread() is not threading.main_thread():
+        raise TrainingError("training: expected the main thread (Horovod sets signal handlers), found another")
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = threading.excepthook
+
+    def drop_spark_thread(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or "run_spark" not in failure.thread.name:
+            hook(failure)  # what run_spark meets is raised in the main thread as well
+
+    threading.excepthook = drop_spark_thread
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _work(train: Train, arguments: dict[str, Any], address: Address, threads: int) -> dict[str, object] | None:
+    """Be one worker; worker 0 returns the result of `train`."""
+    reporter = Reporter(address)
+    try:
+        import horovod.torch as hvd
+
+        hvd.init()
+        reporter.worker = hvd.rank()
+        reporter.beat()
+        torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // hvd.local_size()))
+        worker = _horovod_worker(reporter)
+        result = train(worker, **arguments)
+        return result if worker.index == 0 else None
+    except BaseException as error:
+        # The others are told by Horovod that one left; only the first to fail knows why.
+        if "HorovodInternalError" not in type(error).__name__:
+            reporter.send("failure", f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
+        raise
+
+
+def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small class
+    import horovod.torch as hvd
+
+    class HorovodWorker(Worker):
+        """One of several workers; every method but `log` must be called by all of them in the same order."""
+
+        def __init__(self) -> None:
+            self.index = hvd.rank()
+            self.count = hvd.size()
+            self._clipped: set[int] = set()
+            enough = hvd.nccl_built() and torch.cuda.device_count() >= hvd.local_size()
+            if self.mean(float(bool(enough)), "cuda") == 1:
+                self.device = torch.device("cuda", hvd.local_rank())
+                torch.cuda.set_device(self.device)
+
+        def broadcast(self, module: torch.nn.Module) -> None:
+            hvd.broadcast_parameters(module.state_dict(), root_rank=0)
+            reporter.beat()
+
+        def broadcast_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+            state = hvd.broadcast_object(optimizer.state_dict() if self.index == 0 else None, root_rank=0)
+            if self.index > 0:
+                optimizer.load_state_dict(state)
+
+        def wrap(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, name: str) -> torch.optim.Optimizer:
+            # Equal names of two models' parameters would average the one's gradients into the other's.
+            named = [(f"{name}.{key}", parameter) for key, parameter in module.named_parameters()]
+            wrapped: torch.optim.Optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=named)
+            return wrapped
+
+        def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
+            optimizer.synchronize()  # type: ignore[attr-defined]
+            super().clip(optimizer, module, max_norm)
+            self._clipped.add(id(optimizer))
+
+        def step(self, optimizer: torch.optim.Optimizer) -> None:
+            if id(optimizer) in self._clipped:
+                self._clipped.remove(id(optimizer))
+                with optimizer.skip_synchronize():  # type: ignore[attr-defined]
+                    optimizer.step()
+            else:
+                optimizer.step()
+            reporter.beat()
+
+        def mean(self, value: float, name: str) -> float:
+            result = hvd.allreduce(torch.tensor(value, dtype=torch.float64), name=f"mean.{name}", op=hvd.Average)
+            reporter.beat()
+            return float(result)
+
+        def from_first(self, value: float, name: str) -> float:
+            result = hvd.broadcast(torch.tensor(value, dtype=torch.float64), 0, name=f"first.{name}")
+            reporter.beat()
+            return float(result)
+
+        def log(self, message: str) -> None:
+            if self.index == 0:
+                reporter.send("log", message)
+
+    return HorovodWorker()
