@@ -45,11 +45,11 @@ def run_stage(spark: SparkSession, config: Config, stage: Stage, run_id: str) ->
 def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool = False) -> list[Outcome]:
     """Run every stage in order; stages that finished before with the same inputs are kept unless `force`."""
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    finished = _finished(lake, run_id)
+    finished, fingerprints = _finished(lake, run_id), _fingerprints(config)
     outcomes: list[Outcome] = []
     for number, stage in enumerate(STAGES, 1):
         _LOG.info("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
-        fingerprint = _fingerprints(config)[stage.name]
+        fingerprint = fingerprints[stage.name]
         if not force and finished.get(stage.name) == fingerprint:
             outcome = Outcome(stage.name, "kept", "done before with the same inputs", 0.0)
         else:
