@@ -45,7 +45,7 @@ def _phased(phase: str) -> tuple[Stage, ...]:
             "Join observed ratings with the accepted fill; order each user's items in time.",
             (*held_in, "user_sparsity", "gate_decisions", "generated_ratings"),
             ("merged_ratings", "user_sequences"),
-            ("merge", "partition", "transformer"),
+            ("merge", "partition", "transformer", "distributed"),
             phase,
         ),
         Stage(

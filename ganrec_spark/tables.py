@@ -157,7 +157,7 @@ TABLES: tuple[Table, ...] = (
             n_users int: users with a training rating
             n_items int: items with a training rating
             n_ratings bigint: training ratings
-            item_slots int: 1 + largest item_idx in the run's ratings: length of an item axis in models
+            item_slots int: 1 + largest item_idx in train_ratings: length of an item axis in models
             density double: n_ratings / (n_users * n_items)
             item_gini double: Gini coefficient of the items' rating counts, 0 equal to 1 concentrated
             n_sparse_users int: users with is_sparse
