@@ -3,55 +3,72 @@
 PYTHON ?= python3.11
 # GPU=1 builds Horovod for CUDA and NCCL instead of the CPU.
 GPU ?= 0
-# The two environments; .ci/run puts them elsewhere to build them anew.
+# Where the two environments live; .ci/run puts them elsewhere to build them anew.
 GANREC_VENV ?= .venv
 GANREC_AIRFLOW_VENV ?= .venv-airflow
 export GANREC_AIRFLOW_VENV
 
 BIN := $(GANREC_VENV)/bin
-# Without these, Spark's workers take whatever python3 is first on the PATH.
+UV := $(BIN)/uv
+# Without these, Spark's workers take whatever python3 comes first on the PATH.
 export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
 
-# An environment is complete when its stamp is there; it is made again when what it was made from changes.
-STAMP := $(GANREC_VENV)/made-gpu$(GPU)
-AIRFLOW_STAMP := $(GANREC_AIRFLOW_VENV)/made
-FROM := requirements/bootstrap.txt scripts/make_venv.sh setup.py
+# Downloads wait for the network while compilers use the CPUs: two at a time save a minute of a first set-up.
+MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow demo test check lint lock clean
+.PHONY: help env airflow demo test check lint lock clean prerequisites
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## make .venv: locked requirements, Horovod, the ganrec command (GPU=1: for CUDA and NCCL)
+# An environment is made in steps. Each leaves a stamp inside it and is made again when what it was made from
+# changes; a new lock starts from nothing, because it takes the folder and all stamps with it.
+LOCKED := $(GANREC_VENV)/locked
+HOROVOD := $(GANREC_VENV)/horovod-gpu$(GPU)
+INSTALLED := $(GANREC_VENV)/installed
+AIRFLOW := $(GANREC_AIRFLOW_VENV)/locked
+MADE_BY := requirements/bootstrap.txt scripts/make_venv.sh
 
-$(STAMP): requirements/dev.txt requirements/horovod.txt scripts/build_horovod.py $(FROM)
+env: $(HOROVOD) $(INSTALLED) ## make .venv: locked requirements, Horovod, Iceberg, the ganrec command (GPU=1: for CUDA)
+
+prerequisites:
 	@scripts/check_prerequisites.sh $(PYTHON)
-	@echo "environment: downloading and installing the locked requirements into $(GANREC_VENV)"
+
+$(LOCKED): requirements/dev.txt $(MADE_BY) | prerequisites
+	@echo "environment: installing the locked requirements into $(GANREC_VENV) (3 GB to download, the first time)"
 	@scripts/make_venv.sh $(GANREC_VENV) requirements/dev.txt $(PYTHON)
-	@wheel=$$($(BIN)/python scripts/build_horovod.py $(if $(filter 1,$(GPU)),--gpu)) && \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode "$$wheel"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-airflow: $(AIRFLOW_STAMP) ## make .venv-airflow, the scheduler's own environment
+$(HOROVOD): $(LOCKED) requirements/horovod.txt scripts/build_horovod.py
+	@rm -f $(GANREC_VENV)/horovod-gpu*
+	@wheel=$$($(BIN)/python scripts/build_horovod.py $(if $(filter 1,$(GPU)),--gpu)) && \
+	  $(UV) pip install --quiet --python $(BIN)/python --no-deps --reinstall --compile-bytecode "$$wheel"
+	@touch $@
 
-$(AIRFLOW_STAMP): requirements/airflow.txt $(FROM)
-	@echo "environment: downloading and installing Airflow into $(GANREC_AIRFLOW_VENV)"
+# config.py names the jars; spark-submit finds them only beside Spark itself.
+$(INSTALLED): $(LOCKED) setup.py ganrec_spark/config.py
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/ganrec install-jars >$(GANREC_VENV)/install-jars.log 2>&1 || { cat $(GANREC_VENV)/install-jars.log >&2; \
+	  echo "environment: could not get Iceberg's jars; without a way to Maven, name local ones in spark.jars" >&2; exit 1; }
+	@touch $@
+
+airflow: $(AIRFLOW) ## make .venv-airflow, the scheduler's own environment
+
+$(AIRFLOW): requirements/airflow.txt $(MADE_BY) | prerequisites
+	@echo "environment: installing Airflow into $(GANREC_AIRFLOW_VENV)"
 	@scripts/make_venv.sh $(GANREC_AIRFLOW_VENV) requirements/airflow.txt $(PYTHON)
 	@touch $@
 
-demo: env ## raw ratings to published recommendations on a generated world, or on yours: DATA=ratings.csv
+demo: env ## from raw ratings to published recommendations, on a generated world or on yours: DATA=ratings.csv
 	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)")
 
-test: ## everything CI needs: the checks, then every test
-	@$(MAKE) --no-print-directory -j2 env airflow
-	@$(MAKE) --no-print-directory lint
+test: lint airflow ## everything CI needs: lint, types, dependency direction, every test
 	$(BIN)/python -m pytest
 
-check: env lint ## about a minute, no Spark: lint, types, dependency direction, unit tests
+check: lint ## about a minute, no Spark: lint, types, dependency direction, unit tests
 	$(BIN)/python -m pytest -m "unit or architecture"
 
 lint: env
@@ -60,10 +77,18 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lock: env ## compile the locks again from requirements/*.in
-	@$(PYTHON) scripts/lock.py
+COMPILE := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+  $(if $(UPGRADE),--upgrade)
 
-clean: ## remove environments and caches, but no lake and no cached wheel
+lock: env ## compile requirements/*.in into the locks again (UPGRADE=1: to the newest versions they allow)
+	$(COMPILE) --no-deps requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) --override requirements/overrides.txt requirements/runtime.in -o requirements/runtime.txt
+	$(COMPILE) --override requirements/overrides.txt --constraint requirements/runtime.txt requirements/dev.in \
+	  -o requirements/dev.txt
+	$(COMPILE) --no-deps requirements/horovod.in -o requirements/horovod.txt
+	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
+
+clean: ## remove environments and caches; keeps the lake and the cached wheel
 	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

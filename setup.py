@@ -1,7 +1,8 @@
-"""Packaging: `pip install .` or `python setup.py bdist_wheel`; the console script is `ganrec`.
+"""Packaging: an installable wheel (`pip wheel --no-deps .`) with the console script `ganrec`.
 
-Horovod is left out of the requirements on purpose: its release does not build against our torch (see
-scripts/build_horovod.py), and a plain `pip install` must not try. `make env` installs the patched wheel.
+Horovod and petastorm are not among its requirements, because pip cannot install them beside torch: Horovod's
+release does not build against it, petastorm's pin of setuptools contradicts it. `make env` installs both; elsewhere
+follow docs/adr/0001-environment.md.
 """
 
 import re
@@ -19,9 +20,9 @@ def version() -> str:
 
 
 def requirements() -> list[str]:
-    """Return what `make lock` starts from, so that wheel and lock cannot drift apart."""
+    """Return what the lock is compiled from, so that wheel and lock cannot drift apart."""
     lines = (HERE / "requirements" / "runtime.in").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith(("#", "petastorm"))]
 
 
 readme = HERE / "README.md"
@@ -33,8 +34,10 @@ setup(
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.12",
-    packages=find_packages(include=["ganrec_spark", "ganrec_spark.*"]),
-    package_data={"ganrec_spark": ["py.typed"]},
+    # conf/ stands at the top of the checkout, where people look for it, and inside the package in the wheel.
+    packages=[*find_packages(include=["ganrec_spark", "ganrec_spark.*"]), "ganrec_spark.conf"],
+    package_dir={"ganrec_spark.conf": "conf"},
+    package_data={"ganrec_spark.conf": ["*.yaml"]},
     install_requires=requirements(),
     entry_points={"console_scripts": ["ganrec = ganrec_spark.cli:main"]},
 )

@@ -15,9 +15,9 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 from importlib.metadata import version
@@ -63,13 +63,14 @@ def cache_folder(changes: tuple[Change, ...], settings: dict[str, str], gpu: boo
     """Where the wheel lives: its name says everything that decides whether it fits (sources, torch, Python, edits)."""
     root = os.environ.get("GANREC_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ganrec_spark"
     recipe = hashlib.sha256(json.dumps([changes, settings, LOCK.read_text()]).encode()).hexdigest()[:12]
-    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}-{sysconfig.get_platform()}"
     name = f"horovod-torch{version('torch')}-{python}-{'gpu' if gpu else 'cpu'}-{recipe}"
     return Path(root).expanduser() / "wheels" / name
 
 
 def fetch_source(folder: Path) -> Path:
-    """Download and unpack the locked source. pip reads its metadata on the way, hence no isolation: we have setuptools."""
+    """Download and unpack the locked source; return its folder."""
+    # pip runs its setup.py for metadata; without isolation, because our setuptools is locked and here already.
     run(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"),
         *("--no-binary", ":all:", "--require-hashes", "--requirement", LOCK, "--dest", folder),
@@ -81,6 +82,7 @@ def fetch_source(folder: Path) -> Path:
 
 
 def apply(changes: tuple[Change, ...], source: Path) -> None:
+    """Edit the source in place; end the build where it is not the source that we know."""
     for path, before, after in changes:
         text = (source / path).read_text()
         if text.count(before) != 1:
@@ -89,14 +91,17 @@ def apply(changes: tuple[Change, ...], source: Path) -> None:
 
 
 def build(source: Path, settings: dict[str, str], target: Path) -> None:
-    # Every compiler process needs about 1.5 GB for torch's headers, so no more of them than there are CPUs.
-    jobs = os.environ.get("MAKEFLAGS") or f"-j{len(os.sched_getaffinity(0))}"
+    """Build a wheel from the source into `target`."""
+    # A compiler takes up to 2.3 GB for torch's headers, so memory counts as well as CPUs. An outer make's MAKEFLAGS
+    # would bring options and a job server that are not ours.
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    jobs = max(1, min(len(os.sched_getaffinity(0)), memory // 3_000_000_000))
     # The environment's bin first: its cmake is the version we locked.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run(
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
         *("--wheel-dir", target, source),
-        env={**os.environ, **settings, "MAKEFLAGS": jobs, "PATH": path},
+        env={**os.environ, **settings, "MAKEFLAGS": f"-j{jobs}", "PATH": path},
     )
 
 
@@ -108,6 +113,7 @@ def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
 
 
 def main() -> None:
+    """Print the path of the wheel, built now or kept from before."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="build for CUDA and NCCL (needs nvcc and NCCL's headers)")
     gpu = parser.parse_args().gpu
