@@ -4,6 +4,7 @@ Horovod is imported where workers run: a driver that trains with one worker need
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -37,7 +38,7 @@ def train_distributed(spark: SparkSession, train: Train, config: Distributed, **
         return _train_alone(train, config, arguments)
     _require_slots(spark, config)
     host = str(spark.sparkContext.getConf().get("spark.driver.host", "localhost"))
-    with ReportServer(host) as reports, _driver_undisturbed():
+    with ReportServer(host) as reports, _driver_undisturbed(reports):
         stopped = threading.Event()
         watch = threading.Thread(target=_watch, args=(spark, reports, config, stopped), daemon=True)
         watch.start()
@@ -131,27 +132,36 @@ def _watch(spark: SparkSession, reports: ReportServer, config: Distributed, stop
             return
 
 
+def _python_error(text: str) -> str:
+    """Return the last line of the Python traceback inside a Spark exception's text, or nothing."""
+    errors = re.findall(r"^(\w*(?:Error|Exception): .*)$", text.partition("Traceback")[2], re.MULTILINE)
+    return f"a Spark task failed: {errors[0]}" if errors else ""
+
+
 def _failure(reports: ReportServer, config: Distributed, error: Exception) -> str:
     found = "; ".join(
         text if worker < 0 else f"worker {worker}: {text}" for worker, text in sorted(reports.failures.items())
     )
-    cause = found or f"a worker died without a message (killed, or out of memory?): {str(error).strip()}"
+    cause = found or reports.job_failure
+    cause = cause or f"a worker died without a message (killed, or out of memory?): {str(error).strip()}"
     return f"training on {config.workers} workers stopped: {cause}"
 
 
 @contextmanager
-def _driver_undisturbed() -> Iterator[None]:
+def _driver_undisturbed(reports: ReportServer) -> Iterator[None]:
     """Undo what Horovod does to the driver: its handlers of SIGINT and SIGTERM stay set, its threads print traces."""
     if threading.current_thread() is not threading.main_thread():
         raise TrainingError("training: expected the main thread (Horovod sets signal handlers), found another")
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook = threading.excepthook
 
-    def drop_spark_thread(failure: threading.ExceptHookArgs) -> None:
+    def keep_cause(failure: threading.ExceptHookArgs) -> None:
         if failure.thread is None or "run_spark" not in failure.thread.name:
-            hook(failure)  # what run_spark meets is raised in the main thread as well
+            hook(failure)
+        else:
+            reports.job_failure = _python_error(str(failure.exc_value))
 
-    threading.excepthook = drop_spark_thread
+    threading.excepthook = keep_cause
     try:
         yield
     finally:

@@ -36,6 +36,7 @@ class ReportServer:
         self._last = time.monotonic()
         self.started = False
         self.failures: dict[int, str] = {}
+        self.job_failure = ""
         report = self
 
         class Handler(socketserver.StreamRequestHandler):
