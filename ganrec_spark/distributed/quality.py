@@ -1,32 +1,169 @@
-"""Per-user NDCG of ranked lists, in Spark SQL: what choices are made by."""
+"""Quality of ranked lists, in Spark: per-user NDCG for choices, sums of every metric for the report."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, StringType, StructField, StructType
+from scipy.sparse import csr_array
+
+from ganrec_spark.distributed.ranking import lists
+from ganrec_spark.distributed.ship import Shipped
+from ganrec_spark.ranking import metrics
+
+# What the sums of `metric_sums` are kept apart by; bucket and is_sparse are NULL for users without training rows.
+GROUP = ("recommender", "fill", "bucket", "is_sparse")
+
+_SUMS = (
+    "recommender string, fill string, bucket string, is_sparse boolean, metric string, k int, item_idx int, "
+    "n bigint, total double, squares double"
+)
+_ARROW = pa.schema(
+    [
+        ("recommender", pa.string()),
+        ("fill", pa.string()),
+        ("bucket", pa.string()),
+        ("is_sparse", pa.bool_()),
+        ("metric", pa.string()),
+        ("k", pa.int32()),
+        ("item_idx", pa.int32()),
+        ("n", pa.int64()),
+        ("total", pa.float64()),
+        ("squares", pa.float64()),
+    ]
+)
 
 
-def user_ndcg(lists: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
+def user_ndcg(ranked: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
     """Return (user_idx, ndcg): NDCG@k with binary gains of every user who has held-out items.
 
-    In: `lists` one row per user (user_idx, items best first); `relevant` one row per held-out user and item.
+    In: `ranked` one row per user (user_idx, items best first); `relevant` one row per held-out user and item.
     A held-out user without a list gets 0. The ideal list has min(k, number of held-out items) hits
     (Jarvelin & Kekalainen 2002).
     """
     hits = (
-        lists.select("user_idx", F.posexplode(F.slice("items", 1, k)).alias("position", "item_idx"))
+        ranked.select("user_idx", F.posexplode(F.slice("items", 1, k)).alias("position", "item_idx"))
         .join(relevant.select("user_idx", "item_idx"), ["user_idx", "item_idx"])
         .groupBy("user_idx")
         .agg(F.sum(1 / F.log2(F.col("position") + 2)).alias("dcg"))
     )
     counts = relevant.groupBy("user_idx").agg(F.count("*").cast("int").alias("n_relevant"))
-    ideal = F.aggregate(
-        F.sequence(F.lit(1), F.least("n_relevant", F.lit(k))), F.lit(0.0), lambda total, rank: total + 1 / F.log2(rank + 1)
-    )
+    places = F.sequence(F.lit(1), F.least("n_relevant", F.lit(k)))
+    ideal = F.aggregate(places, F.lit(0.0), lambda total, rank: total + 1 / F.log2(rank + 1))
     return counts.join(hits, "user_idx", "left").select(
         "user_idx", (F.coalesce("dcg", F.lit(0.0)) / ideal).alias("ndcg")
     )
 
 
-def mean_ndcg(lists: DataFrame, relevant: DataFrame, k: int) -> float:
+def mean_ndcg(ranked: DataFrame, relevant: DataFrame, k: int) -> float:
     """Return the mean of `user_ndcg` over held-out users; 0 where there are none."""
-    row = user_ndcg(lists, relevant, k).agg(F.avg("ndcg").alias("ndcg")).first()
+    row = user_ndcg(ranked, relevant, k).agg(F.avg("ndcg").alias("ndcg")).first()
     return float(row.ndcg) if row is not None and row.ndcg is not None else 0.0
+
+
+def metric_sums(rows: DataFrame, ks: tuple[int, ...], facts: Shipped) -> DataFrame:
+    """Return what every metric's mean and interval need, summed over users: one pass over the lists.
+
+    In: one row per user and list: GROUP columns, items (best first), relevant (the user's held-out items, at least
+    one). `facts`: `information` [I] of ranking.metrics.self_information, `indptr` and `indices` of the items'
+    stored neighbours.
+    Out: one row per group, metric and k, with n users, the sum and the sum of squares of their values, item_idx
+    NULL; and metric `listed`: n lists that hold item_idx at a position after the next smaller of `ks`, up to k.
+    """
+    cuts = sorted(ks)
+
+    def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        information = facts["information"]
+        neighbours = metrics.neighbour_sets(facts["indptr"], facts["indices"], len(information))
+        sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
+        listed: dict[tuple[object, ...], list[NDArray[np.integer[Any]]]] = {}
+        for batch in batches:
+            items, relevant = lists(batch, "items"), lists(batch, "relevant")
+            groups, codes = _codes(batch)
+            for metric, k, values in _user_values(items, relevant, cuts, information, neighbours):
+                for group, row in zip(groups, _moments(codes, values, len(groups)), strict=True):
+                    key = (*group, metric, k)
+                    sums[key] = sums.get(key, 0) + row
+            for below, k in zip([0, *cuts], cuts, strict=False):
+                for code, part in zip(codes, items, strict=True):
+                    listed.setdefault((*groups[code], "listed", k), []).append(part[below:k])
+        yield from _partial_rows(sums, listed)
+
+    return rows.mapInArrow(measure, _SUMS).groupBy(*GROUP, "metric", "k", "item_idx").agg(
+        F.sum("n").alias("n"), F.sum("total").alias("total"), F.sum("squares").alias("squares")
+    )
+
+
+def _user_values(
+    items: list[NDArray[np.integer[Any]]],
+    relevant: list[NDArray[np.integer[Any]]],
+    cuts: list[int],
+    information: NDArray[np.float64],
+    neighbours: csr_array,
+) -> Iterator[tuple[str, int, NDArray[np.float64]]]:
+    hits = metrics.hit_matrix(items, relevant, cuts[-1])
+    n_relevant = np.array([len(row) for row in relevant])
+    for k in cuts:
+        for name, metric in metrics.PER_USER.items():
+            yield name, k, metric(hits, n_relevant, k)
+        yield "novelty", k, metrics.novelty(items, information, k)
+        yield "diversity", k, metrics.diversity(items, neighbours, k)
+
+
+def _codes(batch: pa.RecordBatch) -> tuple[list[tuple[object, ...]], NDArray[np.int64]]:
+    """Return the distinct groups of a batch and, per row, which of them it is in."""
+    keys = list(zip(*(batch.column(name).to_pylist() for name in GROUP), strict=True))
+    position = {group: code for code, group in enumerate(dict.fromkeys(keys))}
+    return list(position), np.array([position[key] for key in keys], dtype=np.int64)
+
+
+def _moments(codes: NDArray[np.int64], values: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
+    """Return [groups, 3]: number, sum and sum of squares of the values; NaN (undefined for the user) is left out."""
+    defined = np.isfinite(values)
+    codes, values = codes[defined], values[defined]
+    powers = (np.ones_like(values), values, values * values)
+    return np.stack([np.bincount(codes, weights=power, minlength=n_groups) for power in powers], axis=1)
+
+
+def _partial_rows(
+    sums: dict[tuple[object, ...], NDArray[np.float64]],
+    listed: dict[tuple[object, ...], list[NDArray[np.integer[Any]]]],
+) -> Iterator[pa.RecordBatch]:
+    rows: list[tuple[object, ...]] = [(*key, None, int(row[0]), row[1], row[2]) for key, row in sums.items()]
+    yield _batch(rows)
+    for key, parts in listed.items():
+        ids, counts = np.unique(np.concatenate(parts), return_counts=True)
+        yield _batch([(*key, item, n, 0.0, 0.0) for item, n in zip(ids.tolist(), counts.tolist(), strict=True)])
+
+
+def _batch(rows: list[tuple[object, ...]]) -> pa.RecordBatch:
+    columns: list[Sequence[object]] = list(zip(*rows, strict=True)) if rows else [[] for _ in _ARROW]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, _ARROW, strict=True)], schema=_ARROW
+    )
+
+
+def catalogue_spread(counts: DataFrame, n_items: int) -> DataFrame:
+    """Return (..., metric, value): coverage and gini of each row's `counts`, one entry per item listed there.
+
+    In: any columns and `counts` array<bigint>. Out: two rows per row, without `counts`.
+    """
+    kept = [field for field in counts.schema.fields if field.name != "counts"]
+    schema = StructType([*kept, StructField("metric", StringType()), StructField("value", DoubleType())])
+
+    def spread(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rest = [batch.column(field.name) for field in kept]
+            per_row = lists(batch, "counts")
+            for metric, function in (("coverage", metrics.coverage), ("gini", metrics.gini)):
+                values = pa.array([function(row, n_items) for row in per_row], pa.float64())
+                names = pa.array([metric] * batch.num_rows, pa.string())
+                yield pa.RecordBatch.from_arrays(
+                    [*rest, names, values], names=[*(field.name for field in kept), "metric", "value"]
+                )
+
+    return counts.mapInArrow(spread, schema)

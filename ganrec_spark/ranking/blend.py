@@ -1,0 +1,98 @@
+"""Weighted reciprocal rank fusion of several ranked lists, and the grid that its weights are chosen from.
+
+score(item) = sum over members m of w_m / (c + rank_m(item)), rank from 1; a member whose list lacks the item adds
+nothing (Cormack, Clarke & Buettcher 2009, with weights). Letters: M members, W weight settings, U items in any list.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Items = NDArray[np.integer[Any]]
+
+# Weight of the popularity list that fills up a short list: small enough to come after every fused item.
+TAIL_WEIGHT = 1e-6
+
+
+def weight_grid(members: int, step: float) -> Floats:
+    """Return [W, M] settings on the simplex in steps of about `step`, the corners and equal weights included.
+
+    The most even settings come first, so that the first of several equally good settings leans on no member.
+    """
+    parts = max(1, math.ceil(1 / step - 1e-9))
+    settings = {
+        tuple(count / parts for count in counts)
+        for counts in product(range(parts + 1), repeat=members)
+        if sum(counts) == parts
+    }
+    settings.add(tuple([1 / members] * members))
+    return np.array(sorted(settings, key=lambda weights: (sum(w * w for w in weights), weights)))
+
+
+def reciprocal_ranks(lists: Sequence[Items], constant: float) -> tuple[NDArray[np.int64], Floats]:
+    """Return the items in any list, ascending [U], and 1 / (c + rank) of each in each list [M, U], 0 where absent."""
+    items = np.unique(np.concatenate(lists)).astype(np.int64)
+    scores = np.zeros((len(lists), len(items)))
+    for row, listed in zip(scores, lists, strict=True):
+        row[np.searchsorted(items, listed)] = 1 / (constant + 1 + np.arange(len(listed)))
+    return items, scores
+
+
+def fused_scores(weights: Floats, ranks: Floats) -> Floats:
+    """Return [W, U] from weights [W, M] and reciprocal ranks [M, U].
+
+    A plain sum in the members' order: a matrix product may round differently by shape, which would break ties.
+    """
+    total: Floats = weights[:, :1] * ranks[0]
+    for member in range(1, len(ranks)):
+        total = total + weights[:, member : member + 1] * ranks[member]
+    return total
+
+
+def fuse(
+    lists: Sequence[Items], weights: Floats, constant: float, tail: Items
+) -> tuple[NDArray[np.int64], Floats]:
+    """Return items and scores of the fused list, best first, ties by smaller item index.
+
+    Items that only members of weight 0 list are left out, so weight 1 for one member gives that member's list.
+    Items of `tail` (the popular ones) that are not fused follow in their order.
+    """
+    items, ranks = reciprocal_ranks(lists, constant)
+    scores = fused_scores(weights[None, :], ranks)[0]
+    items, scores = items[scores > 0], scores[scores > 0]
+    order = np.lexsort((items, -scores))
+    rest = tail[~np.isin(tail, items)].astype(np.int64)
+    tail_scores = TAIL_WEIGHT / (constant + 1 + np.arange(len(rest)))
+    return np.concatenate([items[order], rest]), np.concatenate([scores[order], tail_scores])
+
+
+def grid_ndcg(lists: Sequence[Items], relevant: Items, weights: Floats, constant: float, k: int) -> Floats:
+    """Return [W]: one user's NDCG@k of the list that each of the weight settings would fuse.
+
+    Only the places of the held-out items are computed: 1 + items that score more, or as much with a smaller index.
+    """
+    gains = np.zeros(len(weights))
+    items, ranks = reciprocal_ranks(lists, constant)
+    found = np.flatnonzero(np.isin(items, relevant))
+    if len(found):
+        scores = fused_scores(weights, ranks)
+        for column in found:
+            own = scores[:, column : column + 1]
+            ahead = (scores > own).sum(axis=1) + (scores[:, :column] == own).sum(axis=1)
+            counts = (own[:, 0] > 0) & (ahead < k)
+            gains += np.where(counts, 1 / np.log2(ahead + 2), 0.0)
+    ideal = (1 / np.log2(np.arange(2, min(k, len(relevant)) + 2))).sum()
+    return np.asarray(gains / ideal, dtype=np.float64)
+
+
+def choose(ndcg: Floats) -> int:
+    """Return the index of the best setting; of equally good ones the first.
+
+    Rounded first: sums over users differ in the last bits with the order of partitions.
+    """
+    return int(np.argmax(np.round(ndcg, 10)))

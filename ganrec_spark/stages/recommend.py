@@ -1,0 +1,243 @@
+"""Choose the blend's weights on validation, blend the members' lists, and give every user n items or a code."""
+
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.fusion import fuse_lists, grid_sums, serve
+from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.errors import InputError
+from ganrec_spark.fills import NONE
+from ganrec_spark.pipeline import MEMBERS
+from ganrec_spark.ranking.blend import choose, weight_grid
+from ganrec_spark.ranking.serving import NO_REASON
+
+_K = 10
+_ANYONE = -1  # user_idx of the popularity list that serves users without history
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A variant of the blend: its weights [M] in MEMBERS' order, NDCG@10 on validation for all and sparse users."""
+
+    fill: str
+    weights: NDArray[np.float64]
+    ndcg: float
+    sparse_ndcg: float
+    member_ndcg: tuple[float, ...]
+    n_users: int
+
+
+def run(context: Context) -> str:
+    """Write blend_weights, blend_candidates of both phases, recommendations and unserved_users."""
+    settings = context.config.recommend
+    variants = [NONE, *_fills(context)]
+    blends = [_choose_weights(context, fill) for fill in variants]
+    published = published_blend(blends)
+    context.lake.write("blend_weights", _weight_rows(context, blends, published))
+    for phase in ("choose", "final"):
+        users = _users(context)
+        parts = [
+            fuse_lists(
+                _member_lists(context, users, phase, blend.fill),
+                MEMBERS,
+                blend.weights,
+                settings.fusion_constant,
+                settings.n_candidates,
+            ).withColumn("fill", F.lit(blend.fill))
+            for blend in blends
+        ]
+        context.lake.write("blend_candidates", reduce(DataFrame.unionByName, parts), phase)
+    # Cached: both tables are cut from it.
+    served = _served_lists(context, published).cache()
+    n_rows = context.lake.write("recommendations", _recommendations(context, served))
+    n_unserved = context.lake.write("unserved_users", _unserved(context, served))
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, published.weights, strict=True))
+    judged = f"NDCG@{_K} {published.ndcg:.4f} on {published.n_users} validation users"
+    how = judged if published.n_users else "equal weights, for there are no validation users"
+    blended = f"blend of fill '{published.fill}': {weights} ({how})"
+    return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}"
+
+
+def _fills(context: Context) -> list[str]:
+    """Return the accepted fill, in a list, or an empty list."""
+    filled = context.config.merge.fill_members
+    fills = [context.lake.read(f"{member}_candidates", "choose").select("fill") for member in filled]
+    if not fills:
+        return []
+    rows = reduce(DataFrame.unionByName, fills).where(F.col("fill") != NONE).distinct().orderBy("fill").collect()
+    return [row.fill for row in rows]
+
+
+def _users(context: Context) -> DataFrame:
+    """Return (user_idx) of every user of the run, those with held-out ratings alone included."""
+    return context.lake.read("ratings").select("user_idx").distinct()
+
+
+def _member_lists(context: Context, users: DataFrame, phase: str, fill: str) -> DataFrame:
+    """Return one row per user: user_idx, a list column per member (NULL: no list), popularity.
+
+    Members that learn from fills give the lists of `fill`, the others their plain ones. Users that popularity has no
+    list for get the list for anyone.
+    """
+    rows = users
+    for member in MEMBERS:
+        variant = fill if member in context.config.merge.fill_members else NONE
+        candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
+        rows = rows.join(candidates.select("user_idx", F.col("items").alias(member)), "user_idx", "left")
+    popular = context.lake.read("popularity_candidates", phase).select("user_idx", F.col("items").alias("popularity"))
+    anyone = popular.where(F.col("user_idx") == _ANYONE).select(F.col("popularity").alias("anyone"))
+    empty = F.array().cast("array<int>")
+    return (
+        rows.join(popular, "user_idx", "left")
+        .join(F.broadcast(anyone), F.lit(True), "left")
+        .withColumn("popularity", F.coalesce("popularity", "anyone", empty))
+        .drop("anyone")
+    )
+
+
+def _choose_weights(context: Context, fill: str) -> Blend:
+    """Return the setting of the grid with the best NDCG@10 on validation; equal weights where nobody is held out."""
+    settings = context.config.recommend
+    grid = weight_grid(len(MEMBERS), settings.weight_step)
+    held_out = context.lake.read("validation_ratings")
+    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    sparse = context.lake.read("user_sparsity").select("user_idx", "is_sparse")
+    rows = _member_lists(context, relevant.select("user_idx"), "choose", fill)
+    judged = rows.join(relevant, "user_idx").join(sparse, "user_idx", "left")
+    sums = grid_sums(judged, MEMBERS, grid, settings.fusion_constant, _K)
+    totals = sums.groupBy("setting").agg(*(F.sum(name).alias(name) for name in sums.columns if name != "setting"))
+    table = totals.orderBy("setting").toPandas()
+    if table.empty:
+        return Blend(fill, grid[0], 0.0, 0.0, (0.0,) * len(MEMBERS), 0)
+    ndcg = (table["total"] / table["n"].clip(lower=1)).to_numpy()
+    sparse_ndcg = (table["total_sparse"] / table["n_sparse"].clip(lower=1)).to_numpy()
+    best = choose(ndcg)
+    corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
+    alone = tuple(round(float(ndcg[corner]), 12) for corner in corners)
+    ndcg, sparse_ndcg = np.round(ndcg, 12), np.round(sparse_ndcg, 12)
+    return Blend(fill, grid[best], float(ndcg[best]), float(sparse_ndcg[best]), alone, int(table["n"].iloc[0]))
+
+
+def published_blend(blends: list[Blend]) -> Blend:
+    """Return the filled blend if it is no worse than the plain one, which comes first, for all and for sparse users."""
+    plain = blends[0]
+    for blend in blends[1:]:
+        if blend.n_users and blend.ndcg >= plain.ndcg and blend.sparse_ndcg >= plain.sparse_ndcg:
+            return blend
+    return plain
+
+
+def _weight_rows(context: Context, blends: list[Blend], published: Blend) -> DataFrame:
+    return context.lake.frame(
+        "blend_weights",
+        [
+            (blend.fill, member, float(weight), blend.ndcg, alone, blend is published)
+            for blend in blends
+            for member, weight, alone in zip(MEMBERS, blend.weights, blend.member_ndcg, strict=True)
+        ],
+    )
+
+
+def _served_lists(context: Context, blend: Blend) -> DataFrame:
+    """Return one row per user of the run: the final list with sources and explanations (distributed.fusion.serve)."""
+    settings = context.config.recommend
+    observed = context.lake.read("merged_ratings", "final").where("source = 'observed'")
+    seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
+    rows = _member_lists(context, _users(context), "final", blend.fill).join(seen, "user_idx", "left")
+    facts = _catalogue(context, observed)
+    return serve(rows, MEMBERS, blend.weights, settings.fusion_constant, settings.n, facts)
+
+
+def _catalogue(context: Context, observed: DataFrame) -> Shipped:
+    """Ship the arrays of ranking.serving.Catalogue. Driver memory: a few numbers per item, nothing per user."""
+    settings, lake = context.config.recommend, context.lake
+    counts = observed.groupBy("item_idx").agg(F.count("*").alias("n"))
+    popular = counts.orderBy(F.col("n").desc(), "item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int32)
+    last = context.lake.read("ratings").agg(F.max("item_idx").alias("last")).first()
+    slots = 1 + int(last.last) if last is not None and last.last is not None else 0
+    allowed = np.zeros(slots, dtype=np.bool_)
+    allowed[popular] = True
+    if settings.available_items is not None:
+        allowed &= _marked(_named_items(context, settings.available_items, "available_items"), slots)
+    if settings.blocked_items is not None:
+        allowed &= ~_marked(_named_items(context, settings.blocked_items, "blocked_items"), slots)
+    stored = lake.read("item_item_weights", "final").where(F.col("fill") == NONE)
+    pairs = stored.select("item_idx", F.explode(F.arrays_zip("neighbours", "weights")).alias("pair"))
+    helpful = pairs.select("item_idx", "pair.*").where("weights > 0")
+    table = helpful.orderBy("item_idx", F.col("weights").desc(), "neighbours").toPandas()
+    lengths = np.bincount(table["item_idx"].to_numpy(dtype=np.int64), minlength=slots)
+    return ship(
+        context.spark,
+        popular=popular,
+        allowed=allowed,
+        indptr=np.concatenate([[0], np.cumsum(lengths)]),
+        neighbours=table["neighbours"].to_numpy(dtype=np.int32),
+    )
+
+
+def _named_items(context: Context, source: str, key: str) -> NDArray[np.int64]:
+    """Return the indices of the items named in a file or table with a column item_id; unknown ids do not matter."""
+    spark, suffix = context.spark, Path(source).suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        frame = spark.read.csv(source, header=True, sep="\t" if suffix == ".tsv" else ",")
+    elif "/" in source or suffix == ".parquet":
+        frame = spark.read.parquet(source)
+    else:
+        frame = spark.table(source)
+    if "item_id" not in frame.columns:
+        raise InputError(f"recommend.{key} '{source}': expected a column item_id, found {', '.join(frame.columns)}")
+    named = frame.select(F.col("item_id").cast("string").alias("item_id")).distinct()
+    rows = context.lake.read("items").join(named, "item_id").select("item_idx").toPandas()
+    return rows["item_idx"].to_numpy(dtype=np.int64)
+
+
+def _marked(indices: NDArray[np.int64], slots: int) -> NDArray[np.bool_]:
+    marked = np.zeros(slots, dtype=np.bool_)
+    marked[indices[indices < slots]] = True
+    return marked
+
+
+def _recommendations(context: Context, served: DataFrame) -> DataFrame:
+    """Return one row per user and listed item, with the source's ids, in the form of table recommendations."""
+    zipped = F.posexplode(F.arrays_zip("items", "scores", "sources", "because")).alias("position", "entry")
+    rows = served.select("user_idx", zipped).select(
+        "user_idx",
+        (F.col("position") + 1).alias("rank"),
+        F.col("entry.items").alias("item_idx"),
+        F.col("entry.scores").alias("score"),
+        F.col("entry.sources").alias("bits"),
+        F.col("entry.because").alias("because_idx"),
+    )
+    users = context.lake.read("users").select("user_id", "user_idx")
+    items = context.lake.read("items").select("item_id", "item_idx")
+    because = items.select(F.col("item_id").alias("because_item_id"), F.col("item_idx").alias("because_idx"))
+    named = rows.join(users, "user_idx").join(items, "item_idx").join(because, "because_idx", "left")
+    return named.withColumn("sources", _source_names()).withColumn("reason", _reason()).drop("bits", "because_idx")
+
+
+def _source_names() -> Column:
+    names = [
+        F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBERS)
+    ]
+    popular = F.when(F.col("bits") == 0, F.lit("popularity"))
+    return F.filter(F.array(*names, popular), lambda name: name.isNotNull())
+
+
+def _reason() -> Column:
+    explained = F.when(F.col("because_idx") != NO_REASON, "history").otherwise("similar_users")
+    return F.when(F.col("bits") == 0, "popular").otherwise(explained)
+
+
+def _unserved(context: Context, served: DataFrame) -> DataFrame:
+    """Return the users with fewer than n items; what they could be given stands in recommendations all the same."""
+    n = context.config.recommend.n
+    code = F.when(F.col("n_unseen") < n, "too_few_items").otherwise("blocked")
+    short = served.where(F.size("items") < n).select("user_idx", code.alias("code"), "n_available")
+    return short.join(context.lake.read("users").select("user_id", "user_idx"), "user_idx")
