@@ -1,0 +1,21 @@
+"""Write each user's history as fixed-length lists in equal, shuffled row groups for Petastorm."""
+
+from pyspark.sql import functions as F
+
+from ganrec_spark.context import Context
+from ganrec_spark.padded import padded_histories, with_row_groups
+
+
+def run(context: Context) -> str:
+    """Write user_rows: one file with one Parquet row group per row_group."""
+    config, length = context.config, context.config.partition.length
+    sparsity = context.lake.read("user_sparsity").select("user_idx", F.col("is_sparse").cast("int").alias("is_sparse"))
+    users, n_users, groups = with_row_groups(
+        sparsity, config.partition, config.distributed.workers, length, context.seed
+    )
+    histories = padded_histories(context.lake.read("train_ratings"), length)
+    context.lake.write("user_rows", histories.join(users, "user_idx"))
+    message = f"{n_users} users in {groups} row groups of lists of {length}"
+    if groups < config.distributed.workers:
+        message += f"; too few users for {config.distributed.workers} workers, lower distributed.workers"
+    return message
