@@ -80,7 +80,7 @@ class Lake:
     def append(self, table: str, frame: DataFrame) -> int:
         """Add rows to a dictionary; return their number."""
         full_name = self.ensure(table)
-        frame.select(*_cast_columns(declared(table))).coalesce(1).writeTo(full_name).append()
+        frame.select(*_cast_columns(declared(table))).writeTo(full_name).append()
         return self._added_rows(full_name)
 
     def clear(self, table: str, run_id: str, phase: str | None = None) -> None:
