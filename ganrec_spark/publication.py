@@ -65,7 +65,8 @@ def prune_editions(lake: Lake, keep: int) -> int:
         key = (publication.run_id, publication.edition)
         if key not in recent and key not in old:
             (recent if len(recent) < keep else old).append(key)
-    doomed = [key for key in old if key != lake.published()]
+    stored = lake.read_all("metrics_editions").select("run_id", "edition").distinct().collect() if old else []
+    doomed = [key for key in old if key != lake.published() and key in {(row.run_id, row.edition) for row in stored}]
     for run_id, edition in doomed:
         for name in EDITED:
             lake.spark.sql(
