@@ -35,7 +35,7 @@ MADE_BY := requirements/bootstrap.txt scripts/make_venv.sh
 env: $(HOROVOD) $(INSTALLED) ## make .venv: locked requirements, Horovod, Iceberg, the ganrec command (GPU=1: for CUDA)
 
 prerequisites:
-	@scripts/check_prerequisites.sh $(PYTHON)
+	@scripts/check_prerequisites.sh $(PYTHON) $(GPU)
 
 $(LOCKED): requirements/dev.txt $(MADE_BY) | prerequisites
 	@echo "environment: installing the locked requirements into $(GANREC_VENV) (3 GB to download, the first time)"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Name everything that `make env` needs and the machine lacks, in one line, before anything is downloaded.
-#   scripts/check_prerequisites.sh [PYTHON]
+#   scripts/check_prerequisites.sh [PYTHON [GPU]]
 python=${1:-python3.11}
+gpu=${2:-0}
 missing=
 packages=
 
@@ -10,16 +11,27 @@ lacks() { # what it is, the Debian or Ubuntu package that brings it
     packages="${packages:+$packages }$2"
 }
 
-if ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-    lacks "Python 3.11 (tried: $python)" "python3.11 python3.11-venv python3.11-dev"
-else
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || lacks "Python's venv module" python3.11-venv
-    # Horovod's extension is compiled against them.
-    "$python" -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' ||
-        lacks "Python's C headers" python3.11-dev
-fi
+# One start of Python answers everything about it. Horovod's extension is compiled against the headers.
+about=$("$python" - 2>/dev/null <<'PYTHON'
+import importlib.util, os, sys, sysconfig
+print(*sys.version_info[:2], sep=".")
+print("venv" if importlib.util.find_spec("ensurepip") else "")
+print("headers" if os.path.exists(sysconfig.get_path("include") + "/Python.h") else "")
+PYTHON
+)
+case $about in
+3.11*)
+    case $about in *venv*) ;; *) lacks "Python's venv module" python3.11-venv ;; esac
+    case $about in *headers*) ;; *) lacks "Python's C headers" python3.11-dev ;; esac ;;
+*) lacks "Python 3.11 (tried: $python)" "python3.11 python3.11-venv python3.11-dev" ;;
+esac
 
 command -v "${CXX:-c++}" >/dev/null || lacks "a C++ compiler" g++
+
+if [ "$gpu" = 1 ]; then # the same major version as torch's CUDA; NVIDIA's own apt repository has it
+    command -v nvcc >/dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] ||
+        lacks "CUDA 13's compiler, nvcc (looked in the PATH and CUDA_HOME)" "cuda-toolkit-13-0 libnccl-dev"
+fi
 
 # Spark prefers JAVA_HOME to the PATH, so we look where it will. It supports 17 and 21; newer ones break Hadoop.
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
