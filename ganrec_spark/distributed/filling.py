@@ -1,0 +1,216 @@
+"""Fill users' histories by generators and rules, in Spark, a block of users at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from scipy import sparse
+
+from ganrec_spark.distributed.ranking import histories
+from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.models.collapse import score_block
+from ganrec_spark.models.generators import Generator, load_generator
+from ganrec_spark.ranking.top_n import mask_seen, top_n
+from ganrec_spark.seeding import stable_rng, stable_seed
+from ganrec_spark.tables import TABLE_BY_NAME
+
+_USERS_PER_BLOCK = 256
+_MIN_CONFIDENCE = 1e-6
+_COLUMNS = TABLE_BY_NAME["generated_ratings"].columns
+_SCHEMA = ", ".join(f"{column.name} {column.type}" for column in _COLUMNS)
+_ARROW = {"string": pa.string(), "int": pa.int32(), "double": pa.float64(), "bigint": pa.int64()}
+_ARROW_SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in _COLUMNS])
+
+# Generators of this Python worker by version, built once and kept over tasks.
+_LOADED: dict[str, Generator] = {}
+
+# Log scores [B, I] of a block of histories: items and weights [B, L], users [B].
+Score = Callable[[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate fill: a generator or rule and how many of its items are taken, the top or a sample."""
+
+    generator: str
+    how: str
+    n: int
+
+    @property
+    def name(self) -> str:
+        """Return the name in generated_ratings, such as cgan_top3."""
+        return f"{self.generator}_{self.how}{self.n}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A generator or rule as it travels to the executors: `kind`, its version, its card, and its shipped arrays."""
+
+    kind: str
+    version: str
+    card: dict[str, Any]
+    arrays: Shipped
+
+
+def generate(
+    spark: SparkSession,
+    observed: DataFrame,
+    sparse_users: DataFrame,
+    sources: dict[str, Source],
+    candidates: list[Candidate],
+    temperature: float,
+    seed: int,
+) -> DataFrame:
+    """Return rows of generated_ratings: per candidate and user up to n items that the user has not, best first.
+
+    In: observed ratings, one row per user and item; sparse_users one row per user. Only items with an observed
+    rating are generated. confidence = exp(score - best score of the user's unseen items), scores being logs: a
+    generator's probability as a share of the probability of the user's surest item. Samples are drawn without
+    replacement by Gumbel-top-k at `temperature` (Kool et al. 2019).
+
+    Users are scored in blocks of fixed membership: the last bits of a matrix product depend on the whole block.
+    """
+    items = observed.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
+    shipped = ship(spark, catalogue=items.astype(np.int64))
+
+    def fill(table: pa.Table) -> pa.Table:
+        return _fill_block(table, shipped["catalogue"], sources, candidates, temperature, seed)
+
+    users = histories(observed.join(sparse_users, "user_idx", "left_semi"))
+    blocks = users.withColumn("block", F.floor(F.col("user_idx") / _USERS_PER_BLOCK))
+    return blocks.groupBy("block").applyInArrow(fill, _SCHEMA)
+
+
+def _fill_block(
+    table: pa.Table,
+    catalogue: NDArray[np.int64],
+    sources: dict[str, Source],
+    candidates: list[Candidate],
+    temperature: float,
+    seed: int,
+) -> pa.Table:
+    table = table.sort_by("user_idx").combine_chunks()
+    users = table["user_idx"].to_numpy().astype(np.int32)
+    items, weights = _padded(table)
+    seen = [row[row >= 0] for row in items]
+    parts = []
+    for source in sources.values():
+        scores = _scorer(source, seed)(items, weights, users)
+        scores = _eligible(scores, catalogue, seen)
+        best = scores.max(axis=1, keepdims=True, initial=-np.inf)
+        parts += [
+            _rows(candidate, source.version, users, scores, best[:, 0], temperature, seed)
+            for candidate in candidates
+            if candidate.generator == source.kind
+        ]
+    return pa.concat_tables(parts)
+
+
+def _padded(table: pa.Table) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return items [B, L] padded with -1 and weights [B, L] padded with 0, L the block's longest history."""
+    lengths = table["items"].combine_chunks().value_lengths().to_numpy()
+    valid = np.arange(lengths.max(initial=1)) < lengths[:, None]
+    items, weights = np.full(valid.shape, -1, dtype=np.int32), np.zeros(valid.shape, dtype=np.float32)
+    items[valid] = table["items"].combine_chunks().flatten().to_numpy()
+    weights[valid] = table["ratings"].combine_chunks().flatten().to_numpy()
+    return items, weights
+
+
+def _eligible(
+    scores: NDArray[np.float32], catalogue: NDArray[np.int64], seen: list[NDArray[np.int32]]
+) -> NDArray[np.float32]:
+    """Return the scores with -inf for items outside the catalogue and for what the user has."""
+    n_items = scores.shape[1]
+    eligible = np.full_like(scores, -np.inf)
+    inside = catalogue[catalogue < n_items]
+    eligible[:, inside] = scores[:, inside]
+    mask_seen(eligible, [row[row < n_items] for row in seen])
+    return eligible
+
+
+def _rows(
+    candidate: Candidate,
+    version: str,
+    users: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    best: NDArray[np.float32],
+    temperature: float,
+    seed: int,
+) -> pa.Table:
+    """Return the candidate's rows of generated_ratings for a block of users, the surest item first."""
+    seeds = [stable_seed(seed, candidate.name, int(user)) for user in users]
+    keys = scores if candidate.how == "top" else _perturbed(scores / np.float32(temperature), seeds)
+    chosen, _ = top_n(keys, candidate.n)
+    columns: dict[str, list[Any]] = {column.name: [] for column in _COLUMNS}
+    for row, picked in enumerate(chosen):
+        confidence = np.exp((scores[row, picked] - best[row]).astype(np.float64)).clip(_MIN_CONFIDENCE, 1.0)
+        order = np.lexsort((picked, -scores[row, picked]))
+        n = len(picked)
+        columns["candidate"] += [candidate.name] * n
+        columns["user_idx"] += [int(users[row])] * n
+        columns["item_idx"] += picked[order].tolist()
+        columns["position"] += range(1, n + 1)
+        columns["confidence"] += confidence[order].tolist()
+        columns["generator"] += [candidate.generator] * n
+        columns["strategy"] += [candidate.how] * n
+        columns["generator_version"] += [version] * n
+        columns["seed"] += [seeds[row]] * n
+    return pa.table(columns, schema=_ARROW_SCHEMA)
+
+
+def _perturbed(scores: NDArray[np.float32], seeds: list[int]) -> NDArray[np.float32]:
+    """Return scores + Gumbel noise, each user's from the user's own seed."""
+    noise = np.empty_like(scores)
+    for row, seed in enumerate(seeds):
+        uniform = np.random.default_rng(seed).random(scores.shape[1], dtype=np.float32)
+        noise[row] = -np.log(-np.log(uniform.clip(1e-9, 1 - 1e-7)))
+    return scores + noise
+
+
+def _scorer(source: Source, seed: int) -> Score:
+    if source.kind == "popularity":
+        return lambda items, weights, users: np.tile(_log(source.arrays["strength"]), (len(users), 1))
+    if source.kind == "item_item":
+        return lambda items, weights, users: _log(_neighbour_scores(source.arrays, items))
+    return lambda items, weights, users: _generator_scores(source, seed, items, weights, users)
+
+
+def _generator_scores(
+    source: Source, seed: int, items: NDArray[np.int32], weights: NDArray[np.float32], users: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    if source.version not in _LOADED:
+        torch.set_num_threads(1)  # Spark already runs one Python worker per core
+        card, state = source.card, source.arrays["state"].tobytes()
+        _LOADED[source.version] = load_generator(source.kind, card["n_items"], card["settings"], state)
+    generator = _LOADED[source.version]
+    noise = np.stack(
+        [
+            stable_rng(seed, source.kind, "noise", int(user)).standard_normal(generator.noise_size, dtype=np.float32)
+            for user in users
+        ]
+    )
+    return score_block(generator, items, weights, noise, torch.device("cpu"))
+
+
+def _neighbour_scores(arrays: Shipped, items: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return [B, I]: the sum of each item's cosines with the user's items."""
+    n_items = len(arrays["indptr"]) - 1
+    neighbours = sparse.csr_matrix((arrays["values"], arrays["indices"], arrays["indptr"]), shape=(n_items, n_items))
+    rows, columns = np.nonzero(items >= 0)
+    history = sparse.csr_matrix(
+        (np.ones(len(rows), dtype=np.float32), (rows, items[rows, columns])), shape=(len(items), n_items)
+    )
+    scores: NDArray[np.float32] = (history @ neighbours).toarray()
+    return scores
+
+
+def _log(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(divide="ignore"):
+        result: NDArray[np.float32] = np.log(values)
+    return result

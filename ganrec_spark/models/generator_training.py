@@ -1,0 +1,157 @@
+"""Train one generator: epochs of steps, a checkpoint after each, resume, and a stop at the first sick loss.
+
+Everything from outside is handed in: batches, where checkpoints go, who hears of progress.
+"""
+
+import io
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.models.collapse import watch
+from ganrec_spark.models.generators import Training, new_training, training_seed
+from ganrec_spark.models.worker import Worker
+
+# items int64 and weights float32, both [B, L], as in table user_rows.
+Batch = tuple[torch.Tensor, torch.Tensor]
+History = list[tuple[int, str, float]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
+
+    `settings` are the keys of configuration section generator; watch_items and watch_weights [W, L] a sample of
+    users for the collapse watch; `catalogue` the items with a training rating; item_vectors [I, D] of ALS.
+    """
+
+    kind: str
+    n_items: int
+    epochs: int
+    steps: int
+    seed: int
+    settings: dict[str, float]
+    item_vectors: NDArray[np.float32]
+    catalogue: NDArray[np.int64]
+    watch_items: NDArray[np.int32]
+    watch_weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where the state of a training survives its process: `load` returns the last saved bytes or None."""
+
+    load: Callable[[], bytes | None] = lambda: None
+    save: Callable[[bytes], None] = lambda content: None
+
+
+@dataclass
+class Trained:
+    """A trained generator: its state dict as bytes, its history (epoch, name, value), and why it stopped."""
+
+    kind: str
+    state: bytes = b""
+    history: History = field(default_factory=list)
+    stopped: str = "all epochs done"
+
+
+def train_generator(
+    worker: Worker,
+    plan: Plan,
+    batches: Iterator[Batch],
+    checkpoints: Checkpoints,
+    report: Callable[[int, dict[str, float]], None],
+) -> Trained:
+    """Train by `plan` on an endless iterator of batches; every worker returns the same state.
+
+    A loss that is not finite ends the training with the last epoch that was sound; `stopped` says so. Raises
+    TrainingError where there is none. Resumed, it ends in the same state as if it had never stopped, if the
+    batches come in the same order again: finished epochs are skipped in them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training_seed(plan.seed, plan.kind, "start"))
+        training = new_training(plan.kind, plan.n_items, plan.settings, plan.item_vectors, plan.seed, worker)
+        result = Trained(plan.kind)
+        done = _resume(worker, plan, training, checkpoints, result)
+        if done:
+            next(islice(batches, done * plan.steps - 1, None), None)
+        result.state = _bytes(training.generator.state_dict()) if done else b""
+        for epoch in range(done + 1, plan.epochs + 1):
+            torch.manual_seed(training_seed(plan.seed, plan.kind, epoch, worker.index))
+            losses = _epoch(worker, plan, training, batches, epoch)
+            if not all(math.isfinite(value) for value in losses.values()):
+                result.stopped = f"loss not finite in epoch {epoch}; epoch {epoch - 1} was kept"
+                break
+            values = losses | _watch(worker, plan, training)
+            result.history += [(epoch, name, value) for name, value in values.items()]
+            result.state = _bytes(training.generator.state_dict())
+            if worker.index == 0:
+                checkpoints.save(_bytes(_snapshot(training, epoch, result.history)))
+            report(epoch, values)
+    if not result.state:
+        raise TrainingError(
+            f"generator {plan.kind}: the loss was not finite in the first epoch, so there is nothing to keep; look for "
+            "ratings that are not finite, or lower generator.learning_rate"
+        )
+    return result
+
+
+def _epoch(worker: Worker, plan: Plan, training: Training, batches: Iterator[Batch], epoch: int) -> dict[str, float]:
+    """Take the epoch's steps; return the mean of each loss over steps and workers."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for module in training.modules.values():
+        module.train()
+    for step in range(plan.steps):
+        items, weights = next(batches)
+        progress = ((epoch - 1) * plan.steps + step) / (plan.epochs * plan.steps)
+        for name, value in training.step(items.to(worker.device), weights.to(worker.device), progress).items():
+            sums[name] += value / plan.steps
+    return {name: worker.mean(value, f"{plan.kind}.{name}") for name, value in sums.items()}
+
+
+def _watch(worker: Worker, plan: Plan, training: Training) -> dict[str, float]:
+    rng = np.random.default_rng(training_seed(plan.seed, plan.kind, "watch"))
+    noise = rng.standard_normal((len(plan.watch_items), training.generator.noise_size), dtype=np.float32)
+    return watch(training.generator, plan.watch_items, plan.watch_weights, plan.catalogue, noise, worker.device)
+
+
+def _resume(worker: Worker, plan: Plan, training: Training, checkpoints: Checkpoints, result: Trained) -> int:
+    """Bring every worker to the state that worker 0 finds saved; return the number of finished epochs."""
+    content = checkpoints.load() if worker.index == 0 else None
+    done = 0
+    if content is not None:
+        snapshot = torch.load(io.BytesIO(content), weights_only=True, map_location=worker.device)
+        for name, module in training.modules.items():
+            module.load_state_dict(snapshot["modules"][name])
+            training.optimizers[name].load_state_dict(snapshot["optimizers"][name])
+        done = int(snapshot["epoch"])
+        result.history = [(int(epoch), str(name), float(value)) for epoch, name, value in snapshot["history"]]
+    done = int(worker.from_first(float(done), f"{plan.kind}.resume"))
+    for name, module in training.modules.items():
+        worker.broadcast(module)
+        if done:
+            worker.broadcast_optimizer(training.optimizers[name])
+    return done
+
+
+def _snapshot(training: Training, epoch: int, history: History) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "history": [list(row) for row in history],
+        "modules": {name: module.state_dict() for name, module in training.modules.items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in training.optimizers.items()},
+    }
+
+
+def _bytes(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Mult-VAE^PR: Liang, Krishnan, Hoffman, Jebara 2018, "Variational Autoencoders for Collaborative Filtering".
+
+Letters: B users, L padded length, I item slots, H hidden size, K latent size.
+Deviation: x_ui is the strength of the interaction in [0, 1] where the paper has clicks, 0 or 1.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganrec_spark.models.interactions import dense, strengths
+from ganrec_spark.models.worker import Worker
+
+_INPUT_DROPOUT = 0.5
+# KL's weight rises from 0 to beta over this share of the steps, then stays (section 2.2.2).
+_ANNEALING_SHARE = 0.5
+
+
+class Vae(nn.Module):
+    """Encoder I -> H -> (mu, log sigma^2) [B, K]; decoder K -> H -> I logits of a multinomial (equations 1 and 2)."""
+
+    def __init__(self, n_items: int, latent_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.noise_size = 0
+        self.n_items, self.latent_size = n_items, latent_size
+        self.encoder = nn.Sequential(
+            nn.Linear(n_items, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 2 * latent_size)
+        )
+        self.decoder = nn.Sequential(nn.Linear(latent_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, n_items))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits [B, I], mu and log sigma^2 [B, K]; z is drawn in training mode and mu otherwise."""
+        inputs = F.dropout(F.normalize(x, dim=1), _INPUT_DROPOUT, self.training)
+        mu, log_variance = self.encoder(inputs).split(self.latent_size, dim=1)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * log_variance) if self.training else mu
+        return self.decoder(z), mu, log_variance
+
+    def score(self, items: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+        """Return log probabilities [B, I] of the items given the history [B, L]; there is no noise."""
+        logits, _, _ = self(dense(items, strengths(items, weights), self.n_items))
+        return F.log_softmax(logits, dim=1)
+
+
+class VaeTraining:
+    """Minimises the negative ELBO with an annealed KL (equation 6)."""
+
+    def __init__(
+        self,
+        n_items: int,
+        latent_size: int,
+        hidden_size: int,
+        beta: float,
+        learning_rate: float,
+        gradient_clip: float,
+        worker: Worker,
+    ) -> None:
+        self.beta, self.gradient_clip, self.worker = beta, gradient_clip, worker
+        self.generator = Vae(n_items, latent_size, hidden_size).to(worker.device)
+        self.modules: dict[str, nn.Module] = {"generator": self.generator}
+        adam = torch.optim.Adam(self.generator.parameters(), lr=learning_rate)
+        self.optimizers = {"generator": worker.wrap(adam, self.generator, "vae")}
+
+    def step(self, items: Tensor, weights: Tensor, progress: float) -> dict[str, float]:
+        """Take one step on items and weights [B, L]; `progress` is the share of all steps taken before, 0 to 1."""
+        x = dense(items, strengths(items, weights), self.generator.n_items)
+        logits, mu, log_variance = self.generator(x)
+        reconstruction = -(x * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+        kl = -0.5 * (1 + log_variance - mu.square() - log_variance.exp()).sum(dim=1).mean()
+        loss = reconstruction + self.beta * min(1.0, progress / _ANNEALING_SHARE) * kl
+        optimizer = self.optimizers["generator"]
+        optimizer.zero_grad()
+        loss.backward()
+        self.worker.clip(optimizer, self.generator, self.gradient_clip)
+        self.worker.step(optimizer)
+        return {"loss": loss.item(), "kl": kl.item()}

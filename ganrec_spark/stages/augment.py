@@ -1,0 +1,100 @@
+"""Let every generator and rule propose items for the sparse users: candidate fills, never an observed item."""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ganrec_spark.config import Augment
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.filling import Candidate, Source, generate
+from ganrec_spark.distributed.neighbours import cosine_neighbours
+from ganrec_spark.distributed.ship import ship
+from ganrec_spark.fills import NONE
+
+_NEIGHBOURS = 100
+_RULES = ("popularity", "item_item")
+
+
+def run(context: Context) -> str:
+    """Write generated_ratings; in phase final only those of the candidate that the gate accepted."""
+    observed = _observed(context)
+    checkpoints = _checkpoints(context.lake.read("generator_checkpoints"))
+    wanted = _candidates(context.config.augment, list(checkpoints))
+    if context.phase == "final":
+        accepted = _accepted(context)
+        wanted = [candidate for candidate in wanted if candidate.name == accepted]
+        if not wanted:
+            context.lake.write("generated_ratings", context.lake.frame("generated_ratings", []))
+            return "the gate accepted no fill: nothing is generated"
+    sources = _sources(context.spark, observed, checkpoints, {candidate.generator for candidate in wanted})
+    sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
+    generated = generate(
+        context.spark, observed, sparse_users, sources, wanted, context.config.augment.temperature, context.seed
+    )
+    n_rows = context.lake.write("generated_ratings", generated)
+    return f"{n_rows} generated ratings in {len(wanted)} candidate fills: {', '.join(c.name for c in wanted)}"
+
+
+def _observed(context: Context) -> DataFrame:
+    columns = ("user_idx", "item_idx", "rating")
+    train = context.lake.read("train_ratings").select(*columns)
+    if context.phase == "choose":
+        return train
+    return train.unionByName(context.lake.read("validation_ratings").select(*columns))
+
+
+def _accepted(context: Context) -> str:
+    row = context.lake.read("gate_decisions").where("accepted").first()
+    return NONE if row is None else str(row.candidate)
+
+
+def _candidates(config: Augment, generators: list[str]) -> list[Candidate]:
+    """Return every candidate; a rule knows no probabilities worth sampling from, so it only gives its best."""
+    return [
+        Candidate(name, strategy.how, strategy.n)
+        for name in (*generators, *config.rules)
+        for strategy in config.strategies
+        if strategy.how == "top" or name not in _RULES
+    ]
+
+
+def _checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
+    """Return card and state of every generator, from chunks of generator_checkpoints, in order of name."""
+    cards: dict[str, dict[str, Any]] = {}
+    states: dict[str, bytes] = {}
+    for row in chunks.orderBy("generator", "part").toLocalIterator():
+        cards[row.generator] = json.loads(row.card)
+        states[row.generator] = states.get(row.generator, b"") + bytes(row.content)
+    return {name: (cards[name], states[name]) for name in cards}
+
+
+def _sources(
+    spark: SparkSession,
+    observed: DataFrame,
+    checkpoints: dict[str, tuple[dict[str, Any], bytes]],
+    wanted: set[str],
+) -> dict[str, Source]:
+    """Ship what is wanted: a generator's state, the items' counts, or the items' neighbours."""
+    sources = {}
+    for name in sorted(wanted - set(_RULES)):
+        card, state = checkpoints[name]
+        arrays = ship(spark, state=np.frombuffer(state, dtype=np.uint8))
+        sources[name] = Source(name, card["version"], card, arrays)
+    for name in sorted(wanted & set(_RULES)):
+        rule = _popularity(observed) if name == "popularity" else cosine_neighbours(observed, _NEIGHBOURS)
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in rule.values())).hexdigest()
+        sources[name] = Source(name, digest[:12], {}, ship(spark, **rule))
+    return sources
+
+
+def _popularity(observed: DataFrame) -> dict[str, NDArray[Any]]:
+    counts = observed.groupBy("item_idx").agg(F.count("*").alias("n")).orderBy("item_idx").toArrow()
+    items = counts["item_idx"].to_numpy()
+    strength = np.zeros(int(items.max(initial=-1)) + 1, dtype=np.float32)
+    strength[items] = counts["n"].to_numpy()
+    return {"strength": strength}

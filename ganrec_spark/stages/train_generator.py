@@ -1,0 +1,215 @@
+"""Train the generators of implicit feedback, all in one launch of the workers, one after the other."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.als import fit_als
+from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_checkpoints
+from ganrec_spark.distributed.launcher import train_distributed
+from ganrec_spark.distributed.reader import read_batches
+from ganrec_spark.models.generator_training import Batch, Plan, train_generator
+from ganrec_spark.models.generators import training_seed
+from ganrec_spark.models.worker import Worker
+
+_CHUNK_BYTES = 8 * 2**20
+_WATCHED_USERS = 512
+# Where cgan's item table starts is no choice that a recommender depends on; ALS's usual setting does.
+_ALS_REGULARISATION, _ALS_ALPHA = 0.2, 1.0
+
+
+def run(context: Context) -> str:
+    """Write generator_checkpoints and generator_history; return which generators were trained, and how they fared."""
+    rows, train = context.lake.read("user_rows"), context.lake.read("train_ratings")
+    plans = _plans(context, rows, train)
+    checkpoint_dir = f"{context.work_dir}/checkpoints"
+    results = train_distributed(
+        context.spark,
+        train_generators,
+        context.config.distributed,
+        plans=plans,
+        urls=context.lake.data_files("user_rows"),
+        batch_size=context.config.generator.batch_size_per_worker,
+        checkpoint_dir=checkpoint_dir,
+        tensorboard_dir=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
+    )
+    trained = [cast(dict[str, Any], results[plan.kind]) for plan in plans]
+    cards = [_card(context, plan, result) for plan, result in zip(plans, trained, strict=True)]
+    chunks = [row for card, result in zip(cards, trained, strict=True) for row in _chunks(card, result["state"])]
+    history = [(result["kind"], *row) for result in trained for row in result["history"]]
+    context.lake.write("generator_checkpoints", context.lake.frame("generator_checkpoints", chunks))
+    context.lake.write("generator_history", context.lake.frame("generator_history", history))
+    delete_checkpoints(checkpoint_dir)
+    return "; ".join(_describe(context, card) for card in cards)
+
+
+def train_generators(
+    worker: Worker,
+    plans: list[Plan],
+    urls: list[str],
+    batch_size: int,
+    checkpoint_dir: str,
+    tensorboard_dir: str | None,
+) -> dict[str, object]:
+    """Be one worker that trains every plan; return by kind the state dict's bytes, the history and why it stopped."""
+    results: dict[str, object] = {}
+    for plan in plans:
+        writer = _tensorboard(worker, tensorboard_dir, plan.kind)
+
+        def report(epoch: int, values: dict[str, float], plan: Plan = plan, writer: Any = writer) -> None:
+            worker.log(
+                f"{plan.kind}: epoch {epoch} of {plan.epochs}, loss {values['loss']:.4f}, "
+                f"{values['distinct_items']:.0f} distinct items generated"
+            )
+            if writer is not None:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, epoch)
+
+        # The name holds all that the training follows from: a checkpoint of other data or settings is never resumed.
+        checkpoints = file_checkpoints(checkpoint_dir, f"{plan.kind}-{_fingerprint(plan, urls, batch_size)}.pt")
+        seed = training_seed(plan.seed, plan.kind, "reader", worker.index) % 2**31
+        with read_batches(urls, ("items", "weights"), batch_size, worker.index, worker.count, seed) as batches:
+            trained = train_generator(worker, plan, _pairs(batches), checkpoints, report)
+        if writer is not None:
+            writer.close()
+        results[plan.kind] = {
+            "kind": plan.kind,
+            "state": trained.state,
+            "history": trained.history,
+            "stopped": trained.stopped,
+        }
+    return results
+
+
+def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
+    """Return what each generator is trained by; the same arrays serve all, so they travel once."""
+    config, workers = context.config.generator, context.config.distributed.workers
+    profile = context.lake.read("matrix_profile").first()
+    n_items = int(profile.item_slots) if profile is not None else 0
+    n_users = rows.count()
+    items, weights = _watched(rows, context.seed)
+    catalogue = train.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
+    vectors = np.zeros((n_items, config.cgan_embedding_size), dtype=np.float32)
+    if any(kind.startswith("cgan") for kind in config.kinds):
+        vectors = _item_vectors(context, train, n_items)
+    settings = {name: float(value) for name, value in config.model_dump().items() if isinstance(value, int | float)}
+    return [
+        Plan(
+            kind=kind,
+            n_items=n_items,
+            epochs=config.epochs,
+            steps=math.ceil(n_users / (workers * config.batch_size_per_worker)),
+            seed=context.seed,
+            settings=settings,
+            item_vectors=vectors,
+            catalogue=catalogue.astype(np.int64),
+            watch_items=items,
+            watch_weights=weights,
+        )
+        for kind in config.kinds
+    ]
+
+
+def _item_vectors(context: Context, train: DataFrame, n_items: int) -> NDArray[np.float32]:
+    """Return the item vectors of an ALS of the training ratings, [I, D]; items without ratings are rows of 0."""
+    config = context.config.generator
+    factors = fit_als(
+        train,
+        config.cgan_embedding_size,
+        config.als_iterations,
+        _ALS_REGULARISATION,
+        _ALS_ALPHA,
+        implicit=True,
+        seed=context.seed,
+    )
+    known, _ = factors.item_slots()
+    vectors = np.zeros((n_items, config.cgan_embedding_size), dtype=np.float32)
+    vectors[: len(known)] = known
+    return vectors
+
+
+def _watched(rows: DataFrame, seed: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return items and weights [W, L] of a stable sample of users, sparse ones first."""
+    order = [F.col("is_sparse").desc(), F.xxhash64(F.lit(seed), F.col("user_idx")), F.col("user_idx")]
+    sample = rows.orderBy(*order).limit(_WATCHED_USERS).select("items", "weights").toArrow()
+
+    def table(name: str) -> NDArray[Any]:
+        flat = sample[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        rows: NDArray[Any] = flat.reshape(sample.num_rows, -1)
+        return rows
+
+    return table("items").astype(np.int32), table("weights").astype(np.float32)
+
+
+def _pairs(batches: Iterator[dict[str, Any]]) -> Iterator[Batch]:
+    return ((batch["items"].long(), batch["weights"].float()) for batch in batches)
+
+
+def _tensorboard(worker: Worker, folder: str | None, kind: str) -> Any:
+    if folder is None or worker.index > 0:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(f"{folder}/{kind}")
+
+
+def _fingerprint(plan: Plan, urls: list[str], batch_size: int) -> str:
+    parts = [
+        plan.kind,
+        plan.n_items,
+        plan.epochs,
+        plan.steps,
+        plan.seed,
+        batch_size,
+        sorted(plan.settings.items()),
+        urls,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _card(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint is: enough to rebuild the network and to judge it."""
+    last = max(epoch for epoch, _, _ in result["history"])
+    final = {name: value for epoch, name, value in result["history"] if epoch == last}
+    return {
+        "generator": plan.kind,
+        "version": hashlib.sha256(result["state"]).hexdigest()[:12],
+        "n_items": plan.n_items,
+        "seed": plan.seed,
+        "settings": plan.settings,
+        "workers": context.config.distributed.workers,
+        "steps_per_epoch": plan.steps,
+        "epochs": last,
+        "stopped": result["stopped"],
+        "final": final,
+        "collapsed": final["distinct_share"] < context.config.generator.collapse_min_distinct_share,
+    }
+
+
+def _chunks(card: dict[str, Any], state: bytes) -> Iterator[tuple[str, str, str, int, bytes]]:
+    text = json.dumps(card, sort_keys=True)
+    for part, start in enumerate(range(0, len(state), _CHUNK_BYTES)):
+        yield card["generator"], card["version"], text, part, state[start : start + _CHUNK_BYTES]
+
+
+def _describe(context: Context, card: dict[str, Any]) -> str:
+    distinct = int(card["final"]["distinct_items"])
+    text = f"{card['generator']} {card['version']}: {card['epochs']} epochs, {distinct} distinct items"
+    if card["stopped"] != "all epochs done":
+        text += f", {card['stopped']}"
+    if card["collapsed"]:
+        text += ", COLLAPSED"
+        context.log(
+            f"{card['generator']} collapsed: only {distinct} distinct items in the fills of the watched users, a share "
+            f"of {card['final']['distinct_share']:.4f} (generator.collapse_min_distinct_share "
+            f"{context.config.generator.collapse_min_distinct_share}); it stays a candidate, the gate will judge it"
+        )
+    return text
