@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add(commands, "stages", "list the stages in order, with what they read and write", _stages)
     _add(commands, "publications", "list what was published when", _publications, _common)
     _add(commands, "rollback", "point readers back to an earlier run", _rollback, _rollback_options)
+    _add(commands, "digest", "print a content hash of every table of a run, to compare runs", _digest, _digest_options)
     _add(commands, "config", "print the effective configuration", _config, _common)
     _add(commands, "world", "write a generated world of ratings to a Parquet file", _world, _world_options)
     _add(commands, "sql", "print the command that opens spark-sql on the lake", _sql, _common)
@@ -228,6 +229,21 @@ def _print_publications(lake: "Lake") -> None:
     for position, publication in enumerate(lake.publications()):
         mark = "  <- what readers see" if position == 0 else ""
         print(f"{publication.committed_at}  {publication.run_id}  {publication.edition}{mark}")
+
+
+def _digest_options(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    _run_date(parser)
+
+
+def _digest(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.publication import table_digests
+
+    def show(lake: "Lake") -> None:
+        for name, digest in table_digests(lake, arguments.run_date).items():
+            print(f"{digest}  {name}")
+
+    return _with_lake(arguments, show)
 
 
 def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:

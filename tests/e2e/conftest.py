@@ -1,0 +1,26 @@
+"""One published run that the tests of this tier share."""
+
+import json
+from pathlib import Path
+
+import pytest
+from e2e.lakeside import Lakeside
+
+from ganrec_spark.world import write_world
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("world") / "ratings.parquet"
+    write_world(path, users=300, items=100)
+    return path
+
+
+@pytest.fixture(scope="session")
+def published(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakeside, list[dict[str, object]], str]:
+    """Return a lake with one published run, the run's metrics, and what the command printed."""
+    lakeside = Lakeside(tmp_path_factory.mktemp("lake"), source)
+    metrics = lakeside.root / "metrics.json"
+    done = lakeside.pipeline("--metrics-json", str(metrics))
+    assert done.returncode == 0, done.stderr[-6000:]
+    return lakeside, json.loads(metrics.read_text()), done.stdout

@@ -1,0 +1,58 @@
+"""Whole pipelines, run as their users run them: each in processes of its own, on a world small enough for minutes."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RUN_DATE = "2026-11-01"
+# Small networks and few epochs: what is proved here does not depend on quality.
+FAST = (
+    "spark.master=local[2]",
+    "spark.driver_memory=2g",
+    "generator.kinds=[vae, cgan]",
+    "generator.epochs=2",
+    "augment.strategies=[{how: top, n: 1}, {how: sample, n: 3}]",
+    "gate.finalists=1",
+    "gate.bootstrap_samples=200",
+    "als.embedding_size=8",
+    "als.iterations=3",
+    "item_item.ease_regularisation=[50.0]",
+    "transformer.max_epochs=2",
+    "transformer.validate_every=1",
+    "transformer.embedding_size=16",
+    "recommend.n_candidates=30",
+)
+
+
+@dataclass(frozen=True)
+class Lakeside:
+    """A lake folder and the ratings that go into it; runs our commands on them."""
+
+    root: Path
+    source: Path
+
+    def settings(self) -> list[str]:
+        overrides = [*FAST, f"lake.root={self.root}", f"ingest.source={self.source}"]
+        return [word for override in overrides for word in ("--set", override)]
+
+    def pipeline(self, *more: str, run_date: str = RUN_DATE) -> subprocess.CompletedProcess[str]:
+        return run([sys.executable, "jobs/run_pipeline.py", "--run-date", run_date, *self.settings(), *more])
+
+    def ganrec(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return run([sys.executable, "-m", "ganrec_spark.cli", command, *self.settings(), *more])
+
+    def digests(self, run_date: str = RUN_DATE) -> dict[str, str]:
+        """Return table name -> content hash of the run's rows."""
+        done = self.ganrec("digest", "--run-date", run_date)
+        assert done.returncode == 0, done.stderr
+        return {name: digest for digest, name in (line.split() for line in done.stdout.splitlines())}
+
+
+def run(command: list[str], timeout: float = 800) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )

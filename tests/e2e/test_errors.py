@@ -1,0 +1,47 @@
+"""Exit codes mean something, and a run that fails touches nothing that readers see."""
+
+from pathlib import Path
+
+from e2e.lakeside import Lakeside
+
+Published = tuple[Lakeside, list[dict[str, object]], str]
+
+
+def test_bad_configuration_ends_before_spark_starts(published: Published) -> None:
+    lakeside, _, _ = published
+    done = lakeside.pipeline("--set", "sparsity.max_rating=3")
+    assert done.returncode == 2
+    assert "sparsity.max_rating: unknown key" in done.stderr
+    assert "Spark" not in done.stderr
+
+
+def test_bad_input_is_one_message_with_exit_code_three(published: Published, tmp_path: Path) -> None:
+    lakeside, _, _ = published
+    before = lakeside.digests()
+    bad = tmp_path / "ratings.csv"
+    bad.write_text("user_id;item_id;rating;timestamp\nu1;i1;5;1600000000\n")
+    for source, words in ((bad, "delimiter"), (tmp_path / "missing.csv", "missing.csv")):
+        done = Lakeside(lakeside.root, source).pipeline(run_date="2026-11-02")
+        assert done.returncode == 3, done.stderr[-2000:]
+        assert words in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    assert lakeside.digests() == before
+    publications = lakeside.ganrec("publications").stdout
+    assert "2026-11-02" not in publications
+
+
+def test_a_stage_without_its_inputs_names_what_to_run_first(published: Published) -> None:
+    lakeside, _, _ = published
+    done = lakeside.ganrec("stage", "--stage", "als_final", "--run-date", "2026-10-01")
+    assert done.returncode == 4
+    assert "run stage 'split' first" in done.stderr or "run stage 'merge_final' first" in done.stderr
+
+
+def test_a_refused_run_keeps_the_published_one(published: Published) -> None:
+    """The floor is set above what any list can reach, on the next date: exit code 6, readers keep what they see."""
+    lakeside, _, _ = published
+    before = lakeside.ganrec("publications").stdout
+    done = lakeside.pipeline("--set", "publish.min_lift_over_popularity=1000", run_date="2026-11-03")
+    assert done.returncode == 6
+    assert "lift_over_popularity: expected at least 1000" in done.stderr
+    assert lakeside.ganrec("publications").stdout == before

@@ -1,0 +1,129 @@
+"""One command from raw ratings to published lists; again, stage by stage, and after being killed: the same tables."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside, run
+
+from ganrec_spark.pipeline import STAGES
+
+Published = tuple[Lakeside, list[dict[str, object]], str]
+
+
+def test_metrics_cover_every_recommender_split_and_segment(published: Published) -> None:
+    _, metrics, _ = published
+    keys = [tuple(row[name] for name in ("recommender", "fill", "split", "segment", "metric", "k")) for row in metrics]
+    assert len(keys) == len(set(keys))
+    assert {row["run_id"] for row in metrics if "run_id" in row} <= {RUN_DATE}
+    for recommender in ("popularity", "als", "item_item", "transformer", "blend"):
+        for split in ("validation", "test"):
+            for segment in ("all", "sparse", "dense"):
+                for metric in ("precision", "recall", "ndcg", "mrr", "map"):
+                    for k in (5, 10, 20):
+                        assert (recommender, "none", split, segment, metric, k) in keys
+    assert {"coverage", "gini", "novelty", "diversity"} <= {row["metric"] for row in metrics}
+    assert any(str(row["segment"]).startswith("bucket:") for row in metrics)
+
+
+def test_blend_is_not_below_its_best_member_on_validation(published: Published) -> None:
+    _, metrics, _ = published
+    ndcg = {
+        row["recommender"]: row["value"]
+        for row in metrics
+        if (row["fill"], row["split"], row["segment"], row["metric"], row["k"])
+        == ("none", "validation", "all", "ndcg", 10)
+    }
+    assert ndcg["blend"] >= max(ndcg[name] for name in ("als", "item_item", "transformer")) - 1e-9  # type: ignore[type-var]
+
+
+def test_the_summary_says_what_a_person_wants_to_know(published: Published) -> None:
+    lakeside, _, output = published
+    for words in (
+        "NDCG@10 on test",
+        "Fill: ",
+        "sparse",
+        "because of",
+        f"Published run: {RUN_DATE}",
+        "spark-sql",
+        "Report:",
+    ):
+        assert words in output
+    assert output.count("\nUser ") == 3
+    assert "(sparse," in output
+    report = (lakeside.root / "reports" / f"{RUN_DATE}.html").read_text()
+    assert report.count("<svg") >= 4
+    assert "http-equiv" not in report
+    assert "<script" not in report
+
+
+def test_spark_sql_command_opens_the_views(published: Published) -> None:
+    _, _, output = published
+    command = output[output.index("Query them with:") :].split("\n", 1)[1].replace("\\\n", " ")
+    command = re.sub(
+        r"-e '.*'", "-e 'SELECT count(*), count(DISTINCT user_id) FROM published_recommendations'", command
+    )
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=200, cwd="/", check=False)  # noqa: S602
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows, users = map(int, done.stdout.split()[-2:])
+    assert rows == 10 * users > 0
+
+
+def test_running_the_date_again_keeps_everything(published: Published) -> None:
+    lakeside, _, _ = published
+    before = lakeside.digests()
+    again = lakeside.pipeline()
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.stderr.count(": kept in") == len(STAGES)
+    assert lakeside.digests() == before
+    assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
+
+
+def test_stages_one_by_one_through_spark_submit_give_the_same_tables(published: Published, tmp_path: Path) -> None:
+    reference, _, _ = published
+    lakeside = Lakeside(tmp_path / "lake", reference.source)
+    submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", "local[2]", "jobs/run_stage.py"]
+    for stage in STAGES:
+        done = run([*submit, "--stage", stage.name, "--run-date", RUN_DATE, *lakeside.settings()])
+        assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"
+    assert lakeside.digests() == reference.digests()
+
+
+# Stage -> seconds after it began: 0 is between two stages, more is in the middle of one.
+KILLS = (("ingest", 1.5), ("sparsity", 0.0), ("train_generator", 6.0), ("gate", 3.0), ("transformer_choose", 7.0))
+KILLS += (("als_final", 1.0), ("recommend", 2.0), ("publish", 0.5))
+
+
+@pytest.mark.faults
+def test_killed_drivers_end_in_the_same_tables(published: Published, tmp_path: Path) -> None:
+    reference, _, _ = published
+    lakeside = Lakeside(tmp_path / "lake", reference.source)
+    for stage, seconds in KILLS:
+        kill_at(lakeside, stage, seconds)
+        assert "Published run" not in lakeside.ganrec("publications").stdout
+    done = lakeside.pipeline()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 0 < done.stderr.count(": kept in") < len(STAGES)
+    assert lakeside.digests() == reference.digests()
+    assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
+
+
+def kill_at(lakeside: Lakeside, stage: str, seconds: float) -> None:
+    """Start the pipeline, kill its driver and JVM `seconds` after `stage` began, and see every process go."""
+    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    if not any(f"] {stage}: " in line for line in process.stderr):
+        pytest.fail(f"the pipeline ended before stage {stage}")
+    time.sleep(seconds)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert [child.cmdline() for child in alive] == []
