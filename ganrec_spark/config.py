@@ -165,6 +165,7 @@ class Gate(Section):
     overall_tolerance: Share = 0.005
     min_coverage_ratio: Share = 0.5
     min_validation_users: Count = 50
+    screen_users: Count = 5000
     finalists: Count = 3
 
 

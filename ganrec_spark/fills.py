@@ -6,8 +6,10 @@ from pyspark.sql import functions as F
 NONE = "none"
 
 
-def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float) -> DataFrame:
-    """Return (user_idx, item_idx, rating, ts) of one candidate's generated rows.
+def fill_ratings(
+    generated: DataFrame, observed: DataFrame, weight: float, keep: tuple[str, ...] = ()
+) -> DataFrame:
+    """Return (user_idx, item_idx, rating, ts), and the columns `keep`, of generated rows.
 
     rating = weight * confidence * mean observed rating, so `weight` is relative to a typical observed rating
     whatever the source's scale. ts is the user's first observed time: a fill is older than what was observed.
@@ -20,6 +22,7 @@ def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float) -> Da
         unseen.join(first_seen, "user_idx")
         .crossJoin(mean_rating)
         .select(
+            *keep,
             "user_idx",
             "item_idx",
             (F.lit(weight) * F.col("confidence") * F.col("mean_rating")).alias("rating"),

@@ -1,0 +1,320 @@
+"""Keep a fill only if it provably helps sparse users on validation data and harms no one.
+
+Screen: every candidate's rows are folded into the vectors of sparse users, item vectors fixed, which is cheap.
+Confirm: ALS is fitted again on train + fill for the best few. Both compare the same users with and without the fill.
+Judged are the lists of ALS; what the fill does to the blend is settled by recommend, which publishes the filled
+blend only if it is no worse on validation.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from ganrec_spark.config import Gate
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.als import AlsFactors, fit_als
+from ganrec_spark.distributed.lift import Totals, added_up, fitted_systems, fold_in_systems, system_sums
+from ganrec_spark.distributed.ranking import histories
+from ganrec_spark.distributed.ship import ship
+from ganrec_spark.fills import NONE, fill_ratings
+from ganrec_spark.ranking.bootstrap import Lift, bonferroni, relative_lift
+from ganrec_spark.seeding import stable_seed
+
+_SHUFFLED = "shuffled:"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is known of a candidate: its NDCG@k and lifts at `level`, and, once it is settled, the verdict."""
+
+    candidate: str
+    is_popularity: bool = False
+    level: str = "screen"
+    before: float = 0.0
+    after: float = 0.0
+    sparse: Lift | None = None
+    overall: Lift | None = None
+    coverage_ratio: float | None = None
+    verdict: str = ""
+    reason: str = ""
+
+
+def run(context: Context) -> str:
+    """Write gate_decisions: one row per candidate, `none` among them, exactly one accepted."""
+    settings = context.config.gate
+    train, users = context.lake.read("train_ratings"), judged_users(context)
+    generated = context.lake.read("generated_ratings", "choose")
+    candidates = _candidates(generated)
+    n_users, n_sparse = users.count(), users.where("is_sparse").count()
+    if n_sparse < settings.min_validation_users:
+        reason = f"{n_sparse} sparse validation users, {settings.min_validation_users} are needed to prove anything"
+        judged = [replace(candidate, verdict="too_few_users", reason=reason) for candidate in candidates]
+    else:
+        context.log(f"fitting ALS without fill; screening {len(candidates)} candidates")
+        plain = _fit(context, train)
+        judged = screen(context, plain, users, generated, candidates)
+        finalists = [item.candidate for item in judged if not item.verdict]
+        if finalists:
+            context.log(f"confirming {', '.join(finalists)} by fitting ALS again")
+            judged = confirm(context, plain, users, generated, judged)
+        judged = settle(judged, settings)
+    judged = [*judged, _without_fill(judged)]
+    context.lake.write("gate_decisions", _rows(context, judged, n_sparse, n_users))
+    accepted = next(item for item in judged if item.verdict == "accepted")
+    return f"{len(candidates)} candidates; accepted: {accepted.candidate}: {accepted.reason}"
+
+
+def judged_users(context: Context) -> DataFrame:
+    """Return one row per user with validation ratings: user_idx, items, ratings, relevant, is_sparse."""
+    held_out, train = context.lake.read("validation_ratings"), context.lake.read("train_ratings")
+    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    sparse = context.lake.read("user_sparsity").select("user_idx", "is_sparse")
+    return (
+        relevant.join(histories(train), "user_idx", "left")
+        .join(sparse, "user_idx", "left")
+        .withColumn("items", F.coalesce("items", F.array().cast("array<int>")))
+        .withColumn("ratings", F.coalesce("ratings", F.array().cast("array<float>")))
+        .withColumn("is_sparse", F.coalesce("is_sparse", F.lit(False)))
+    )
+
+
+def _candidates(generated: DataFrame) -> list[Judgement]:
+    rows = generated.groupBy("candidate").agg(F.first("generator").alias("generator")).orderBy("candidate").collect()
+    return [Judgement(row.candidate, is_popularity=row.generator == "popularity") for row in rows]
+
+
+def _fit(context: Context, ratings: DataFrame) -> AlsFactors:
+    als = context.config.als
+    seed = stable_seed(context.seed, "gate")
+    # The first value of each: als chooses among several only after the gate.
+    return fit_als(
+        ratings, als.embedding_size, als.iterations, als.regularisation[0], als.alpha[0], als.implicit, seed
+    )
+
+
+def screen(
+    context: Context, plain: AlsFactors, users: DataFrame, generated: DataFrame, candidates: list[Judgement]
+) -> list[Judgement]:
+    """Return the candidates with their lift by fold-in; all but the finalists already have a verdict.
+
+    A sample of gate.screen_users sparse validation users is judged. Finalists also have to beat, by the same fold-in,
+    the popularity fills and their own rows given to other users.
+    """
+    settings, train = context.config.gate, context.lake.read("train_ratings")
+    chance = F.xxhash64(F.lit(context.seed), "user_idx")
+    sample = users.where("is_sparse").orderBy(chance, "user_idx").limit(settings.screen_users).cache()
+    of_sample = generated.join(sample.select("user_idx"), "user_idx", "left_semi")
+    fills = fill_ratings(of_sample, train, context.config.merge.fill_weight, ("candidate",))
+    totals = _folded(context, plain, sample, fills, [item.candidate for item in candidates])
+    judged = [_judge(item, totals, settings.confidence) for item in candidates]
+    ahead = sorted(judged, key=lambda item: (-_low_value(item), item.candidate))
+    promising = [item for item in ahead if not item.is_popularity and item.sparse is not None and item.sparse.high > 0]
+    finalists = [item.candidate for item in promising[: settings.finalists]]
+    controls: dict[str, float] = {}
+    if finalists:
+        shuffled = shuffled_users(of_sample.where(F.col("candidate").isin(finalists)), context.seed)
+        rows = fill_ratings(shuffled, train, context.config.merge.fill_weight, ("candidate",))
+        totals = _folded(context, plain, sample, rows, [_SHUFFLED + name for name in finalists])
+        controls = {name: _lift(totals, _SHUFFLED + name, settings.confidence).value for name in finalists}
+    sample.unpersist()
+    popular = max((item.sparse.value for item in judged if item.is_popularity and item.sparse), default=None)
+    return [_screened(item, finalists, controls, popular) for item in judged]
+
+
+def _folded(
+    context: Context, plain: AlsFactors, sample: DataFrame, fills: DataFrame, names: list[str]
+) -> dict[tuple[str, str], Totals]:
+    """Return totals of the systems none and `names`: the sample's users folded in with the fills of that candidate."""
+    als, settings = context.config.als, context.config.gate
+    vectors, known = plain.item_slots()
+    codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("candidate")).cast("int") - 1
+    coded = fills.withColumn("code", codes).where(F.col("item_idx") < len(vectors))
+    entry = F.struct("code", "item_idx", F.col("rating").cast("float").alias("rating"))
+    per_user = coded.groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("fill"))
+    rows = sample.join(per_user, "user_idx", "left").select(
+        "user_idx",
+        "items",
+        "ratings",
+        "relevant",
+        "is_sparse",
+        F.col("fill.code").alias("fill_code"),
+        F.col("fill.item_idx").alias("fill_items"),
+        F.col("fill.rating").alias("fill_ratings"),
+    )
+    facts = ship(context.spark, vectors=vectors, known=known)
+    systems = fold_in_systems(names, facts, als.regularisation[0], als.alpha[0], als.implicit)
+    return added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
+
+
+def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
+    """Return `generated` with each candidate's rows handed on to the next of its users in an order by hash."""
+    owners = generated.select("candidate", "user_idx").distinct()
+    order = Window.partitionBy("candidate").orderBy(F.xxhash64(F.lit(seed), "user_idx"), "user_idx")
+    everyone = Window.partitionBy("candidate")
+    placed = owners.withColumn("place", F.row_number().over(order)).withColumn("n", F.count("*").over(everyone))
+    next_place = (F.col("place") % F.col("n") + 1).alias("place")
+    giver = placed.select("candidate", F.col("user_idx").alias("giver"), next_place)
+    pairs = giver.join(placed.select("candidate", "place", "user_idx"), ["candidate", "place"])
+    handed = generated.withColumnRenamed("user_idx", "giver").join(pairs, ["candidate", "giver"])
+    return handed.withColumn("candidate", F.concat(F.lit(_SHUFFLED), "candidate")).select(generated.columns)
+
+
+def confirm(
+    context: Context, plain: AlsFactors, users: DataFrame, generated: DataFrame, judged: list[Judgement]
+) -> list[Judgement]:
+    """Return the candidates with the finalists judged by ALS fitted again, on every validation user.
+
+    Several finalists are several tests: their intervals are widened so that all hold together (Bonferroni).
+    """
+    settings, train = context.config.gate, context.lake.read("train_ratings")
+    finalists = [item.candidate for item in judged if not item.verdict]
+    names, models = [NONE, *finalists], [plain]
+    for name in finalists:
+        rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
+        filled = train.select("user_idx", "item_idx", "rating").unionByName(rows.drop("ts"))
+        models.append(_fit(context, filled))
+    columns = [f"system_{position}" for position in range(len(names))]
+    rows = users
+    arrays: dict[str, np.ndarray] = {}  # type: ignore[type-arg]
+    for position, (column, model) in enumerate(zip(columns, models, strict=True)):
+        rows = rows.join(model.users.select("user_idx", F.col("factors").alias(column)), "user_idx", "left")
+        arrays[f"vectors_{position}"], arrays[f"known_{position}"] = model.item_slots()
+    systems = fitted_systems(columns, ship(context.spark, **arrays))
+    sums = system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed)
+    by_column = added_up(sums)
+    name_of = dict(zip(columns, names, strict=True))
+    totals = {(name_of[column], segment): total for (column, segment), total in by_column.items()}
+    confidence = bonferroni(settings.confidence, len(finalists))
+    return [
+        item
+        if item.verdict
+        else replace(
+            _judge(item, totals, confidence), level="confirm", overall=_lift(totals, item.candidate, confidence, "all")
+        )
+        for item in judged
+    ]
+
+
+def _lift(totals: dict[tuple[str, str], Totals], name: str, confidence: float, segment: str = "sparse") -> Lift:
+    return relative_lift(totals[NONE, segment].sums, totals[name, segment].sums, confidence)
+
+
+def _judge(item: Judgement, totals: dict[tuple[str, str], Totals], confidence: float) -> Judgement:
+    before, after = totals[NONE, "sparse"], totals[item.candidate, "sparse"]
+    return replace(
+        item,
+        before=round(float(before.sums[0]) / before.n, 12),
+        after=round(float(after.sums[0]) / after.n, 12),
+        sparse=_lift(totals, item.candidate, confidence),
+        coverage_ratio=after.n_listed / before.n_listed if before.n_listed else None,
+    )
+
+
+def _low_value(item: Judgement) -> float:
+    return item.sparse.value if item.sparse is not None else -np.inf
+
+
+def _screened(
+    item: Judgement, finalists: list[str], controls: dict[str, float], popular: float | None
+) -> Judgement:
+    """Return the candidate with the rule that refused it at the screen; without a verdict it goes on."""
+    lift = item.sparse
+    if lift is None:
+        return item
+    found = f"sparse users {_words(lift)} by fold-in"
+    if item.is_popularity:
+        return replace(item, verdict="no_better_than_popularity", reason=f"{found}; it is the control of the others")
+    if lift.high <= 0:
+        return replace(item, verdict="interval_includes_zero", reason=f"{found}: no gain")
+    if item.candidate not in finalists:
+        return replace(item, verdict="not_a_finalist", reason=f"{found}; others promise more")
+    if popular is not None and lift.value <= popular:
+        return replace(item, verdict="no_better_than_popularity", reason=f"{found}; a popularity fill {popular:+.1%}")
+    control = controls[item.candidate]
+    if lift.value <= control:
+        reason = f"{found}; with the rows of other users {control:+.1%}: it is not personal"
+        return replace(item, verdict="no_better_than_shuffled", reason=reason)
+    return item
+
+
+def settle(judged: list[Judgement], settings: Gate) -> list[Judgement]:
+    """Return the candidates with a verdict each: of those that pass every rule, the surest gain is accepted."""
+    ruled = [item if item.verdict else replace(item, verdict=_refusal(item, settings)) for item in judged]
+    passed = [item for item in ruled if not item.verdict]
+    best = max(passed, key=lambda item: (item.sparse.low if item.sparse else 0.0, item.candidate), default=None)
+    return [
+        item if item.reason else replace(item, verdict=item.verdict or _place(item, best), reason=_reason(item, best))
+        for item in ruled
+    ]
+
+
+def _refusal(item: Judgement, settings: Gate) -> str:
+    """Return the rule that a confirmed candidate breaks, or an empty text."""
+    if item.sparse is None or item.sparse.low <= 0:
+        return "interval_includes_zero"
+    if item.overall is None or item.overall.low <= -settings.overall_tolerance:
+        return "harms_overall"
+    if item.coverage_ratio is None or item.coverage_ratio < settings.min_coverage_ratio:
+        return "narrows_coverage"
+    return ""
+
+
+def _place(item: Judgement, best: Judgement | None) -> str:
+    return "accepted" if item is best else "not_the_best"
+
+
+def _reason(item: Judgement, best: Judgement | None) -> str:
+    parts = [f"sparse users {_words(item.sparse)}"] if item.sparse else []
+    if item.overall:
+        parts.append(f"all users {_words(item.overall)}")
+    if item.coverage_ratio is not None:
+        parts.append(f"coverage x {item.coverage_ratio:.2f}")
+    if not item.verdict and best is not None and item is not best:
+        parts.append(f"{best.candidate} gains more surely")
+    return ", ".join(parts) + f" (NDCG, {item.level})"
+
+
+def _words(lift: Lift) -> str:
+    return f"{lift.value:+.1%} [{lift.low:+.1%}, {lift.high:+.1%}]"
+
+
+def _without_fill(judged: list[Judgement]) -> Judgement:
+    """Return the judgement of filling nothing, which wins when nothing is proven."""
+    known = next((item for item in judged if item.level == "confirm"), None) or next(iter(judged), None)
+    zero = Lift(0.0, 0.0, 0.0)
+    before, level = (known.before, known.level) if known else (0.0, "screen")
+    plain = Judgement(NONE, False, level, before, before, zero, zero, 1.0)
+    winner = next((item.candidate for item in judged if item.verdict == "accepted"), None)
+    if winner is not None:
+        return replace(plain, verdict="beaten", reason=f"{winner} is provably better")
+    nothing = "no candidate was generated" if known is None else f"none of {len(judged)} candidates is proven"
+    few = next((item.reason for item in judged if item.verdict == "too_few_users"), None)
+    return replace(plain, verdict="accepted", reason=few or nothing)
+
+
+def _rows(context: Context, judged: list[Judgement], n_sparse: int, n_users: int) -> DataFrame:
+    def bounds(lift: Lift | None) -> tuple[float | None, float | None, float | None]:
+        return (lift.value, lift.low, lift.high) if lift is not None else (None, None, None)
+
+    return context.lake.frame(
+        "gate_decisions",
+        [
+            (
+                item.candidate,
+                item.level,
+                item.before,
+                item.after,
+                *bounds(item.sparse),
+                *bounds(item.overall),
+                item.coverage_ratio,
+                n_sparse,
+                n_users,
+                item.verdict == "accepted",
+                item.verdict,
+                item.reason,
+            )
+            for item in judged
+        ],
+    )
