@@ -39,7 +39,7 @@ def write_world(path: str | Path, users: int = 3000, items: int = 800, seed: int
     """
     rng = np.random.default_rng(seed)
     # Ranks of popularity are drawn independently of taste and series.
-    popularity = 1.0 / (rng.permutation(items) + 8.0) ** 0.9
+    popularity = 1.0 / (rng.permutation(items) + 5.0)
     columns: dict[str, list[NDArray[np.int64]]] = {"user": [], "item": [], "rating": [], "timestamp": []}
     for user, count in enumerate(_activity(rng, users, items)):
         history = _history(rng, user % TASTES, int(count), popularity)

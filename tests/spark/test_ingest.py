@@ -1,0 +1,165 @@
+"""From raw rows to ratings, rejects and dictionaries."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ganrec_spark.dense_index import with_positions
+from ganrec_spark.errors import InputError
+from ganrec_spark.lake import Lake, StageLake
+
+HEADER = "user_id,item_id,rating,timestamp\n"
+RUN = "2026-11-01"
+BIG = "18446744073709551616000"
+
+RULES = f"""
+{BIG},ключ,4,1700000000 -> ok
+ u1 ,i1,3,2023-11-14T22:13:20Z -> ok
+u1,i1,3,1700000000 -> exact_duplicate
+u1,i1,5,1600000000 -> conflicting_duplicate
+u2,i1,2,1700000000 -> conflicting_duplicate
+u2,i1,4,1700000000 -> ok
+,i1,3,1700000000 -> missing_id
+u3,"  ",3,1700000000 -> missing_id
+u4,i1,many,1700000000 -> bad_rating
+u4,i2,,1700000000 -> bad_rating
+u4,i3,NaN,1700000000 -> non_finite_rating
+u4,i4,-Infinity,1700000000 -> non_finite_rating
+u4,i5,1000.5,1700000000 -> rating_out_of_range
+u4,i6,-1,1700000000 -> rating_out_of_range
+u5,i1,3,yesterday -> bad_time
+u5,i2,3, -> bad_time
+u5,i3,3,12:30 -> bad_time
+u5,i4,3,1e300 -> bad_time
+u5,i5,3,2026-11-01T23:59:59Z -> ok
+u5,i6,3,2026-11-02 -> future_time
+u5,i7,3,1793577600000 -> future_time
+u6,i1,3 -> malformed_row
+u6,i2,3,1700000000,5 -> malformed_row
+"""
+
+
+def cases() -> list[tuple[str, str]]:
+    return [tuple(line.split(" -> ")) for line in RULES.strip("\n").splitlines()]
+
+
+def pairs(lake: Lake, run_id: str = RUN) -> dict[tuple[str, str], float]:
+    users, items = lake.read("users", run_id), lake.read("items", run_id)
+    rows = lake.read("ratings", run_id).join(users, "user_idx").join(items, "item_idx").collect()
+    return {(row.user_id, row.item_id): row.rating for row in rows}
+
+
+def dictionary(lake: Lake, table: str) -> dict[str, int]:
+    rows = lake.read(table, RUN).collect()
+    result = {row[0]: row[1] for row in rows}
+    assert len(result) == len(rows), "an id twice"
+    assert sorted(result.values()) == list(range(len(rows))), "not dense"
+    return result
+
+
+def test_every_rule_has_its_name_and_every_row_is_counted(make_config, run_stages, lake: Lake, tmp_path: Path):
+    source = tmp_path / "ratings.csv"
+    source.write_text(HEADER + "".join(f"{row}\n" for row, _ in cases()), encoding="utf-8")
+    config = make_config(f"ingest.source={source}", "ingest.max_rejected_share=1.0")
+    (outcome,) = run_stages(config, "ingest")
+    rejected = lake.read("rejected_ratings", RUN).collect()
+    expected = Counter(rule for _, rule in cases())
+    assert pairs(lake) == {(BIG, "ключ"): 4.0, ("u1", "i1"): 3.0, ("u2", "i1"): 4.0, ("u5", "i5"): 3.0}
+    assert Counter(row.rule for row in rejected) == expected - Counter(ok=expected["ok"])
+    assert f"{len(cases())} rows read, 4 ratings, {len(rejected)} rejected" in outcome.message
+    assert all(row.source.endswith("/ratings.csv") for row in rejected)
+    by_rule = {(row.rule, row.row) for row in rejected}
+    assert ("malformed_row", json.dumps({"line": "u6,i1,3"}, separators=(",", ":"))) in by_rule
+    assert ("bad_rating", '{"user_id":"u4","item_id":"i2","rating":null,"timestamp":"1700000000"}') in by_rule
+    assert ("conflicting_duplicate", '{"user_id":"u2","item_id":"i1","rating":"2","timestamp":"1700000000"}') in by_rule
+
+
+def test_a_bad_delivery_fails_and_leaves_the_ratings_as_they_were(make_config, run_stages, lake: Lake, tmp_path: Path):
+    good, bad, hopeless, headed = (tmp_path / name for name in ("good.csv", "bad.csv", "hopeless.csv", "headed.csv"))
+    good.write_text(HEADER + "u1,i1,3,1\nu2,i2,4,2\n")
+    bad.write_text(HEADER + "u1,i1,3,1\nu1,i1,3,1\nu2,i2,x,2\nu2,i3,3,2\n")
+    hopeless.write_text(HEADER + "u1,i1,NaN,1\nu2,i2,inf,2\n")
+    headed.write_text(HEADER)
+    run_stages(make_config(f"ingest.source={good}"), "ingest")
+    before = pairs(lake)
+    with pytest.raises(InputError, match=r"2 of 4 rows \(50.0%\).*bad_rating 1, exact_duplicate 1.*rejected_ratings"):
+        run_stages(make_config(f"ingest.source={bad}"), "ingest")
+    assert lake.read("rejected_ratings", RUN).count() == 2
+    with pytest.raises(InputError, match="all 2 rows were rejected"):
+        run_stages(make_config(f"ingest.source={hopeless}", "ingest.max_rejected_share=1.0"), "ingest")
+    with pytest.raises(InputError, match="found no rows"):
+        run_stages(make_config(f"ingest.source={headed}"), "ingest")
+    with pytest.raises(InputError, match="expected a file, folder, URI or table, found none"):
+        run_stages(make_config(), "ingest")
+    assert pairs(lake) == before
+    assert dictionary(lake, "users").keys() == {"u1", "u2"}
+
+
+def test_dictionaries_only_grow_and_survive_a_kill_between_them(
+    make_config, run_stages, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text(HEADER + "".join(f"u{n},i{n % 7},3,{n}\n" for n in range(20)))
+    second.write_text(HEADER + "".join(f"u{n},i{n % 11},3,{n}\n" for n in range(10, 40)))
+    run_stages(make_config(f"ingest.source={first}"), "ingest")
+    users, items = dictionary(lake, "users"), dictionary(lake, "items")
+    (again,) = run_stages(make_config(f"ingest.source={first}"), "ingest")
+    assert "0 new users, 0 new items" in again.message
+    assert (dictionary(lake, "users"), dictionary(lake, "items")) == (users, items)
+
+    append = StageLake.append
+
+    def killed(self: StageLake, table: str, frame: object) -> int:
+        if table == "items":
+            raise KeyboardInterrupt
+        return append(self, table, frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageLake, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(make_config(f"ingest.source={second}"), "ingest", run_id="2026-11-02")
+    (after,) = run_stages(make_config(f"ingest.source={second}"), "ingest", run_id="2026-11-02")
+    assert "0 new users, 4 new items" in after.message
+    grown = dictionary(lake, "users")
+    assert len(grown) == 40
+    assert users.items() <= grown.items()
+    assert items.items() <= dictionary(lake, "items").items()
+    assert len(pairs(lake)) == 20
+    assert len(pairs(lake, "2026-11-02")) == 30
+
+
+def test_events_add_up_and_copies_do_not(make_config, run_stages, lake: Lake, tmp_path: Path):
+    source = tmp_path / "events.csv"
+    source.write_text(
+        "user_id,item_id,event,timestamp\n"
+        "u1,i1,view,10\nu1,i1,view,20\nu1,i1,purchase,20\nu1,i1,view,20\n"  # 1 + 1 + 5, the last one a copy
+        "u2,i1,click,5\nu2,i2,wink,5\n"
+    )
+    config = make_config(
+        f"ingest.source={source}",
+        "ingest.feedback=implicit",
+        "ingest.columns.event=event",
+        "ingest.max_rejected_share=0.5",
+    )
+    (outcome,) = run_stages(config, "ingest")
+    assert pairs(lake) == {("u1", "i1"): 7.0, ("u2", "i1"): 2.0}
+    assert lake.read("ratings", RUN).agg(F.max(F.unix_timestamp("ts"))).first()[0] == 20
+    assert outcome.message.startswith(
+        "6 rows read, 2 ratings, 2 events merged into others of the same user and item, 2 rejected "
+        "(exact_duplicate 1, unknown_event 1)"
+    )
+
+
+def test_positions_are_dense_and_do_not_depend_on_partitions(spark: SparkSession):
+    keys = spark.range(1000).select(F.concat(F.lit("k"), "id").alias("key"))
+    numbered = []
+    for partitions in (1, 7):
+        frame, count = with_positions(keys.repartition(partitions), "key", "position", F.xxhash64("key"), first=5)
+        numbered.append({row.key: row.position for row in frame.collect()})
+        assert count == 1000
+    assert numbered[0] == numbered[1]
+    assert sorted(numbered[0].values()) == list(range(5, 1005))
