@@ -72,13 +72,13 @@ class AgnTraining:
         real = dense(items, strengths(items, weights), self.n_items)
         noise = torch.randn(len(items), self.generator.noise_size, device=items.device)
         fake = torch.sigmoid(self.generator(noise))
-        critic_loss = _cross_entropy(self.discriminator(real), 1.0) + _cross_entropy(
-            self.discriminator(fake.detach()), 0.0
+        critic_loss = _cross_entropy(self.discriminator(real), real=True) + _cross_entropy(
+            self.discriminator(fake.detach()), real=False
         )
         self._descend("discriminator", critic_loss)
         # Detached parameters: D judges, and gets no gradient that its optimizer would then average over workers.
         frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
-        generator_loss = _cross_entropy(functional_call(self.discriminator, frozen, (fake,)), 1.0)
+        generator_loss = _cross_entropy(functional_call(self.discriminator, frozen, (fake,)), real=True)
         self._descend("generator", generator_loss)
         return {"loss": generator_loss.item(), "critic_loss": critic_loss.item()}
 
@@ -97,6 +97,6 @@ def _perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _cross_entropy(probability: Tensor, target: float) -> Tensor:
-    # Not-a-number passes torch's range check on some devices only; training stops on it by itself.
-    return F.binary_cross_entropy(probability.clamp(0.0, 1.0), torch.full_like(probability, target))
+def _cross_entropy(probability: Tensor, real: bool) -> Tensor:
+    # Torch's own refuses what is not a number, before the training could stop on it.
+    return -torch.log((probability if real else 1 - probability).clamp(min=1e-7)).mean()

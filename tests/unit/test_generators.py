@@ -1,0 +1,188 @@
+"""The generators in a world of two taste groups whose right answer is known, and the promises of their training."""
+
+import io
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ganrec_spark.config import Generator as Settings
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.models.collapse import gini, score_block, watch
+from ganrec_spark.models.generator_training import Batch, Checkpoints, Plan, Trained, train_generator
+from ganrec_spark.models.generators import load_generator, new_training
+from ganrec_spark.models.interactions import dense, strengths
+from ganrec_spark.models.worker import Worker
+
+USERS, ITEMS, LENGTH = 200, 40, 10
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost more than these small products."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def world() -> tuple[np.ndarray, np.ndarray]:
+    """Even users have items of 0-19, odd users of 20-39; every fourth user has only three."""
+    rng = np.random.default_rng(3)
+    items, weights = np.full((USERS, LENGTH), -1, np.int32), np.zeros((USERS, LENGTH), np.float32)
+    for user in range(USERS):
+        n = 3 if user % 4 < 2 else LENGTH
+        items[user, :n] = rng.permutation(20)[:n] + 20 * (user % 2)
+        weights[user, :n] = rng.integers(1, 6, n)
+    return items, weights
+
+
+def plan(kind: str, epochs: int = 30, **changes: float) -> Plan:
+    items, weights = world()
+    settings = {k: float(v) for k, v in Settings().model_dump().items() if isinstance(v, int | float)}
+    settings |= {"learning_rate": 0.01, "cgan_embedding_size": 8, "vae_latent_size": 8, "vae_hidden_size": 32} | changes
+    vectors = np.zeros((ITEMS, 8), np.float32)
+    return Plan(kind, ITEMS, epochs, 4, 7, settings, vectors, np.arange(ITEMS), items[:64], weights[:64])
+
+
+def batches(seed: int = 0, poisoned_from: int | None = None) -> Iterator[Batch]:
+    items, weights = world()
+    rng = np.random.default_rng(seed)
+    for number in count():
+        rows = rng.permutation(USERS)[:50]
+        chosen = torch.from_numpy(weights[rows])
+        if poisoned_from is not None and number >= poisoned_from:
+            chosen[0, 0] = torch.nan
+        yield torch.from_numpy(items[rows].astype(np.int64)), chosen
+
+
+def train(a_plan: Plan, checkpoints: Checkpoints | None = None, **how: int) -> Trained:
+    return train_generator(Worker(), a_plan, batches(**how), checkpoints or Checkpoints(), lambda epoch, values: None)
+
+
+@pytest.mark.parametrize("kind", ["vae", "cgan", "cgan_twin"])
+def test_sparse_users_are_filled_from_their_own_taste_group(kind: str) -> None:
+    a_plan = plan(kind)
+    items, weights = world()
+    generator = load_generator(kind, ITEMS, a_plan.settings, train(a_plan).state)
+    noise = np.random.default_rng(0).standard_normal((USERS, generator.noise_size), dtype=np.float32)
+    scores = score_block(generator, items, weights, noise, torch.device("cpu"))
+    for user in range(USERS):
+        scores[user, items[user][items[user] >= 0]] = -np.inf
+    best = scores.argsort(axis=1)[:, ::-1][:, :5]
+    sparse = np.arange(USERS) % 4 < 2
+    own_group = (best >= 20) == (np.arange(USERS) % 2 == 1)[:, None]
+    assert own_group[sparse].mean() > 0.95
+
+
+def test_twin_is_cgan_with_critic_weight_zero() -> None:
+    lonely, twin = train(plan("cgan", 3, cgan_critic_weight=0.0)), train(plan("cgan_twin", 3))
+    assert lonely.history == twin.history
+    assert lonely.state == twin.state
+
+
+def test_critic_changes_the_generator_but_not_the_random_draws() -> None:
+    """A critic whose weight vanishes leaves the reconstruction as it was: it consumes no shared random numbers."""
+    tiny, twin = train(plan("cgan", 3, cgan_critic_weight=1e-12)), train(plan("cgan_twin", 3))
+    strong = train(plan("cgan", 3, cgan_critic_weight=1.0))
+    losses = [[v for _, name, v in run.history if name == "reconstruction"] for run in (tiny, twin, strong)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[2] != pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["agn", "vae", "cgan"])
+def test_a_poisoned_batch_stops_with_the_last_good_epoch(kind: str) -> None:
+    sick = train(plan(kind, 4), poisoned_from=9)  # four steps an epoch: the third epoch is the first sick one
+    assert sick.stopped == "loss not finite in epoch 3; epoch 2 was kept"
+    assert max(epoch for epoch, _, _ in sick.history) == 2
+    state = torch.load(io.BytesIO(sick.state), weights_only=True)
+    assert all(bool(torch.isfinite(value).all()) for value in state.values())
+
+
+def test_a_first_epoch_that_is_poisoned_is_an_error() -> None:
+    with pytest.raises(TrainingError, match=r"generator vae: .*first epoch"):
+        train(plan("vae", 2), poisoned_from=0)
+
+
+@pytest.mark.parametrize("kind", ["agn", "vae", "cgan"])
+def test_killed_and_resumed_ends_as_if_never_stopped(kind: str) -> None:
+    saved: list[bytes] = []
+    whole = train(plan(kind, 4), Checkpoints(save=saved.append))
+    resumed = train(plan(kind, 4), Checkpoints(load=lambda: saved[1]))
+    assert resumed.history == whole.history
+    assert resumed.state == whole.state
+    finished = train(plan(kind, 4), Checkpoints(load=lambda: saved[3]))
+    assert finished.state == whole.state
+
+
+def test_training_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    train(plan("vae", 1))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_shown_profiles_are_short_and_always_hide_something() -> None:
+    torch.manual_seed(0)
+    training = new_training("cgan", ITEMS, plan("cgan").settings, np.zeros((ITEMS, 8), np.float32), 1, Worker())
+    items = torch.arange(20).repeat(2000, 1)
+    shown: Tensor = training.hide(items)  # type: ignore[union-attr]
+    sizes = shown.sum(dim=1).float()
+    # Half cut to 3 on average, half 19 of 20, and of both half is dropped: (3 + 19) / 4 = 5.5.
+    assert sizes.mean().item() == pytest.approx(5.5, abs=0.3)
+    assert sizes.max() <= 19
+    one_item = torch.full((50, 20), -1).index_fill_(1, torch.tensor([0]), 5)
+    assert not training.hide(one_item).any()  # type: ignore[union-attr]
+
+
+def test_als_start_scores_the_neighbours_of_the_profile_first() -> None:
+    """Vectors of two orthogonal groups: a profile of the first group must rank that group first, untrained."""
+    vectors = np.zeros((ITEMS, 8), np.float32)
+    vectors[:20, 0] = vectors[20:, 1] = np.linspace(0.5, 1.0, 20)
+    training = new_training("cgan", ITEMS, plan("cgan").settings, vectors, 1, Worker())
+    items = np.array([[0, 1, -1], [25, 30, 39]], np.int32)
+    noise = np.zeros((2, training.generator.noise_size), np.float32)
+    scores = score_block(training.generator, items, np.ones((2, 3), np.float32), noise, torch.device("cpu"))
+    assert set(scores[0].argsort()[::-1][:20]) == set(range(20))
+    assert set(scores[1].argsort()[::-1][:20]) == set(range(20, 40))
+
+
+def test_sampled_softmax_learns_the_groups_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganrec_spark.models.cgan._FULL_SOFTMAX_ITEMS", 10)
+    a_plan = plan("cgan", 30, cgan_negatives=10)
+    items, weights = world()
+    generator = load_generator("cgan", ITEMS, a_plan.settings, train(a_plan).state)
+    noise = np.zeros((USERS, generator.noise_size), np.float32)
+    scores = score_block(generator, items, weights, noise, torch.device("cpu"))
+    assert ((scores.argmax(axis=1) >= 20) == (np.arange(USERS) % 2 == 1)).mean() > 0.95
+
+
+def test_strengths_and_dense_by_hand() -> None:
+    items, weights = torch.tensor([[2, 0, -1], [7, 1, -1]]), torch.tensor([[4.0, 1.0, 0.0], [2.0, -3.0, 0.0]])
+    values = strengths(items, weights)
+    assert values.tolist() == [[1.0, 0.25, 0.0], [1.0, 0.0, 0.0]]
+    assert dense(items, values, 4).tolist() == [[0.25, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+
+
+def test_gini_by_hand() -> None:
+    assert gini(np.array([1.0, 1.0, 1.0])) == 0.0
+    assert gini(np.array([0.0, 0.0, 0.0, 4.0])) == pytest.approx(0.75)
+    assert gini(np.zeros(3)) == 0.0
+
+
+def test_watch_tells_one_list_for_all_from_lists_of_their_own() -> None:
+    class Constant(torch.nn.Module):
+        def score(self, items: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+            return torch.arange(ITEMS).float().repeat(len(items), 1)
+
+    items, weights = world()
+    noise = np.zeros((USERS, 0), np.float32)
+    values = watch(Constant(), items, weights, np.arange(30), noise, torch.device("cpu"))  # type: ignore[arg-type]
+    # Of the 30 allowed items the ten highest unseen ones: at most ten places plus the ten that a user may hold.
+    assert values["distinct_items"] <= 20
+    assert values["distinct_share"] == pytest.approx(values["distinct_items"] / 30)
+    assert values["gini_generated"] > values["gini_observed"]
