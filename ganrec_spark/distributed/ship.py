@@ -23,6 +23,10 @@ class Shipped:
     def __init__(self, files: dict[str, str]) -> None:
         self._files = files
 
+    def file(self, name: str) -> str:
+        """Return the name of the array's file, unique to what was shipped: a key for what a worker builds of it."""
+        return self._files[name]
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Return the named array, read-only, mapped from this machine's copy."""
         file = self._files[name]

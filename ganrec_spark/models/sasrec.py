@@ -1,0 +1,127 @@
+"""SASRec: self-attentive sequential recommendation (Kang & McAuley, ICDM 2018).
+
+Shapes: B users, L length of the longest history in the batch, D embedding size, I item slots, M valid positions,
+N negatives. Histories are lists of item indices, oldest first, padded behind with -1.
+
+Deviations from the paper: the loss is a sampled softmax with negatives shared by the batch (the paper has one
+negative and binary cross entropy per position); the activation is GELU; embeddings are not scaled by sqrt(D).
+As in the paper, positions count from the end, so that the latest item always has the same position.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All that is needed to build a network for a state dict; `n_items` is the length of the item axis I."""
+
+    n_items: int
+    max_length: int
+    embedding_size: int
+    blocks: int
+    heads: int
+    dropout: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the fields, for a checkpoint's card."""
+        return asdict(self)
+
+
+class Block(nn.Module):
+    """Causal self-attention and a feed-forward layer, each with residual and layer norm (section III.B)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        size = shape.embedding_size
+        self.heads, self.dropout = shape.heads, shape.dropout
+        self.attention_norm = nn.LayerNorm(size)
+        self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
+        self.output = nn.Linear(size, size)
+        self.feed_norm = nn.LayerNorm(size)
+        self.feed = nn.Sequential(
+            nn.Linear(size, size),
+            nn.GELU(),
+            nn.Dropout(shape.dropout),
+            nn.Linear(size, size),
+            nn.Dropout(shape.dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, L, D] from [B, L, D]; position l sees positions up to l, so padding behind is never seen."""
+        b, length, size = x.shape
+        normed = self.attention_norm(x)
+        query, key, value = (
+            layer(part).view(b, length, self.heads, size // self.heads).transpose(1, 2)
+            for layer, part in ((self.query, normed), (self.key, x), (self.value, x))
+        )
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+        )
+        x = normed + self.output(mixed.transpose(1, 2).reshape(b, length, size))
+        normed = self.feed_norm(x)
+        return torch.as_tensor(normed + self.feed(normed))
+
+
+class SASRec(nn.Module):
+    """Scores the next item of a history by the inner product of its last state and the item embeddings (eq. 6)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.items = nn.Embedding(shape.n_items + 1, shape.embedding_size, padding_idx=shape.n_items)
+        self.positions = nn.Embedding(shape.max_length, shape.embedding_size)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
+        self.norm = nn.LayerNorm(shape.embedding_size)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_normal_(parameter)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.items.weight[shape.n_items] = 0
+
+    def states(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return the state [B, L, D] after each position of histories `items` [B, L] of `lengths` [B]."""
+        known = torch.where(items >= 0, items, self.shape.n_items).long()
+        steps = torch.arange(items.shape[1], device=items.device)
+        from_end = (self.shape.max_length - lengths[:, None] + steps).clamp(0, self.shape.max_length - 1)
+        x = self.dropout(self.items(known) + self.positions(from_end.long()))
+        for block in self.blocks:
+            x = block(x)
+        return torch.as_tensor(self.norm(x))
+
+    def last_states(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Return the state [B, D] after the last item of each history; histories must not be empty."""
+        states = self.states(items, lengths)
+        return states[torch.arange(len(items), device=items.device), lengths.long() - 1]
+
+    def item_vectors(self) -> Tensor:
+        """Return the item embeddings [I, D]."""
+        return self.items.weight[: self.shape.n_items]
+
+
+def next_item_loss(model: SASRec, items: Tensor, lengths: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean sampled-softmax loss of predicting each next item of the histories in the batch.
+
+    `negatives` [N] are shared by all positions; one that equals a position's target does not count there.
+    Returns 0 (with a gradient) where no history has two items.
+    """
+    length = max(int(lengths.max()) - 1, 1)
+    targets = items[:, 1 : length + 1]
+    if targets.shape[1] == 0:
+        return model.items.weight.sum() * 0
+    states = model.states(items[:, :length], (lengths - 1).clamp(min=0))
+    valid = torch.arange(length, device=items.device) < (lengths - 1)[:, None]
+    state, target = states[valid], targets[valid].long()  # [M, D], [M]
+    if len(target) == 0:
+        return states.sum() * 0
+    positive = (state * model.items(target)).sum(1, keepdim=True)
+    sampled = state @ model.items(negatives).T
+    sampled = sampled.masked_fill(target[:, None] == negatives, float("-inf"))
+    logits = torch.cat([positive, sampled], dim=1)
+    return F.cross_entropy(logits, torch.zeros(len(target), dtype=torch.long, device=items.device))

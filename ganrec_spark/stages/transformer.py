@@ -1,0 +1,283 @@
+"""Train SASRec on the users' sequences and rank the whole catalogue for every user."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_checkpoints
+from ganrec_spark.distributed.launcher import train_distributed
+from ganrec_spark.distributed.ranking import Score, histories, lists, rank_catalogue
+from ganrec_spark.distributed.reader import read_batches
+from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.fills import NONE
+from ganrec_spark.models.sasrec import SASRec, Shape
+from ganrec_spark.models.sasrec_training import Judges, Plan, train_sasrec
+from ganrec_spark.models.worker import Worker
+from ganrec_spark.seeding import stable_seed
+
+_CHUNK_BYTES = 16 * 1024 * 1024
+_BEST_EPOCH = "best_epoch"
+_SCORERS: dict[str, SASRec] = {}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the workers hand back: the state dict as bytes, its epoch, the history, and why training ended."""
+
+    state: bytes
+    epoch: int
+    history: list[tuple[int, str, float]]
+    stopped: str
+    seconds_per_epoch: float
+
+
+def run(context: Context) -> str:
+    """Write transformer_checkpoints, transformer_history and transformer_candidates of the phase.
+
+    Phase choose stops early on validation NDCG@10; phase final trains as many epochs on the longer sequences.
+    """
+    sequences, ratings = context.lake.read("user_sequences"), _observed(context)
+    plan = make_plan(context, sequences, ratings)
+    if plan is None:
+        for table in ("transformer_checkpoints", "transformer_history", "transformer_candidates"):
+            context.lake.write(table, context.lake.frame(table, []))
+        return "not trained: no user has two items in sequence; no candidates"
+    trained = train(context, plan)
+    write_training(context, plan, trained)
+    n_lists = context.lake.write("transformer_candidates", candidates(context, plan, trained, sequences, ratings))
+    delete_checkpoints(_checkpoint_dir(context))
+    ndcg = max((value for _, name, value in trained.history if name == "validation_ndcg"), default=None)
+    judged = "" if ndcg is None else f", validation NDCG@10 {ndcg:.4f}"
+    return (
+        f"{trained.epoch} epochs kept{judged} ({trained.stopped}), {trained.seconds_per_epoch:.1f} s an epoch on "
+        f"{_workers(context)} workers; lists for {n_lists} users"
+    )
+
+
+def _observed(context: Context) -> DataFrame:
+    train = context.lake.read("train_ratings")
+    return train if context.phase == "choose" else train.unionByName(context.lake.read("validation_ratings"))
+
+
+def make_plan(context: Context, sequences: DataFrame, ratings: DataFrame) -> Plan | None:
+    """Return what to train, or None where no user has a next item to learn from."""
+    config = context.config.transformer
+    sizes = sequences.agg(F.count("*").alias("users"), F.max("length").alias("longest")).first()
+    if sizes is None or not sizes["users"] or sizes["longest"] < 2:
+        return None
+    largest = ratings.agg(F.max("item_idx").alias("item_idx")).first()
+    n_items = 1 + int(largest["item_idx"]) if largest else 0
+    users_per_step = config.batch_size_per_worker * _workers(context)
+    plan = Plan(
+        shape=Shape(n_items, config.max_length, config.embedding_size, config.blocks, config.heads, config.dropout),
+        epochs=config.max_epochs,
+        steps=-(-int(sizes["users"]) // users_per_step),
+        seed=stable_seed(context.seed, "transformer"),
+        learning_rate=config.learning_rate,
+        negatives=config.negatives,
+        gradient_clip=config.gradient_clip,
+        catalogue=_catalogue(sequences),
+        validate_every=config.validate_every,
+        patience=config.patience,
+    )
+    if context.phase == "choose":
+        return replace(plan, judges=_judges(context, sequences))
+    return replace(plan, epochs=_chosen_epochs(context) or config.max_epochs)
+
+
+def train(context: Context, plan: Plan) -> Trained:
+    """Train on Horovod workers; where a killed run left a checkpoint of the same training, go on from there."""
+    urls = context.lake.data_files("user_sequences")
+    # Named by all that the result follows from: another training must not resume from it.
+    version = hashlib.sha256(repr((_fingerprint(plan), urls, _workers(context))).encode()).hexdigest()[:12]
+    result: dict[str, Any] = train_distributed(
+        context.spark,
+        fit,
+        context.config.distributed.model_copy(update={"workers": _workers(context)}),
+        plan=plan,
+        urls=urls,
+        batch_size=context.config.transformer.batch_size_per_worker,
+        checkpoint_dir=_checkpoint_dir(context),
+        checkpoint=f"sasrec-{version}.pt",
+        scalars=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
+    )
+    return Trained(**result)
+
+
+def fit(
+    worker: Worker,
+    plan: Plan,
+    urls: list[str],
+    batch_size: int,
+    checkpoint_dir: str,
+    checkpoint: str,
+    scalars: str | None,
+) -> dict[str, object]:
+    """Be one training worker: read this worker's shard and train; worker 0 keeps checkpoints and scalars."""
+    checkpoints = file_checkpoints(checkpoint_dir, checkpoint)
+    with read_batches(urls, ["items", "length"], batch_size, worker.index, worker.count, plan.seed % 2**31) as rows:
+        trained = train_sasrec(
+            worker,
+            plan,
+            ((batch["items"], batch["length"]) for batch in rows),
+            checkpoints.load,
+            checkpoints.save,
+            _scalars(worker, scalars),
+        )
+    return {
+        "state": trained.state,
+        "epoch": trained.epoch,
+        "history": trained.history,
+        "stopped": trained.stopped,
+        "seconds_per_epoch": trained.seconds_per_epoch,
+    }
+
+
+def _checkpoint_dir(context: Context) -> str:
+    return f"{context.work_dir}/checkpoints"
+
+
+def _scalars(worker: Worker, folder: str | None) -> Callable[[int, dict[str, float]], None]:
+    """Return a function that writes worker 0's values for TensorBoard."""
+    if folder is None or worker.index > 0:
+        return lambda epoch, values: None
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(folder)
+
+    def write(epoch: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, epoch)
+        writer.flush()
+
+    return write
+
+
+def write_training(context: Context, plan: Plan, trained: Trained) -> None:
+    """Write the checkpoint in chunks with its card, and the history with the epoch that was kept."""
+    version = hashlib.sha256(trained.state).hexdigest()[:12]
+    card = json.dumps(
+        {
+            "model": "sasrec",
+            "shape": plan.shape.as_dict(),
+            "settings": context.config.transformer.model_dump(mode="json"),
+            "workers": _workers(context),
+            "steps_per_epoch": plan.steps,
+            "epoch": trained.epoch,
+            "stopped": trained.stopped,
+        },
+        sort_keys=True,
+    )
+    parts = [trained.state[start : start + _CHUNK_BYTES] for start in range(0, len(trained.state), _CHUNK_BYTES)]
+    chunks = [(version, card, number, bytearray(part)) for number, part in enumerate(parts)]
+    context.lake.write("transformer_checkpoints", context.lake.frame("transformer_checkpoints", chunks))
+    values = [("sasrec", epoch, name, value) for epoch, name, value in trained.history]
+    values.append(("sasrec", trained.epoch, _BEST_EPOCH, float(trained.epoch)))
+    context.lake.write("transformer_history", context.lake.frame("transformer_history", values))
+
+
+def candidates(context: Context, plan: Plan, trained: Trained, sequences: DataFrame, ratings: DataFrame) -> DataFrame:
+    """Return table transformer_candidates: every user's best items of the catalogue, all observed ones excluded."""
+    state = torch.load(io.BytesIO(trained.state), weights_only=True, map_location="cpu")
+    bias = np.full(plan.shape.n_items, -np.inf, dtype=np.float32)
+    bias[plan.catalogue] = 0
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    shipped = ship(context.spark, catalogue_bias=bias, **arrays)
+    users = (
+        sequences.where(F.col("length") > 0)
+        .select("user_idx", F.expr("slice(items, 1, length)").alias("sequence"))
+        .join(histories(ratings), "user_idx")
+        .repartition(max(context.spark.sparkContext.defaultParallelism, 2), "user_idx")
+    )
+    ranked = rank_catalogue(users, _scorer(shipped, plan.shape, sorted(arrays)), context.config.recommend.n_candidates)
+    return ranked.withColumn("fill", F.lit(NONE))
+
+
+def _scorer(shipped: Shipped, shape: Shape, names: list[str]) -> Score:
+    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+        model = _model(shipped, shape, names)
+        histories = [history[-shape.max_length :] for history in lists(block, "sequence")]
+        lengths = np.array([len(history) for history in histories], dtype=np.int32)
+        items = np.full((len(histories), max(lengths)), -1, dtype=np.int32)
+        for row, history in enumerate(histories):
+            items[row, : len(history)] = history
+        with torch.no_grad():
+            states = model.last_states(torch.from_numpy(items), torch.from_numpy(lengths)).numpy()
+        scores = states @ shipped["items.weight"][: shape.n_items].T
+        scores += shipped["catalogue_bias"]
+        return np.asarray(scores, dtype=np.float32)
+
+    return score
+
+
+def _model(shipped: Shipped, shape: Shape, names: list[str]) -> SASRec:
+    """Return the network, built once per Python worker over the arrays that this machine maps."""
+    key = shipped.file("items.weight")
+    if key not in _SCORERS:
+        torch.set_num_threads(1)  # Spark runs a Python worker per core
+        model = SASRec(shape)
+        model.load_state_dict({name: torch.from_numpy(np.array(shipped[name])) for name in names})
+        _SCORERS.clear()
+        _SCORERS[key] = model.eval()
+    return _SCORERS[key]
+
+
+def _catalogue(sequences: DataFrame) -> NDArray[np.int64]:
+    items = sequences.select(F.explode(F.expr("slice(items, 1, length)")).alias("item_idx")).distinct()
+    return np.sort(items.toPandas()["item_idx"].to_numpy(dtype=np.int64))
+
+
+def _judges(context: Context, sequences: DataFrame) -> Judges | None:
+    """Return a bounded sample of validation users, drawn by a hash; None where no user can be judged."""
+    held = (
+        context.lake.read("validation_ratings")
+        .groupBy("user_idx")
+        .agg(F.sort_array(F.collect_list("item_idx")).alias("held"))
+    )
+    sample = (
+        sequences.where(F.col("length") > 0)
+        .join(held, "user_idx")
+        .orderBy(F.xxhash64(F.lit(context.seed), "user_idx"), "user_idx")
+        .limit(context.config.transformer.validation_users)
+        .select("items", "length", "held")
+        .toPandas()
+    )
+    if sample.empty:
+        return None
+    return Judges(
+        np.stack(list(sample["items"])).astype(np.int32),
+        sample["length"].to_numpy(dtype=np.int32),
+        np.repeat(np.arange(len(sample)), [len(items) for items in sample["held"]]),
+        np.concatenate(list(sample["held"])).astype(np.int64),
+    )
+
+
+def _chosen_epochs(context: Context) -> int | None:
+    chosen = context.lake.read("transformer_history", phase="choose").where(F.col("name") == _BEST_EPOCH)
+    row = chosen.select("epoch").first()
+    return None if row is None else int(row["epoch"])
+
+
+def _workers(context: Context) -> int:
+    """Return the number of workers: each needs a file of its own, and few users fill few files."""
+    return max(1, min(context.config.distributed.workers, len(context.lake.data_files("user_sequences"))))
+
+
+def _fingerprint(plan: Plan) -> str:
+    digest = hashlib.sha256(repr(replace(plan, judges=None, catalogue=np.zeros(0, np.int64))).encode())
+    digest.update(plan.catalogue.tobytes())
+    if plan.judges is not None:
+        for array in (plan.judges.items, plan.judges.lengths, plan.judges.held_rows, plan.judges.held_items):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
