@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pyspark
@@ -40,6 +41,8 @@ def jar_properties(config: Config) -> dict[str, str]:
 
 def build_session(config: Config, app_name: str = "ganrec") -> SparkSession:
     """Start (or return) the session. Raises LakeError where Iceberg's classes cannot be loaded."""
+    # Else workers take the first python3 of the PATH, which need not have our packages.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if config.spark.master:
