@@ -6,6 +6,7 @@ number of cores.
 
 import tempfile
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,16 @@ class Shipped:
 def ship(spark: SparkSession, **arrays: NDArray[Any]) -> Shipped:
     """Write each array to a file that Spark copies to every executor; return the handle to use in a UDF."""
     files = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, array in arrays.items():
-            file = f"{name}-{uuid.uuid4().hex}.npy"
-            np.save(Path(folder) / file, array, allow_pickle=False)
-            # The driver serves its own copy from then on; the temporary one may go.
-            spark.sparkContext.addFile(str(Path(folder) / file))
-            files[name] = file
+    folder = Path(_folder().name)
+    for name, array in arrays.items():
+        file = f"{name}-{uuid.uuid4().hex}.npy"
+        np.save(folder / file, array, allow_pickle=False)
+        spark.sparkContext.addFile(str(folder / file))
+        files[name] = file
     return Shipped(files)
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return the driver's folder of shipped files, which goes with the process: executors that join fetch from it."""
+    return tempfile.TemporaryDirectory(prefix="ganrec-shipped-")

@@ -1,0 +1,114 @@
+"""A fill that is right by construction is accepted; random, popular and too little proof are not."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from ganrec_spark.config import Config
+from ganrec_spark.context import Context
+from ganrec_spark.lake import Lake, StageLake
+from ganrec_spark.pipeline import STAGE_BY_NAME
+from ganrec_spark.stages import gate
+
+DAY = datetime(2026, 1, 1)
+GROUPS, PER_GROUP, COMMON = 4, 12, 12
+N_ITEMS = GROUPS * PER_GROUP + COMMON
+DENSE, SPARSE = range(80), range(80, 200)
+Rows = list[tuple[object, ...]]
+
+
+def world() -> tuple[Rows, Rows, dict[str, Rows]]:
+    """Return train rows, validation rows and fills by candidate.
+
+    Users have a taste group. Dense users show it; sparse users only rated two items that everybody rates, so nothing
+    but a fill can tell ALS which group they belong to.
+    """
+    rng = np.random.default_rng(7)
+    train: Rows = []
+    held_out: Rows = []
+    fills: dict[str, Rows] = {"oracle_top3": [], "random_top3": [], "popularity_top3": []}
+    for user in (*DENSE, *SPARSE):
+        own = (user % GROUPS) * PER_GROUP + rng.permutation(PER_GROUP)
+        common = GROUPS * PER_GROUP + rng.permutation(COMMON)
+        rated = [*own[:7], *common[:2]] if user in DENSE else common[:2]
+        train += [(user, int(item), 5.0, DAY) for item in rated]
+        held_out.append((user, int(own[7]), 5.0, DAY))
+        if user in SPARSE:
+            fills["oracle_top3"] += generated("oracle_top3", user, own[:3], "cgan")
+            fills["random_top3"] += generated("random_top3", user, rng.permutation(GROUPS * PER_GROUP)[:3], "agn")
+            fills["popularity_top3"] += generated("popularity_top3", user, common[2:5], "popularity")
+    return train, held_out, fills
+
+
+def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> Rows:
+    return [
+        (candidate, user, int(item), place, 1.0, generator, "top", "v1", 1) for place, item in enumerate(items, 1)
+    ]
+
+
+@pytest.fixture
+def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Context]:
+    def make(*overrides: str) -> Context:
+        als = ("als.embedding_size=8", "als.iterations=4", "als.regularisation=[0.05]")
+        config = make_config(*als, "gate.bootstrap_samples=200", *overrides)
+        stage = STAGE_BY_NAME["gate"]
+        staged = StageLake(lake, "2026-11-01", "gate", None, stage.reads, stage.writes)
+        train, held_out, fills = world()
+        lengths = {user: 9 if user in DENSE else 2 for user in (*DENSE, *SPARSE)}
+        sparsity = [(user, n, 0.1, 0.0, 0.5, "1-5", user in SPARSE) for user, n in lengths.items()]
+        for table, rows in (("train_ratings", train), ("validation_ratings", held_out), ("user_sparsity", sparsity)):
+            lake.replace(table, staged.frame(table, rows), "2026-11-01")
+        fill_rows = staged.frame("generated_ratings", [row for rows in fills.values() for row in rows])
+        lake.replace("generated_ratings", fill_rows, "2026-11-01", "choose")
+        return Context(lake.spark, config, staged, "2026-11-01", None, "")
+
+    return make
+
+
+def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callable[..., Context]) -> None:
+    context = gate_context("merge.fill_weight=1.0")
+    message = gate.run(context)
+    rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
+    assert {name: row.accepted for name, row in rows.items()} == {
+        "oracle_top3": True,
+        "random_top3": False,
+        "popularity_top3": False,
+        "none": False,
+    }
+    oracle = rows["oracle_top3"]
+    assert oracle.level == "confirm"
+    assert oracle.sparse_ci_low > 1
+    assert oracle.sparse_ci_low <= oracle.sparse_lift <= oracle.sparse_ci_high
+    assert oracle.sparse_ndcg_after > 2 * oracle.sparse_ndcg_before
+    assert (oracle.n_sparse_users, oracle.n_users) == (len(SPARSE), len(SPARSE) + len(DENSE))
+    assert rows["popularity_top3"].verdict == "no_better_than_popularity"
+    assert rows["random_top3"].verdict in (
+        "interval_includes_zero",
+        "no_better_than_popularity",
+        "no_better_than_shuffled",
+    )
+    assert rows["none"].verdict == "beaten"
+    assert "oracle_top3" in message
+
+
+def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Context]) -> None:
+    context = gate_context("gate.min_validation_users=1000")
+    gate.run(context)
+    rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
+    assert [name for name, row in rows.items() if row.accepted] == ["none"]
+    assert rows["oracle_top3"].verdict == "too_few_users"
+    assert "120 sparse validation users" in rows["none"].reason
+
+
+def test_shuffling_hands_every_fill_to_another_user(gate_context: Callable[..., Context]) -> None:
+    fills = gate_context().lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3'")
+    shuffled = gate.shuffled_users(fills, 1)
+    before = {(row.user_idx, row.item_idx) for row in fills.collect()}
+    rows = shuffled.collect()
+    assert len(rows) == len(before)
+    assert {row.candidate for row in rows} == {"shuffled:oracle_top3"}
+    assert {row.user_idx for row in rows} == set(SPARSE)
+    givers = {row.user_idx: row.item_idx for row in rows}
+    assert sum((user, item) in before for user, item in givers.items()) < len(givers) / 4
