@@ -6,9 +6,7 @@ from pyspark.sql import functions as F
 NONE = "none"
 
 
-def fill_ratings(
-    generated: DataFrame, observed: DataFrame, weight: float, keep: tuple[str, ...] = ()
-) -> DataFrame:
+def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float, keep: tuple[str, ...] = ()) -> DataFrame:
     """Return (user_idx, item_idx, rating, ts), and the columns `keep`, of generated rows.
 
     rating = weight * confidence * mean observed rating, so `weight` is relative to a typical observed rating
@@ -29,3 +27,19 @@ def fill_ratings(
             "ts",
         )
     )
+
+
+def fill_variants(merged: DataFrame, learns_from_fill: bool) -> list[str]:
+    """Return the fills that a recommender is fitted on: none, and the accepted one where it learns from fills.
+
+    In: merged_ratings. `learns_from_fill`: the recommender is in merge.fill_members.
+    """
+    if not learns_from_fill:
+        return [NONE]
+    rows = merged.where(F.col("fill") != NONE).select("fill").distinct().orderBy("fill").collect()
+    return [NONE, *(str(row["fill"]) for row in rows)]
+
+
+def of_variant(merged: DataFrame, fill: str) -> DataFrame:
+    """Return the rows of merged_ratings that belong to one variant: observed rows and those of `fill`."""
+    return merged.where(F.col("fill").isin(NONE, fill))

@@ -8,6 +8,8 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.errors import TrainingError
+
 _RATINGS_PER_BLOCK = 5_000_000
 _MIN_BLOCKS = 2
 
@@ -52,7 +54,10 @@ def fit_als(
     """
     kept = ratings.where("rating != 0") if implicit else ratings
     kept = kept.select("user_idx", "item_idx", F.col("rating").cast("float").alias("rating"))
-    blocks = max(_MIN_BLOCKS, -(-kept.count() // _RATINGS_PER_BLOCK))
+    n_ratings = kept.count()
+    if not n_ratings:
+        raise TrainingError("als: expected ratings to learn from, found none (implicit: none other than 0)")
+    blocks = max(_MIN_BLOCKS, -(-n_ratings // _RATINGS_PER_BLOCK))
     estimator = ALS(
         userCol="user_idx",
         itemCol="item_idx",

@@ -1,12 +1,15 @@
 """Rank the full catalogue for every user, in Spark, a block of users at a time."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from threadpoolctl import threadpool_limits
 
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 
@@ -34,31 +37,30 @@ def rank_catalogue(users: DataFrame, score: Score, n: int, seen: str = "items") 
     a list is shorter than n where fewer items have a finite score.
     """
 
-    def rank(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        schema = pa.schema(
-            [("user_idx", pa.int32()), ("items", pa.list_(pa.int32())), ("scores", pa.list_(pa.float32()))]
-        )
-        for batch in batches:
-            for start in range(0, batch.num_rows, _BLOCK):
-                block = batch.slice(start, _BLOCK)
-                scores = score(block)
-                mask_seen(scores, lists(block, seen))
-                items, values = top_n(scores, n)
-                yield pa.RecordBatch.from_arrays(
-                    [
-                        block.column("user_idx"),
-                        pa.array(items, pa.list_(pa.int32())),
-                        pa.array(values, pa.list_(pa.float32())),
-                    ],
-                    schema=schema,
-                )
+    def rank(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with threadpool_limits(1):  # Spark runs one Python worker per core
+            for batch in batches:
+                for start in range(0, batch.num_rows, _BLOCK):
+                    yield _ranked(batch.slice(start, _BLOCK), score, n, seen)
 
     return users.mapInArrow(rank, _SCHEMA)
 
 
-def lists(block: pa.RecordBatch, column: str) -> list[NDArray[np.integer]]:
+def _ranked(block: pa.RecordBatch, score: Score, n: int, seen: str) -> pa.RecordBatch:
+    scores = score(block)
+    mask_seen(scores, lists(block, seen))
+    items, values = top_n(scores, n)
+    columns = [
+        block.column("user_idx"),
+        pa.array(items, pa.list_(pa.int32())),
+        pa.array(values, pa.list_(pa.float32())),
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=["user_idx", "items", "scores"])
+
+
+def lists(block: pa.RecordBatch, column: str) -> list[NDArray[np.integer[Any]]]:
     """Return a list column of a block as one NumPy array per row; NULL gives an empty array."""
     array = block.column(column)
     flat = array.values.to_numpy(zero_copy_only=False)
     offsets = array.offsets.to_numpy()
-    return [flat[start:stop] for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [flat[start:stop] for start, stop in itertools.pairwise(offsets)]

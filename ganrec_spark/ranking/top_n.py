@@ -1,12 +1,13 @@
 """The best unseen items of a block of users."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def mask_seen(scores: NDArray[np.float32], seen: Sequence[NDArray[np.integer]]) -> None:
+def mask_seen(scores: NDArray[np.float32], seen: Sequence[NDArray[np.integer[Any]]]) -> None:
     """Set the scores [B users, I items] of each user's seen items to -inf, in place."""
     lengths = [len(items) for items in seen]
     if sum(lengths):

@@ -1,0 +1,192 @@
+"""Item-item sums from Spark: co-occurrences for EASE, walks for RP3beta. Nothing that grows with users leaves Spark."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from scipy import sparse
+
+from ganrec_spark.distributed.ranking import Score, histories, lists
+from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.models.rp3beta import transition_weights, walks
+
+_PARTS = 16
+_ITEMS_PER_SLAB = 512
+_ENTRIES_PER_ROW = 1_000_000
+
+# [I history items, I items]: dense from EASE, sparse from RP3beta.
+Weights: TypeAlias = NDArray[np.float32] | sparse.csr_array
+
+
+def profiles(ratings: DataFrame) -> DataFrame:
+    """Return (user_idx, items, ratings): each user's row of X, sorted by item; one row per user with an observed one.
+
+    X is binary (Steck 2019) for observed rows. A generated row enters by its rating relative to the mean observed
+    rating, at most 1: its confidence times merge.fill_weight.
+    """
+    mean = F.broadcast(ratings.where("source = 'observed'").agg(F.avg("rating").alias("mean")))
+    generated = F.when(F.col("mean") > 0, F.least(F.lit(1.0), F.col("rating") / F.col("mean"))).otherwise(1.0)
+    value = F.when(F.col("source") == "observed", 1.0).otherwise(generated)
+    return histories(ratings.crossJoin(mean).select("user_idx", "item_idx", value.alias("rating")))
+
+
+def item_axis(ratings: DataFrame) -> NDArray[np.int32]:
+    """Return the indices of all items that are rated, ascending: the axis [I] of the item-item matrices."""
+    items = ratings.select("item_idx").distinct().orderBy("item_idx").toArrow()
+    return np.asarray(items.column("item_idx"), dtype=np.int32)
+
+
+def profile_matrix(block: pa.RecordBatch, item_idx: NDArray[np.int32]) -> sparse.csr_array:
+    """Return a block of `profiles` as X [B users, I items]; items that are not on the axis are left out."""
+    items = lists(block, "items")
+    flat = np.concatenate(items) if items else np.empty(0, np.int32)
+    values = np.concatenate(lists(block, "ratings")) if items else np.empty(0, np.float32)
+    rows = np.repeat(np.arange(len(items)), [len(row) for row in items])
+    columns = np.searchsorted(item_idx, flat)
+    known = columns < len(item_idx)
+    known[known] = item_idx[columns[known]] == flat[known]
+    shape = (len(items), len(item_idx))
+    return sparse.csr_array((values[known].astype(np.float64), (rows[known], columns[known])), shape=shape)
+
+
+def gram_matrix(users: DataFrame, axis: Shipped, n_items: int) -> NDArray[np.float32]:
+    """Return X'X [I, I], dense, of the `profiles` in `users`; `axis['item_idx']` is the item axis.
+
+    Each partition sends the upper triangle of its own sum, so the driver holds one part at a time
+    beside the matrix.
+    """
+
+    def add_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        total = sparse.csr_array((n_items, n_items))
+        for batch in batches:
+            block = profile_matrix(batch, axis["item_idx"])
+            total = total + block.T @ block
+        upper = sparse.triu(total, format="coo")
+        for start in range(0, upper.nnz, _ENTRIES_PER_ROW):
+            part = slice(start, start + _ENTRIES_PER_ROW)
+            yield _bytes_row(upper.row[part], upper.col[part], upper.data[part])
+
+    gram = np.zeros((n_items, n_items), dtype=np.float32)
+    parts = _in_fixed_parts(users).mapInArrow(add_up, "row binary, column binary, value binary")
+    for part in parts.toLocalIterator():
+        rows, columns = np.frombuffer(part["row"], np.int32), np.frombuffer(part["column"], np.int32)
+        values = np.frombuffer(part["value"], np.float64)
+        gram[rows, columns] += values
+        off = rows != columns
+        gram[columns[off], rows[off]] += values[off]
+    return gram
+
+
+def rp3beta_weights(
+    users: DataFrame, item_idx: NDArray[np.int32], alpha: float, beta: float, neighbours: int
+) -> sparse.csr_array:
+    """Return RP3beta's weights [I history items, I items] with the strongest `neighbours` of each history item."""
+    axis = ship(users.sparkSession, item_idx=item_idx, popularity=_popularity(users, item_idx))
+    n_items = len(item_idx)
+
+    def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        total = sparse.csr_array((n_items, n_items))
+        for batch in batches:
+            total = total + walks(profile_matrix(batch, axis["item_idx"]), alpha)
+        for start in range(0, n_items, _ITEMS_PER_SLAB):
+            slab = total[start : start + _ITEMS_PER_SLAB].tocoo()
+            for first in range(0, slab.nnz, _ENTRIES_PER_ROW):
+                part = slice(first, first + _ENTRIES_PER_ROW)
+                yield _with_start(_bytes_row(slab.row[part], slab.col[part], slab.data[part]), start)
+
+    def strongest(group: pa.Table) -> pa.Table:
+        start = group.column("start")[0].as_py()
+        height = min(_ITEMS_PER_SLAB, n_items - start)
+        # Sums of floats depend on their order; the values' own order is the same in every run.
+        row, column, value = (
+            np.concatenate([np.frombuffer(cell.as_py(), kind) for cell in group.column(name)])
+            for name, kind in (("row", np.int32), ("column", np.int32), ("value", np.float64))
+        )
+        order = np.lexsort((value, column, row))
+        slab = sparse.csr_array((value[order], (row[order], column[order])), shape=(height, n_items))
+        rows = np.arange(start, start + height)
+        targets, weights = transition_weights(slab, rows, axis["popularity"], alpha, beta, neighbours)
+        return pa.table(
+            {
+                "item": pa.array(rows, pa.int32()),
+                "targets": pa.array(targets, pa.list_(pa.int32())),
+                "weights": pa.array(weights, pa.list_(pa.float32())),
+            }
+        )
+
+    sums = _in_fixed_parts(users).mapInArrow(parts, "start int, row binary, column binary, value binary")
+    rows = sums.groupBy("start").applyInArrow(strongest, "item int, targets array<int>, weights array<float>")
+    return _stacked(rows.orderBy("item").toArrow(), n_items)
+
+
+def by_weights(item_idx: NDArray[np.int32], weights: Weights) -> Score:
+    """Return the score of every item for a block of `profiles`: X W; items off the axis are not listed.
+
+    Sparse weights reach few items: those that they do not reach are not listed either.
+    """
+    slots = int(item_idx[-1]) + 1 if len(item_idx) else 0
+
+    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+        product = profile_matrix(block, item_idx).astype(np.float32) @ weights
+        if sparse.issparse(product):
+            product = product.toarray()
+            product[product == 0] = -np.inf
+        scores = np.full((block.num_rows, slots), -np.inf, dtype=np.float32)
+        scores[:, item_idx] = product
+        return scores
+
+    return score
+
+
+def ship_weights(spark: SparkSession, item_idx: NDArray[np.int32], weights: Weights) -> Score:
+    """Return `by_weights` for use in Spark: the weights travel once per machine."""
+    if isinstance(weights, np.ndarray):
+        dense = ship(spark, item_idx=item_idx, weights=weights)
+        return lambda block: by_weights(dense["item_idx"], np.asarray(dense["weights"]))(block)
+    parts = ship(spark, item_idx=item_idx, data=weights.data, indices=weights.indices, indptr=weights.indptr)
+
+    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+        arrays = tuple(np.asarray(parts[name]) for name in ("data", "indices", "indptr"))
+        items = parts["item_idx"]
+        return by_weights(items, sparse.csr_array(arrays, shape=(len(items), len(items))))(block)
+
+    return score
+
+
+def _popularity(users: DataFrame, item_idx: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the column sums [I] of X."""
+    pairs = users.select(F.explode(F.arrays_zip("items", "ratings")).alias("pair")).select("pair.*")
+    # Decimals: sums of floats would depend on their order.
+    total = F.sum(F.col("ratings").cast("decimal(20,9)")).cast("double").alias("total")
+    sums = pairs.groupBy("items").agg(total).toArrow()
+    popularity = np.zeros(len(item_idx))
+    popularity[np.searchsorted(item_idx, sums.column("items").to_numpy())] = sums.column("total").to_numpy()
+    return popularity
+
+
+def _in_fixed_parts(users: DataFrame) -> DataFrame:
+    """Return the users in partitions and an order that depend on the data alone, since sums of floats do."""
+    return users.repartition(_PARTS, "user_idx").sortWithinPartitions("user_idx")
+
+
+def _bytes_row(row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]) -> pa.RecordBatch:
+    cells = [row.astype(np.int32).tobytes(), column.astype(np.int32).tobytes(), value.astype(np.float64).tobytes()]
+    arrays = [pa.array([cell], pa.binary()) for cell in cells]
+    return pa.RecordBatch.from_arrays(arrays, names=["row", "column", "value"])
+
+
+def _with_start(row: pa.RecordBatch, start: int) -> pa.RecordBatch:
+    names = ["start", *row.schema.names]
+    return pa.RecordBatch.from_arrays([pa.array([start], pa.int32()), *row.columns], names=names)
+
+
+def _stacked(table: pa.Table, n_items: int) -> sparse.csr_array:
+    indptr = np.zeros(n_items + 1, dtype=np.int64)
+    lengths = [len(cell) for cell in table.column("targets")]
+    indptr[1 + table.column("item").to_numpy()] = lengths
+    flat = [table.column(name).combine_chunks().flatten().to_numpy() for name in ("weights", "targets")]
+    return sparse.csr_array((flat[0], flat[1], np.cumsum(indptr)), shape=(n_items, n_items))

@@ -1,0 +1,40 @@
+"""EASE, a linear item-item model in closed form (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data")."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from ganrec_spark.errors import TrainingError
+
+_ROWS = 1024
+
+
+def ease_weights(gram: NDArray[np.float32], regularisation: float) -> NDArray[np.float32]:
+    """Return B [I history items, I items], zero diagonal, that minimises |X - XB|^2 + regularisation * |B|^2.
+
+    `gram` is X'X [I, I] and is left as it was. P = (X'X + regularisation * 1)^-1, B_ij = -P_ij / P_jj (eq. 8). The
+    inverse is a Cholesky factorisation in place: one more matrix of the size of `gram`, in its precision.
+    Raises TrainingError where the matrix is not positive definite.
+    """
+    # Symmetric, so the C-ordered copy is a Fortran-ordered one, which LAPACK overwrites.
+    inverse = np.array(gram, order="C").T
+    inverse[np.diag_indices_from(inverse)] += regularisation
+    factorise, invert = (lapack.spotrf, lapack.spotri) if gram.dtype == np.float32 else (lapack.dpotrf, lapack.dpotri)
+    inverse, failed = factorise(inverse, lower=1, overwrite_a=1, clean=0)
+    if not failed:
+        inverse, failed = invert(inverse, lower=1, overwrite_c=1)
+    if failed:
+        raise TrainingError(
+            f"item_item: X'X + {regularisation} is not positive definite (LAPACK code {failed}); "
+            "raise item_item.ease_regularisation"
+        )
+    diagonal = inverse.diagonal().copy()
+    weights = inverse.T  # C order; only its upper triangle holds the inverse
+    for start in range(0, len(weights), _ROWS):
+        stop = min(start + _ROWS, len(weights))
+        block = np.triu(weights[start:stop, start:stop])
+        weights[start:stop, start:stop] = block + np.triu(block, 1).T
+        weights[stop:, start:stop] = weights[start:stop, stop:].T
+    weights /= -diagonal
+    np.fill_diagonal(weights, 0)
+    return weights

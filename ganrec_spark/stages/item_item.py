@@ -1,0 +1,168 @@
+"""Fit EASE where the catalogue fits, RP3beta beyond, and rank the whole catalogue for every user."""
+
+import json
+from collections.abc import Iterator
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.config import ItemItem
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.item_item import (
+    Weights,
+    by_weights,
+    gram_matrix,
+    item_axis,
+    profiles,
+    rp3beta_weights,
+    ship_weights,
+)
+from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
+from ganrec_spark.distributed.ship import ship
+from ganrec_spark.fills import NONE, fill_variants, of_variant
+from ganrec_spark.models.ease import ease_weights
+from ganrec_spark.ranking.metrics import hit_matrix, ndcg
+from ganrec_spark.ranking.top_n import mask_seen, top_n
+
+_K = 10
+_JUDGED_USERS = 20_000
+_BLOCK = 512
+Setting = dict[str, float | str]
+Fits = Iterator[tuple[Setting, Weights]]
+
+
+def run(context: Context) -> str:
+    """Write item_item_choices, item_item_weights and item_item_candidates of the phase."""
+    lake, config = context.lake, context.config.item_item
+    merged = lake.read("merged_ratings")
+    item_idx = item_axis(merged)
+    settings = grid(config, len(item_idx)) if context.phase == "choose" else [chosen_setting(context)]
+    weights: dict[str, Weights] = {}
+    if context.phase == "choose":
+        plain = profiles(of_variant(merged, NONE))
+        settings, weights[NONE] = tried_settings(context, plain, item_idx, settings)
+    fills = fill_variants(merged, "item_item" in context.config.merge.fill_members)
+    ranked, strongest = [], []
+    for fill in fills:
+        users = profiles(of_variant(merged, fill))
+        if fill not in weights:
+            weights[fill] = next(fits(context, users, item_idx, settings))[1]
+        # One fill at a time: a dense matrix of weights is the largest thing on the driver.
+        fitted = weights.pop(fill)
+        strongest.append(weight_rows(context, fill, fitted, item_idx))
+        ranked.append(candidates(context, merged, users, fill, fitted, item_idx))
+    lake.write("item_item_weights", reduce(DataFrame.unionAll, strongest))
+    n_lists = lake.write("item_item_candidates", reduce(DataFrame.unionAll, ranked))
+    return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {_text(settings[0])}"
+
+
+def grid(config: ItemItem, n_items: int) -> list[Setting]:
+    """Return the settings to try, of EASE up to max_exact_items items and of RP3beta beyond."""
+    exact = config.method == "ease" or (config.method == "auto" and n_items <= config.max_exact_items)
+    if exact:
+        return [{"method": "ease", "regularisation": value} for value in config.ease_regularisation]
+    return [{"method": "rp3beta", "alpha": config.rp3_alpha, "beta": beta} for beta in config.rp3_beta]
+
+
+def chosen_setting(context: Context) -> Setting:
+    """Return the setting that phase choose chose, and write it as the one of this phase."""
+    chosen = context.lake.read("item_item_choices", phase="choose").where("chosen")
+    context.lake.write("item_item_choices", chosen)
+    setting: Setting = json.loads(chosen.collect()[0]["parameters"])
+    return setting
+
+
+def tried_settings(
+    context: Context, users: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]
+) -> tuple[list[Setting], Weights]:
+    """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
+
+    A single setting is taken as it is, its ndcg is NULL.
+    """
+    judged = judged_users(context, users).to_batches() if len(settings) > 1 else []
+    scores: list[float | None] = []
+    best: tuple[float, Setting, Weights] | None = None
+    for setting, weights in fits(context, users, item_idx, settings):
+        score = validation_ndcg(judged, weights, item_idx) if judged else None
+        scores.append(score)
+        context.log(f"{_text(setting)}: validation NDCG@{_K} {score}")
+        if best is None or (score or 0.0) > best[0]:
+            best = (score or 0.0, setting, weights)
+    if best is None:
+        raise ValueError("settings must not be empty")
+    pairs = zip(settings, scores, strict=True)
+    rows = [(_text(setting), score, setting == best[1]) for setting, score in pairs]
+    context.lake.write("item_item_choices", context.lake.frame("item_item_choices", rows))
+    return [best[1]], best[2]
+
+
+def fits(context: Context, users: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]) -> Fits:
+    """Yield each setting with its weights [I history items, I items]; the sums over users are made once for EASE."""
+    axis = ship(context.spark, item_idx=item_idx)
+    gram = gram_matrix(users, axis, len(item_idx)) if settings[0]["method"] == "ease" else None
+    for setting in settings:
+        if gram is not None:
+            yield setting, ease_weights(gram, float(setting["regularisation"]))
+        else:
+            alpha, beta = float(setting["alpha"]), float(setting["beta"])
+            yield setting, rp3beta_weights(users, item_idx, alpha, beta, context.config.item_item.neighbours)
+
+
+def judged_users(context: Context, users: DataFrame) -> pa.Table:
+    """Return the profiles (user_idx, items, ratings, relevant) of validation users, at most 20,000 by hash."""
+    held_out = context.lake.read("validation_ratings")
+    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
+    return users.join(relevant, "user_idx").orderBy(*order).limit(_JUDGED_USERS).toArrow()
+
+
+def validation_ndcg(judged: list[pa.RecordBatch], weights: Weights, item_idx: NDArray[np.int32]) -> float:
+    """Return the mean NDCG@10 of the users in `judged`, their profile's items excluded."""
+    values = []
+    for batch in judged:
+        for start in range(0, batch.num_rows, _BLOCK):
+            block = batch.slice(start, _BLOCK)
+            scores = by_weights(item_idx, weights)(block)
+            mask_seen(scores, lists(block, "items"))
+            relevant = lists(block, "relevant")
+            counts = np.array([len(items) for items in relevant])
+            values.append(ndcg(hit_matrix(top_n(scores, _K)[0], relevant, _K), counts, _K))
+    return float(np.concatenate(values).mean()) if values else 0.0
+
+
+def candidates(
+    context: Context, merged: DataFrame, users: DataFrame, fill: str, weights: Weights, item_idx: NDArray[np.int32]
+) -> DataFrame:
+    """Return item_item_candidates of one fill: for each user in `users`, the n best items that were not observed."""
+    observed = histories(merged.where("source = 'observed'")).select("user_idx", F.col("items").alias("seen"))
+    score = ship_weights(context.spark, item_idx, weights)
+    ranked = rank_catalogue(users.join(observed, "user_idx"), score, context.config.recommend.n_candidates, "seen")
+    return ranked.select(F.lit(fill).alias("fill"), "user_idx", "items", "scores")
+
+
+def weight_rows(context: Context, fill: str, weights: Weights, item_idx: NDArray[np.int32]) -> DataFrame:
+    """Return item_item_weights: of each item, the history items of largest positive weight."""
+    neighbours: list[NDArray[np.int32]] = []
+    values: list[NDArray[np.float32]] = []
+    for start in range(0, len(item_idx), _BLOCK):
+        block = weights[:, start : start + _BLOCK]
+        columns = block if isinstance(block, np.ndarray) else block.toarray()
+        positive = np.where(columns > 0, columns, np.float32(-np.inf)).T
+        best, strengths = top_n(positive, context.config.item_item.stored_neighbours)
+        neighbours += [item_idx[row] for row in best]
+        values += strengths
+    table = {
+        "item_idx": pa.array(item_idx, pa.int32()),
+        "neighbours": pa.array(neighbours, pa.list_(pa.int32())),
+        "weights": pa.array(values, pa.list_(pa.float32())),
+    }
+    frame = context.spark.createDataFrame(pa.table(table))
+    return frame.select(F.lit(fill).alias("fill"), "item_idx", "neighbours", "weights")
+
+
+def _text(setting: Setting) -> str:
+    return json.dumps(setting, sort_keys=True)
