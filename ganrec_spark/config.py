@@ -127,7 +127,7 @@ class Generator(Section):
     kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("agn", "vae", "cgan", "cgan_twin")
     epochs: Count = 20
     batch_size_per_worker: Count = 128
-    learning_rate: Positive = 0.001
+    learning_rate: Positive = 0.003
     gradient_clip: Positive = 5.0
     agn_noise_size: Count = 100
     vae_latent_size: Count = 64
@@ -140,7 +140,7 @@ class Generator(Section):
     cgan_critic_weight: Annotated[float, Field(ge=0)] = 0.1
     cgan_negatives: Count = 512
     als_iterations: Count = 8
-    collapse_min_distinct_share: Share = 0.01
+    collapse_min_distinct_share: Share = 0.05
 
 
 class Strategy(Section):

@@ -199,7 +199,7 @@ def _generator_scores(
 
 
 def _neighbour_scores(arrays: Shipped, items: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return [B, I]: the sum of each item's cosines with the user's items."""
+    """Return [B, I]: the sum of the weights by which the user's items speak for each item."""
     n_items = len(arrays["indptr"]) - 1
     neighbours = sparse.csr_matrix((arrays["values"], arrays["indices"], arrays["indptr"]), shape=(n_items, n_items))
     rows, columns = np.nonzero(items >= 0)

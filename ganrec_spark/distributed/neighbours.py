@@ -1,79 +1,60 @@
-"""Item-item cosine of co-occurrence, counted in Spark a block of users at a time."""
+"""The items that speak most for each item, by the item-item models, as a rule that fills profiles."""
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy import sparse
 
-from ganrec_spark.distributed.ranking import histories, lists
+from ganrec_spark.distributed.item_item import gram_matrix, item_axis, profiles, rp3beta_weights
+from ganrec_spark.distributed.ship import ship
+from ganrec_spark.models.ease import ease_weights
 
-_USERS_PER_BLOCK = 1024
+# A fill needs the head of the ranking only; which setting ranks best is the item_item stage's concern.
+_MAX_EXACT_ITEMS = 15_000
+_EASE_REGULARISATION = 400.0
+_RP3_ALPHA, _RP3_BETA = 1.0, 0.6
 
 
-def cosine_neighbours(observed: DataFrame, neighbours: int) -> dict[str, NDArray[Any]]:
-    """Return the strongest neighbours of every item as the arrays of a CSR matrix [I, I]: indptr, indices, values.
+def item_neighbours(observed: DataFrame, neighbours: int) -> dict[str, NDArray[Any]]:
+    """Return for each history item its strongest positive weights, by EASE or, beyond 15,000 items, RP3beta.
 
-    In: one row per user and item (user_idx, item_idx). value(i, j) = users of both / sqrt(users of i * users of j)
-    (Sarwar et al. 2001 on 0/1 vectors), i != j; row i holds i's `neighbours` best, ties by smaller item.
-    Counts are whole numbers, so partitions cannot change them. The driver gets at most I * neighbours entries.
+    In: one row per user and item (user_idx, item_idx, rating). Out: the arrays indptr, indices, values of a CSR
+    matrix [item slots, item slots]; row i holds at most `neighbours` items, ascending.
     """
-    counts = histories(observed.select("user_idx", "item_idx", F.lit(1.0).alias("rating"))).mapInArrow(
-        _co_occurrences, "i int, j int, n bigint"
-    )
-    pairs = counts.groupBy("i", "j").agg(F.sum("n").alias("n"))
-    users = observed.groupBy("item_idx").agg(F.count("*").alias("users"))
-    cosines = (
-        pairs.join(users.select(F.col("item_idx").alias("i"), F.col("users").alias("users_i")), "i")
-        .join(users.select(F.col("item_idx").alias("j"), F.col("users").alias("users_j")), "j")
-        .select("i", "j", (F.col("n") / F.sqrt(F.col("users_i") * F.col("users_j"))).alias("cosine"))
-    )
-    best = Window.partitionBy("i").orderBy(F.col("cosine").desc(), "j")
-    kept = cosines.withColumn("place", F.row_number().over(best)).where(F.col("place") <= neighbours)
-    rows = kept.select("i", "j", "cosine").orderBy("i", "j").toArrow()
-    n_items = int(users.agg(F.max("item_idx")).first()[0] or 0) + 1  # type: ignore[index]
-    i = rows["i"].to_numpy()
+    items = item_axis(observed)
+    users = profiles(observed.withColumn("source", F.lit("observed")))
+    if len(items) <= _MAX_EXACT_ITEMS:
+        gram = gram_matrix(users, ship(observed.sparkSession, item_idx=items), len(items))
+        weights = strongest(ease_weights(gram, _EASE_REGULARISATION), neighbours)
+    else:
+        weights = rp3beta_weights(users, items, _RP3_ALPHA, _RP3_BETA, neighbours)
+    entries = weights.tocoo()
+    slots = int(items.max(initial=-1)) + 1
+    by_slot = sparse.csr_array((entries.data, (items[entries.row], items[entries.col])), shape=(slots, slots))
+    by_slot.sort_indices()
     return {
-        "indptr": np.searchsorted(i, np.arange(n_items + 1)).astype(np.int64),
-        "indices": rows["j"].to_numpy().astype(np.int64),
-        "values": rows["cosine"].to_numpy().astype(np.float32),
+        "indptr": by_slot.indptr.astype(np.int64),
+        "indices": by_slot.indices.astype(np.int64),
+        "values": by_slot.data.astype(np.float32),
     }
 
 
-def _co_occurrences(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield (i, j, n) for the users of one partition, i != j, added up over its blocks."""
-    total: sparse.csr_matrix | None = None
-    for batch in batches:
-        for start in range(0, batch.num_rows, _USERS_PER_BLOCK):
-            items = lists(batch.slice(start, _USERS_PER_BLOCK), "items")
-            counts = _gram(items)
-            total = counts if total is None else _add(total, counts)
-    if total is not None:
-        entries = total.tocoo()
-        other = entries.row != entries.col
-        yield pa.RecordBatch.from_arrays(
-            [
-                pa.array(entries.row[other], pa.int32()),
-                pa.array(entries.col[other], pa.int32()),
-                pa.array(entries.data[other], pa.int64()),
-            ],
-            names=["i", "j", "n"],
-        )
-
-
-def _gram(items: list[NDArray[np.integer[Any]]]) -> sparse.csr_matrix:
-    columns = np.concatenate(items)
-    rows = np.repeat(np.arange(len(items)), [len(row) for row in items])
-    x = sparse.csr_matrix((np.ones(len(columns), dtype=np.int64), (rows, columns)))
-    return (x.T @ x).tocsr()
-
-
-def _add(left: sparse.csr_matrix, right: sparse.csr_matrix) -> sparse.csr_matrix:
-    size = max(left.shape[0], right.shape[0])
-    left.resize(size, size)
-    right.resize(size, size)
-    return (left + right).tocsr()
+def strongest(weights: NDArray[np.float32], n: int) -> sparse.csr_array:
+    """Return the n largest positive weights of each row of a dense [I, I] matrix; ties by smaller column."""
+    n = min(n, weights.shape[1])
+    rows, columns, values = [], [], []
+    for row, line in enumerate(weights):
+        kept = np.argpartition(-line, n - 1)[:n] if n < len(line) else np.arange(n)
+        last = line[kept].min()
+        # Ties for the last place: all above it, then the smallest columns at it.
+        above, level = np.flatnonzero(line > last), np.flatnonzero(line == last)
+        kept = np.concatenate([above, level[: n - len(above)]])
+        kept = kept[line[kept] > 0]
+        rows.append(np.full(len(kept), row))
+        columns.append(kept)
+        values.append(line[kept])
+    parts = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_array(parts, shape=weights.shape)

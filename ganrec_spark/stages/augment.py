@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import Augment
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.filling import Candidate, Source, generate
-from ganrec_spark.distributed.neighbours import cosine_neighbours
+from ganrec_spark.distributed.neighbours import item_neighbours
 from ganrec_spark.distributed.ship import ship
 from ganrec_spark.fills import NONE
 
@@ -86,7 +86,7 @@ def _sources(
         arrays = ship(spark, state=np.frombuffer(state, dtype=np.uint8))
         sources[name] = Source(name, card["version"], card, arrays)
     for name in sorted(wanted & set(_RULES)):
-        rule = _popularity(observed) if name == "popularity" else cosine_neighbours(observed, _NEIGHBOURS)
+        rule = _popularity(observed) if name == "popularity" else item_neighbours(observed, _NEIGHBOURS)
         digest = hashlib.sha256(b"".join(array.tobytes() for array in rule.values())).hexdigest()
         sources[name] = Source(name, digest[:12], {}, ship(spark, **rule))
     return sources

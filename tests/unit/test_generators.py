@@ -7,6 +7,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ganrec_spark.config import Generator as Settings
@@ -29,7 +30,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def world() -> tuple[np.ndarray, np.ndarray]:
+def world() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Even users have items of 0-19, odd users of 20-39; every fourth user has only three."""
     rng = np.random.default_rng(3)
     items, weights = np.full((USERS, LENGTH), -1, np.int32), np.zeros((USERS, LENGTH), np.float32)
