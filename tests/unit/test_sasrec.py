@@ -1,0 +1,202 @@
+"""SASRec learns worlds with a known next item, looks at nothing it must not see, and resumes exactly."""
+
+import io
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.models.sasrec import SASRec, Shape, next_item_loss
+from ganrec_spark.models.sasrec_training import (
+    Batch,
+    Judges,
+    Plan,
+    _bucketed,
+    train_sasrec,
+    validation_ndcg,
+)
+from ganrec_spark.models.worker import Worker
+
+ITEMS, LENGTH = 12, 6
+SHAPE = Shape(ITEMS, LENGTH, embedding_size=16, blocks=1, heads=2, dropout=0.1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads would cost more than they save on steps this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def cycles(n: int = 96) -> tuple[np.ndarray, np.ndarray]:
+    """User u starts at item u and always takes the next one: after item i comes i + 1, modulo 12."""
+    lengths = np.array([2 + user % (LENGTH - 1) for user in range(n)], dtype=np.int32)
+    items = np.full((n, LENGTH), -1, dtype=np.int32)
+    for user, length in enumerate(lengths):
+        items[user, :length] = (user + np.arange(length)) % ITEMS
+    return items, lengths
+
+
+def stream(batch_size: int = 32) -> Iterator[Batch]:
+    items, lengths = map(torch.from_numpy, cycles())
+    for start in itertools.cycle(range(0, len(items), batch_size)):
+        yield items[start : start + batch_size], lengths[start : start + batch_size]
+
+
+def judges() -> Judges:
+    items, lengths = cycles()
+    last = items[np.arange(len(items)), lengths - 1]
+    return Judges(items, lengths, np.arange(len(items)), ((last + 1) % ITEMS).astype(np.int64))
+
+
+PLAN = Plan(
+    SHAPE,
+    epochs=30,
+    steps=3,
+    seed=7,
+    learning_rate=0.01,
+    negatives=8,
+    gradient_clip=5.0,
+    catalogue=np.arange(ITEMS),
+    judges=judges(),
+    validate_every=2,
+    patience=100,
+)
+
+
+def network(state: bytes) -> SASRec:
+    model = SASRec(SHAPE)
+    model.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
+    return model.eval()
+
+
+def test_learns_that_the_next_item_is_one_up() -> None:
+    trained = train_sasrec(Worker(), PLAN, stream())
+    # 1 means that the right item is first, of all that are not in the history, for every user.
+    assert validation_ndcg(Worker(), network(trained.state), judges(), PLAN.catalogue) == pytest.approx(1.0)
+    assert validation_ndcg(Worker(), SASRec(SHAPE), judges(), PLAN.catalogue) < 0.7
+
+
+def test_a_position_sees_neither_later_items_nor_padding() -> None:
+    torch.manual_seed(0)
+    model = SASRec(SHAPE).eval()
+    lengths = torch.tensor([3])
+    padded = torch.tensor([[4, 5, 6, -1, -1, -1]])
+    with torch.no_grad():
+        trimmed = model.states(padded[:, :3], lengths)
+        torch.testing.assert_close(model.states(padded, lengths)[:, :3], trimmed)
+        other_end = model.states(torch.tensor([[4, 5, 9]]), lengths)
+    torch.testing.assert_close(other_end[:, :2], trimmed[:, :2])
+    assert not torch.allclose(other_end[:, 2], trimmed[:, 2])
+
+
+def test_loss_is_the_softmax_worked_by_hand() -> None:
+    model = SASRec(replace(SHAPE, dropout=0.0)).eval()
+    items, lengths = torch.tensor([[1, 2, 3, -1], [5, 6, -1, -1]]), torch.tensor([3, 2])
+    negatives = torch.tensor([2, 9])  # 2 is a target itself, and must not be its own negative
+    expected = []
+    with torch.no_grad():
+        for history, position, target in (([1, 2], 0, 2), ([1, 2], 1, 3), ([5], 0, 6)):
+            state = model.states(torch.tensor([history]), torch.tensor([len(history)]))[0, position]
+            rivals = [item for item in (2, 9) if item != target]
+            scores = [float(state @ model.items.weight[item]) for item in (target, *rivals)]
+            expected.append(-math.log(math.exp(scores[0]) / sum(math.exp(score) for score in scores)))
+        found = float(next_item_loss(model, items, lengths, negatives))
+    assert found == pytest.approx(sum(expected) / 3, abs=1e-5)
+
+
+def test_single_items_give_no_loss_and_no_crash() -> None:
+    model = SASRec(SHAPE)
+    loss = next_item_loss(model, torch.tensor([[3], [4]]), torch.tensor([1, 1]), torch.tensor([1, 2]))
+    loss.backward()
+    assert loss.item() == 0
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+def test_a_killed_training_resumes_to_the_same_state() -> None:
+    plan = replace(PLAN, epochs=8)
+    whole = train_sasrec(Worker(), plan, stream())
+    saved: list[bytes] = []
+
+    def save_and_die(content: bytes) -> None:
+        saved.append(content)
+        if len(saved) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_sasrec(Worker(), plan, stream(), save=save_and_die)
+    resumed = train_sasrec(Worker(), plan, stream(), load=lambda: saved[-1])
+    assert resumed.history == whole.history
+    for name, tensor in network(whole.state).state_dict().items():
+        assert torch.equal(tensor, network(resumed.state).state_dict()[name]), name
+
+
+def test_a_finished_training_resumes_to_its_result() -> None:
+    plan = replace(PLAN, epochs=4)
+    saved: list[bytes] = []
+    whole = train_sasrec(Worker(), plan, stream(), save=saved.append)
+    again = train_sasrec(Worker(), plan, stream(), load=lambda: saved[-1])
+    assert (again.state, again.epoch, again.history) == (whole.state, whole.epoch, whole.history)
+
+
+def test_training_stops_early_and_keeps_the_best_epoch() -> None:
+    trained = train_sasrec(Worker(), replace(PLAN, learning_rate=1e-9, patience=2, epochs=40), stream())
+    assert trained.epoch == 2
+    assert max(epoch for epoch, _, _ in trained.history) == 6
+    assert "2 validations" in trained.stopped
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_sound_epoch() -> None:
+    class Sick(Worker):
+        losses = itertools.chain([1.0, 0.9], itertools.repeat(float("nan")))
+
+        def mean(self, value: float, name: str) -> float:
+            return next(self.losses) if name == "loss" else value
+
+    trained = train_sasrec(Sick(), replace(PLAN, judges=None), stream())
+    assert trained.epoch == 2
+    assert "not finite in epoch 3" in trained.stopped
+
+    class Hopeless(Sick):
+        losses = itertools.chain(itertools.repeat(float("nan")))
+
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train_sasrec(Hopeless(), PLAN, stream())
+
+
+def test_buckets_hold_every_user_once_with_little_padding() -> None:
+    items, lengths = map(torch.from_numpy, cycles())
+    batches = list(_bucketed(stream(), steps=3, seed=1))
+    rows = sorted(tuple(row[row >= 0].tolist()) for part, _ in batches for row in part)
+    assert rows == sorted(tuple(row[:n].tolist()) for row, n in zip(items, lengths, strict=True))
+    assert sorted(part.shape[1] for part, _ in batches) == [3, 5, 6]
+
+
+def test_validation_ndcg_by_hand() -> None:
+    class Fixed(SASRec):
+        """Ranks item i at place i for everyone."""
+
+        def last_states(self, items: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return torch.ones(len(items), 1)
+
+        def item_vectors(self) -> torch.Tensor:
+            return -torch.arange(ITEMS, dtype=torch.float32)[:, None]
+
+    histories = np.array([[0, 1], [5, -1]], dtype=np.int32)
+    # User 0 has seen 0 and 1: item 3 is second of 2, 3, 4, ... User 1 holds out 0 (first) and a new item, 99.
+    held = Judges(histories, np.array([2, 1], np.int32), np.array([0, 1, 1]), np.array([3, 0, 99]))
+    user_0, user_1 = 1 / math.log2(3), 1 / (1 + 1 / math.log2(3))
+    found = validation_ndcg(Worker(), Fixed(SHAPE), held, np.arange(ITEMS))
+    assert found == pytest.approx((user_0 + user_1) / 2)
+    # Without item 0 in the catalogue user 1 has no hit, and without 2 user 0's is the first.
+    assert validation_ndcg(Worker(), Fixed(SHAPE), held, np.array([3, 4, 5])) == pytest.approx(0.5)
