@@ -40,7 +40,7 @@ with DAG(
     default_args={"retries": 1, "retry_delay": timedelta(minutes=5)},
     params={
         "run_date": Param(None, type=["null", "string"], format="date", description="default: the logical date"),
-        "config": Param(str(HOME / "conf" / "cluster.yaml"), type="string", description="configuration file"),
+        "config": Param(str(HOME / "conf" / "default.yaml"), type="string", description="configuration file"),
     },
     tags=["ganrec"],
 ):

@@ -128,12 +128,21 @@ def install_jars(config: Config) -> list[Path]:
         session.stop()
         wanted = tuple(package.split(":")[1] for package in missing)
         local = [Path(jar.removeprefix("file://")) for jar in jars if any(name in jar for name in wanted)]
+    for package, old in _installed(folder, config):
+        if package in missing:
+            old.unlink()  # two versions on one class path fail in ways that name neither
     for jar in local:
         # Copied aside and renamed: a half-written jar breaks every later start of this Spark.
         partial = folder / f".{jar.name}.partial"
         shutil.copyfile(jar, partial)
         partial.rename(folder / jar.name)
-    return sorted(path for package in config.spark.packages for path in folder.glob(f"*{package.split(':')[1]}*.jar"))
+    return sorted(path for _, path in _installed(folder, config))
+
+
+def _installed(folder: Path, config: Config) -> list[tuple[str, Path]]:
+    """Return (package, jar) of every version of every package that is installed."""
+    packages = config.spark.packages
+    return [(name, jar) for name in packages for jar in folder.glob(f"*{name.split(':')[1]}-[0-9]*.jar")]
 
 
 def spark_sql_command(config: Config) -> str:

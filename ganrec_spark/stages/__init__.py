@@ -1,1 +1,1 @@
-"""One module per stage. Each has `run(context) -> str`: read inputs, call named functions, write outputs, say what came out."""
+"""One module per stage, each with `run(context) -> str`: read inputs, call named functions, write outputs, report."""
