@@ -27,6 +27,10 @@ class Vae(nn.Module):
             nn.Linear(n_items, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 2 * latent_size)
         )
         self.decoder = nn.Sequential(nn.Linear(latent_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, n_items))
+        for layer in (*self.encoder, *self.decoder):
+            if isinstance(layer, nn.Linear):  # as the authors' code; torch's own start is too small for sparse inputs
+                nn.init.xavier_normal_(layer.weight)
+                nn.init.normal_(layer.bias, std=0.001)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits [B, I], mu and log sigma^2 [B, K]; z is drawn in training mode and mu otherwise."""
