@@ -176,10 +176,10 @@ class Merge(Section):
 
 class Als(Section):
     implicit: bool = True
-    embedding_size: Count = 64
+    embedding_size: Count = 128
     iterations: Count = 10
     regularisation: tuple[Positive, ...] = (0.2,)
-    alpha: tuple[Positive, ...] = (1.0,)
+    alpha: tuple[Positive, ...] = (0.3, 20.0)
 
 
 class ItemItem(Section):
