@@ -77,15 +77,16 @@ def grid_ndcg(lists: Sequence[Items], relevant: Items, weights: Floats, constant
     Only the places of the held-out items are computed: 1 + items that score more, or as much with a smaller index.
     """
     gains = np.zeros(len(weights))
+    # Most users' held-out items are in no list: nothing to fuse for them.
+    if not np.isin(relevant, np.concatenate(lists)).any():
+        return gains
     items, ranks = reciprocal_ranks(lists, constant)
-    found = np.flatnonzero(np.isin(items, relevant))
-    if len(found):
-        scores = fused_scores(weights, ranks)
-        for column in found:
-            own = scores[:, column : column + 1]
-            ahead = (scores > own).sum(axis=1) + (scores[:, :column] == own).sum(axis=1)
-            counts = (own[:, 0] > 0) & (ahead < k)
-            gains += np.where(counts, 1 / np.log2(ahead + 2), 0.0)
+    scores = fused_scores(weights, ranks)
+    for column in np.flatnonzero(np.isin(items, relevant)):
+        own = scores[:, column : column + 1]
+        ahead = (scores > own).sum(axis=1) + (scores[:, :column] == own).sum(axis=1)
+        counts = (own[:, 0] > 0) & (ahead < k)
+        gains += np.where(counts, 1 / np.log2(ahead + 2), 0.0)
     ideal = (1 / np.log2(np.arange(2, min(k, len(relevant)) + 2))).sum()
     return np.asarray(gains / ideal, dtype=np.float64)
 

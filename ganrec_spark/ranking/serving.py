@@ -75,21 +75,25 @@ def final_list(
     for member, (listed, weight) in enumerate(zip(ranked, weights, strict=True)):
         if weight > 0:
             sources |= np.isin(items, listed).astype(np.int32) << member
-    because = [
-        explain(item, seen, catalogue) if source else NO_REASON for item, source in zip(items, sources, strict=True)
-    ]
+    because = np.where(sources > 0, explain(items, seen, catalogue), NO_REASON)
     return Served(
         items,
         scores,
         sources,
-        np.array(because, dtype=np.int32),
+        because,
         len(catalogue.popular) - len(seen),
         catalogue.n_allowed - int(catalogue.allowed[seen].sum()),
     )
 
 
-def explain(item: int, history: Items, catalogue: Catalogue) -> int:
-    """Return the history item that speaks most for `item`, or NO_REASON."""
-    neighbours = catalogue.neighbours[catalogue.indptr[item] : catalogue.indptr[item + 1]]
-    found = np.flatnonzero(np.isin(neighbours, history))
-    return int(neighbours[found[0]]) if len(found) else NO_REASON
+def explain(items: Items, history: Items, catalogue: Catalogue) -> Items:
+    """Return, for each of `items`, the history item that speaks most for it, or NO_REASON."""
+    starts, stops = catalogue.indptr[items], catalogue.indptr[items + 1]
+    stored = [catalogue.neighbours[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    because = np.full(len(items), NO_REASON, dtype=np.int32)
+    if stored:
+        flat, owners = np.concatenate(stored), np.repeat(np.arange(len(items)), stops - starts)
+        found = np.flatnonzero(np.isin(flat, history))
+        explained, first = np.unique(owners[found], return_index=True)
+        because[explained] = flat[found[first]]
+    return because

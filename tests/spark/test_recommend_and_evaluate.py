@@ -1,0 +1,206 @@
+"""Five users, ten items, lists by hand: what recommend gives them and what evaluate says of it."""
+
+from collections.abc import Callable
+from datetime import datetime
+from math import log2
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganrec_spark.config import Config
+from ganrec_spark.context import Context
+from ganrec_spark.errors import InputError
+from ganrec_spark.lake import Lake, StageLake
+from ganrec_spark.pipeline import STAGE_BY_NAME
+from ganrec_spark.stages import evaluate, recommend
+
+RUN, DAY = "2026-11-01", datetime(2026, 1, 1)
+# User 3 saw the whole catalogue, user 4 has held-out ratings only. Counts of items: 0: 4, 1: 3, 2: 3, 3: 2, others 1.
+SEEN = {0: [0, 1], 1: [0, 2], 2: [0, 1, 2, 3], 3: list(range(10))}
+CATALOGUE = list(range(10))
+LISTS = {
+    "als": {0: [4, 5], 1: [3, 5, 6]},
+    "item_item": {0: [5, 3], 1: [3], 2: [7]},
+    "transformer": {0: [4]},
+    "popularity": {user: [i for i in CATALOGUE if i not in seen] for user, seen in SEEN.items()} | {-1: CATALOGUE},
+}
+VALIDATION = [(0, 5), (1, 3), (2, 7), (4, 0)]
+TEST = [(0, 3), (0, 4), (0, 11), (1, 9), (4, 2)]
+
+
+@pytest.fixture
+def make_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Context]:
+    def make(stage_name: str, *overrides: str) -> Context:
+        stage = STAGE_BY_NAME[stage_name]
+        staged = StageLake(lake, RUN, stage_name, None, stage.reads, stage.writes)
+        config = make_config("recommend.n=3", "recommend.n_candidates=20", "evaluate.ks=[2,5]", *overrides)
+        return Context(lake.spark, config, staged, RUN, None, "")
+
+    return make
+
+
+@pytest.fixture
+def world(lake: Lake, make_context: Callable[..., Context]) -> Lake:
+    frame = make_context("recommend").lake.frame
+
+    def put(table: str, rows: list[tuple[object, ...]], phase: str | None = None) -> None:
+        lake.replace(table, frame(table, rows), RUN, phase)
+
+    observed = [(user, item) for user, items in SEEN.items() for item in items]
+    lake.append("users", frame("users", [(f"u{u}", u, RUN) for u in range(5)]))
+    lake.append("items", frame("items", [(f"i{i}", i, RUN) for i in range(12)]))
+    put("ratings", [(u, i, 5.0, DAY, "source") for u, i in sorted({*observed, *VALIDATION, *TEST})])
+    put("train_ratings", [(u, i, 5.0, DAY) for u, i in observed])
+    put("validation_ratings", [(u, i, 5.0, DAY) for u, i in VALIDATION])
+    put("test_ratings", [(u, i, 5.0, DAY) for u, i in TEST])
+    put("user_sparsity", [(u, len(s), 0.1, 0.0, 0.5, "1-5" if u < 3 else "6-10", u < 3) for u, s in SEEN.items()])
+    put("matrix_profile", [(4, 10, 18, 12, 0.4, 0.3, 3, True, "")])
+    for phase in ("choose", "final"):
+        for member, lists in LISTS.items():
+            scored = [("none", u, items, np.linspace(1, 0.1, len(items)).tolist()) for u, items in lists.items()]
+            put(f"{member}_candidates", scored, phase)
+        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none") for u, i in observed], phase)
+        put("item_item_weights", [("none", 5, [1, 0, 9], [0.9, 0.2, -0.5]), ("none", 4, [8], [0.3])], phase)
+        put("als_quality", [("none", "rmse", 0.9)], phase)
+    return lake
+
+
+def served(lake: Lake) -> dict[str, list[tuple[object, ...]]]:
+    rows = lake.read("recommendations", RUN).orderBy("user_id", "rank").collect()
+    return {
+        user: [
+            (row.rank, row.item_id, sorted(row.sources), row.reason, row.because_item_id)
+            for row in rows
+            if row.user_id == user
+        ]
+        for user in sorted({row.user_id for row in rows})
+    }
+
+
+def codes(lake: Lake) -> dict[str, tuple[str, int]]:
+    return {row.user_id: (row.code, row.n_available) for row in lake.read("unserved_users", RUN).collect()}
+
+
+def test_every_user_gets_n_items_or_a_code(world: Lake, make_context: Callable[..., Context]) -> None:
+    recommend.run(make_context("recommend"))
+    lists = served(world)
+    assert {user: len(rows) for user, rows in lists.items()} == {"u0": 3, "u1": 3, "u2": 3, "u4": 3}
+    assert codes(world) == {"u3": ("too_few_items", 0)}
+    by_item = {row[1]: row[2:] for row in lists["u0"]}
+    assert by_item["i5"] == (["als", "item_item"], "history", "i1")
+    assert by_item["i4"] == (["als", "transformer"], "similar_users", None)
+    assert lists["u2"] == [
+        (1, "i7", ["item_item"], "similar_users", None),
+        (2, "i4", ["popularity"], "popular", None),
+        (3, "i5", ["popularity"], "popular", None),
+    ]
+    assert [row[1] for row in lists["u4"]] == ["i0", "i1", "i2"]
+    for row in world.read("recommendations", RUN).collect():
+        assert row.item_idx not in SEEN.get(row.user_idx, [])
+        assert row.score > 0
+    scores = [row.score for row in world.read("recommendations", RUN).where("user_id = 'u0'").orderBy("rank").collect()]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_blend_is_no_worse_than_its_best_member_and_both_phases_have_lists(
+    world: Lake, make_context: Callable[..., Context]
+) -> None:
+    recommend.run(make_context("recommend"))
+    rows = world.read("blend_weights", RUN).collect()
+    assert sum(row.weight for row in rows) == pytest.approx(1)
+    assert all(row.published for row in rows)
+    # Users 0, 1, 2 and 4; ALS has user 0's item second, user 1's first.
+    alone = {row.recommender: row.member_ndcg for row in rows}
+    assert alone == pytest.approx({"als": (1 / log2(3) + 1) / 4, "item_item": 3 / 4, "transformer": 0})
+    assert rows[0].validation_ndcg >= max(alone.values())
+    final = {row.user_idx: list(row["items"]) for row in world.read("blend_candidates", RUN, "final").collect()}
+    choose = {row.user_idx: list(row["items"]) for row in world.read("blend_candidates", RUN, "choose").collect()}
+    assert final == choose
+    assert set(final) == {0, 1, 2, 3, 4}
+    of_user_0 = world.read("recommendations", RUN).where("user_idx = 0").orderBy("rank").collect()
+    assert final[0][:3] == [row.item_idx for row in of_user_0]
+
+
+def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
+    world: Lake, make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    blocked, available = tmp_path / "blocked.csv", tmp_path / "available.csv"
+    blocked.write_text("item_id\ni4\nunknown\n")
+    available.write_text("item_id\ni4\ni5\ni6\n")
+    recommend.run(make_context("recommend", f"recommend.blocked_items={blocked}"))
+    assert "i4" not in {row[1] for rows in served(world).values() for row in rows}
+    assert {len(rows) for rows in served(world).values()} == {3}
+    recommend.run(
+        make_context("recommend", f"recommend.blocked_items={blocked}", f"recommend.available_items={available}")
+    )
+    assert {row[1] for rows in served(world).values() for row in rows} == {"i5", "i6"}
+    assert codes(world)["u0"] == ("blocked", 2)
+    assert codes(world)["u3"] == ("too_few_items", 0)
+
+
+def test_a_filter_file_without_item_ids_is_one_clear_error(
+    world: Lake, make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    source = tmp_path / "blocked.csv"
+    source.write_text("movie\ni4\n")
+    with pytest.raises(InputError, match=r"recommend\.blocked_items .* expected a column item_id, found movie"):
+        recommend.run(make_context("recommend", f"recommend.blocked_items={source}"))
+
+
+def test_without_validation_users_the_weights_are_equal(world: Lake, make_context: Callable[..., Context]) -> None:
+    context = make_context("recommend")
+    world.replace("validation_ratings", context.lake.frame("validation_ratings", []), RUN)
+    assert "no validation users" in recommend.run(context)
+    assert {round(row.weight, 9) for row in world.read("blend_weights", RUN).collect()} == {round(1 / 3, 9)}
+
+
+def test_a_filled_blend_has_to_be_no_worse_for_anyone() -> None:
+    def blend(fill: str, ndcg: float, sparse: float) -> recommend.Blend:
+        return recommend.Blend(fill, np.ones(3) / 3, ndcg, sparse, (0.0, 0.0, 0.0), 100)
+
+    plain = blend("none", 0.3, 0.2)
+    for filled, wins in ((blend("f", 0.3, 0.2), True), (blend("f", 0.4, 0.19), False), (blend("f", 0.29, 0.3), False)):
+        assert (recommend.published_blend([plain, filled]) is filled) == wins
+
+
+def test_metrics_by_hand(world: Lake, make_context: Callable[..., Context]) -> None:
+    recommend.run(make_context("recommend"))
+    evaluate.run(make_context("evaluate"))
+    rows = world.read("metrics", RUN).collect()
+    table = {(row.recommender, row.split, row.segment, row.metric, row.k): row for row in rows}
+
+    def value(*key: object) -> float:
+        return float(table[key].value)
+
+    # Test users 0 (held out 3, 4, 11), 1 (9) and 4 (2, no training row). ALS lists 4, 5 for 0 and misses 9 for 1.
+    assert value("als", "test", "all", "recall", 2) == pytest.approx((1 / 3 + 0 + 0) / 3)
+    assert value("als", "test", "all", "ndcg", 2) == pytest.approx(1 / (1 + 1 / log2(3)) / 3)
+    assert value("als", "test", "sparse", "precision", 2) == pytest.approx((1 / 2 + 0) / 2)
+    assert value("als", "test", "all", "mrr", 5) == pytest.approx(1 / 3)
+    assert table["als", "test", "all", "recall", 2].n_users == 3
+    assert value("als", "test", "cold", "recall", 5) == 0
+    # The list for anyone is 0, 1, 2, ...: user 4's item is third.
+    assert value("popularity", "test", "cold", "recall", 2) == 0
+    assert value("popularity", "test", "cold", "mrr", 5) == pytest.approx(1 / 3)
+    assert value("blend", "test", "cold", "mrr", 5) == pytest.approx(1 / 3)
+    # ALS lists 4, 5 and 3, 5 in the first two places: 3 of 10 items.
+    assert value("als", "test", "all", "coverage", 2) == pytest.approx(3 / 10)
+    assert table["als", "test", "all", "coverage", 2].ci_low is None
+    assert value("als", "test", "all", "rmse", 0) == pytest.approx(0.9)
+    # Items 4 and 5 were rated by one of four users: 2 bits; item 3 by two: 1 bit.
+    assert value("als", "test", "all", "novelty", 2) == pytest.approx(((2 + 2) / 2 + (1 + 2) / 2) / 2)
+    row = table["als", "test", "all", "recall", 2]
+    half = 1.959964 * np.std([1 / 3, 0, 0], ddof=1) / 3**0.5
+    assert (row.ci_low, row.ci_high) == pytest.approx((1 / 9 - half, 1 / 9 + half))
+    segments = {segment for _, _, segment, _, _ in table}
+    assert segments == {"all", "sparse", "cold", "bucket:1-5"}
+    assert {recommender for recommender, *_ in table} == {"popularity", "als", "item_item", "transformer", "blend"}
+
+
+def test_no_test_ratings_no_test_rows(world: Lake, make_context: Callable[..., Context]) -> None:
+    recommend.run(make_context("recommend"))
+    context = make_context("evaluate")
+    world.replace("test_ratings", context.lake.frame("test_ratings", []), RUN)
+    assert "0 users in test" in evaluate.run(context)
+    assert {row.split for row in world.read("metrics", RUN).select("split").distinct().collect()} == {"validation"}
