@@ -23,6 +23,7 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.models.worker import Train, Worker
 
 _POLL_SECONDS = 0.5
+_WAIT_SECONDS = 0.0002
 
 
 def train_distributed(spark: SparkSession, train: Train, config: Distributed, **arguments: object) -> dict[str, object]:
@@ -193,6 +194,14 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
 def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small class
     import horovod.torch as hvd
 
+    def await_quietly(handle: int) -> torch.Tensor:
+        """Return the result of `handle`; Horovod's own wait spins, and takes the core that its exchange needs."""
+        while not hvd.poll(handle):
+            time.sleep(_WAIT_SECONDS)
+        result: torch.Tensor = hvd.synchronize(handle)
+        reporter.beat()
+        return result
+
     class HorovodWorker(Worker):
         """One of several workers; every method but `log` must be called by all of them in the same order."""
 
@@ -221,6 +230,9 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
             return wrapped
 
         def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
+            for handle, _ in optimizer._handles.values():  # type: ignore[attr-defined]
+                while handle is not None and not hvd.poll(handle):
+                    time.sleep(_WAIT_SECONDS)
             optimizer.synchronize()  # type: ignore[attr-defined]
             super().clip(optimizer, module, max_norm)
             self._clipped.add(id(optimizer))
@@ -235,13 +247,13 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
             reporter.beat()
 
         def mean(self, value: float, name: str) -> float:
-            result = hvd.allreduce(torch.tensor(value, dtype=torch.float64), name=f"mean.{name}", op=hvd.Average)
-            reporter.beat()
+            number = torch.tensor(value, dtype=torch.float64)
+            result = await_quietly(hvd.allreduce_async(number, name=f"mean.{name}", op=hvd.Average))
             return float(result)
 
         def from_first(self, value: float, name: str) -> float:
-            result = hvd.broadcast(torch.tensor(value, dtype=torch.float64), 0, name=f"first.{name}")
-            reporter.beat()
+            number = torch.tensor(value, dtype=torch.float64)
+            result = await_quietly(hvd.broadcast_async(number, 0, name=f"first.{name}"))
             return float(result)
 
         def log(self, message: str) -> None:

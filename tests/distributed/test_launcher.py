@@ -1,0 +1,109 @@
+"""Real Horovod workers: they learn in step, and whatever stops one ends all with a reason."""
+
+import io
+import logging
+import os
+import signal
+import sys
+import time
+
+import cloudpickle
+import pytest
+import torch
+from pyspark.sql import SparkSession
+
+from ganrec_spark.config import Distributed
+from ganrec_spark.distributed.launcher import train_distributed
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.models.worker import Worker
+
+# Workers cannot import tests; what they run travels whole.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def fit(worker: Worker, accident: str = "", at: int = 5) -> dict[str, object]:
+    """Fit y = sum(x) on each worker's own points, starting from different weights; worker 1 has the accident."""
+    torch.manual_seed(worker.index)
+    model = torch.nn.Linear(4, 1)
+    worker.broadcast(model)
+    optimizer = worker.wrap(torch.optim.Adam(model.parameters(), lr=0.05), model, "model")
+    # A second network with equal parameter names must not disturb the first.
+    other = torch.nn.Linear(4, 1)
+    worker.broadcast(other)
+    other_optimizer = worker.wrap(torch.optim.SGD(other.parameters(), lr=0.01), other, "other")
+    points = torch.Generator().manual_seed(worker.index)
+    losses = []
+    for step in range(60):
+        x = torch.randn(32, 4, generator=points)
+        for network, its_optimizer, sign in ((model, optimizer, 1), (other, other_optimizer, -1)):
+            loss = ((network(x) - sign * x.sum(1, keepdim=True)) ** 2).mean()
+            its_optimizer.zero_grad()
+            loss.backward()
+            worker.clip(its_optimizer, network, 5.0)
+            worker.step(its_optimizer)
+            if sign == 1:
+                losses.append(worker.mean(loss.item(), "loss"))
+        if accident and step == at and worker.index == worker.count - 1:
+            happen(accident)
+    worker.broadcast_optimizer(optimizer)
+    spread = worker.mean(float(model.weight.sum()), "sum") - float(model.weight.sum())
+    worker.log(f"worker {worker.index} of {worker.count} is done")
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    return {
+        "losses": losses,
+        "spread": spread,
+        "first": worker.from_first(float(worker.index), "index"),
+        "mean": worker.mean(float(worker.index), "index"),
+        "state": buffer.getvalue(),
+    }
+
+
+def happen(accident: str) -> None:
+    if accident == "raise":
+        raise ValueError("the data of worker 1 is sick")
+    if accident == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(3600)
+
+
+def test_two_workers_learn_in_step(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with caplog.at_level(logging.INFO, "ganrec"):
+        result = train_distributed(spark, fit, Distributed(workers=2))
+    losses = result["losses"]
+    assert losses[-1] < losses[0] / 3
+    assert (result["spread"], result["first"], result["mean"]) == (0, 0, 0.5)
+    assert isinstance(torch.load(io.BytesIO(result["state"]), weights_only=True), dict)
+    assert [record.message for record in caplog.records] == ["worker 0 of 2 is done"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_one_worker_is_a_call(spark: SparkSession) -> None:
+    assert train_distributed(spark, fit, Distributed(workers=1)) == fit(Worker())
+    with pytest.raises(ValueError, match="sick"):
+        train_distributed(spark, fit, Distributed(workers=1), accident="raise")
+
+
+@pytest.mark.parametrize(
+    ("accident", "stall_timeout", "says"),
+    [
+        ("raise", 300, "worker 1: ValueError: the data of worker 1 is sick"),
+        ("kill", 300, "died without a message"),
+        ("stall", 20, "no worker made progress for 20 s"),
+    ],
+)
+def test_whatever_stops_a_worker_ends_the_training(
+    spark: SparkSession, accident: str, stall_timeout: int, says: str
+) -> None:
+    config = Distributed(workers=2, stall_timeout_seconds=stall_timeout)
+    with pytest.raises(TrainingError, match=says):
+        train_distributed(spark, fit, config, accident=accident)
+    assert spark.range(3).count() == 3
+
+
+def test_too_few_slots_are_refused_at_once(spark: SparkSession) -> None:
+    started = time.monotonic()
+    with pytest.raises(TrainingError, match=r"3 workers .* Spark has 2 .*lower distributed.workers to 2"):
+        train_distributed(spark, fit, Distributed(workers=3))
+    assert time.monotonic() - started < 5
