@@ -21,6 +21,7 @@ from ganrec_spark.seeding import stable_rng, stable_seed
 from ganrec_spark.tables import TABLE_BY_NAME
 
 _USERS_PER_BLOCK = 256
+_CELLS_PER_BLOCK = 2**24  # of users x items: what a block may take in memory, 64 MiB a matrix
 _MIN_CONFIDENCE = 1e-6
 _COLUMNS = TABLE_BY_NAME["generated_ratings"].columns
 _SCHEMA = ", ".join(f"{column.name} {column.type}" for column in _COLUMNS)
@@ -83,7 +84,8 @@ def generate(
         return _fill_block(table, shipped["catalogue"], sources, candidates, temperature, seed)
 
     users = histories(observed.join(sparse_users, "user_idx", "left_semi"))
-    blocks = users.withColumn("block", F.floor(F.col("user_idx") / _USERS_PER_BLOCK))
+    users_per_block = min(_USERS_PER_BLOCK, max(1, _CELLS_PER_BLOCK // (1 + int(items.max(initial=0)))))
+    blocks = users.withColumn("block", F.floor(F.col("user_idx") / users_per_block))
     return blocks.groupBy("block").applyInArrow(fill, _SCHEMA)
 
 

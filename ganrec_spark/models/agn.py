@@ -39,15 +39,19 @@ class AgnGenerator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: interaction vector [B, I] -> probability that it is real [B], hidden layers 512-256-128, then a sigmoid."""
+    """D: interaction vector [B, I] -> logit of the probability that it is real [B], hidden layers 512-256-128.
+
+    The sigmoid that ends D is taken inside the loss, where it cannot round to 0 or 1 and lose its gradient.
+    """
 
     def __init__(self, n_items: int) -> None:
         super().__init__()
         self.layers = _perceptron((n_items, *reversed(_HIDDEN), 1))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Return the probabilities [B]."""
-        return torch.sigmoid(self.layers(vectors)).squeeze(1)
+        """Return the logits [B]."""
+        logits: Tensor = self.layers(vectors).squeeze(1)
+        return logits
 
 
 class AgnTraining:
@@ -97,6 +101,5 @@ def _perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _cross_entropy(probability: Tensor, real: bool) -> Tensor:
-    # Torch's own refuses what is not a number, before the training could stop on it.
-    return -torch.log((probability if real else 1 - probability).clamp(min=1e-7)).mean()
+def _cross_entropy(logits: Tensor, real: bool) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
