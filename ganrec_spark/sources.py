@@ -151,7 +151,7 @@ def _kind(source: str, line: str) -> str:
         if _DELIMITERS[kind] in line:
             return kind
     raise InputError(
-        f"source '{source}': expected columns separated by ',', tab or '::', found first line {line[:120]!r}; "
+        f"source '{source}': expected ',', tab or '::' as the delimiter of columns, found first line {line[:120]!r}; "
         "convert the file"
     )
 

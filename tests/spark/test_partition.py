@@ -119,7 +119,7 @@ def _pretend_gate(spark: SparkSession, lake: Lake) -> None:
     for table, values in (("generated_ratings", fills), ("gate_decisions", rows)):
         lake.replace(table, spark.createDataFrame(values, _schema(table)), RUN, "choose")
     for entry in log:
-        lake.log_stage(RUN, entry[0], spark.createDataFrame([entry], _schema("stage_log")))
+        lake.replace("stage_log", spark.createDataFrame([entry], _schema("stage_log")), RUN, only={"stage": entry[0]})
 
 
 def _schema(table: str) -> str:

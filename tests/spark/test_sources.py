@@ -90,7 +90,7 @@ def test_parquet_times_of_any_type_and_a_folder_of_files(spark: SparkSession, tm
     ("name", "content", "ingest", "expected"),
     [
         ("empty.csv", b"", {}, ["empty file"]),
-        ("semicolon.csv", b"user_id;item_id;rating;timestamp\nu;i;3;1\n", {}, ["',', tab or '::'", "user_id;item_id"]),
+        ("semicolon.csv", b"user_id;item_id;rating;timestamp\nu;i;3;1\n", {}, ["delimiter", "user_id;item_id"]),
         ("tabs.csv", b"user_id\titem_id\trating\ttimestamp\n", {"format": "csv"}, ["expected columns", "delimiter"]),
         ("a.csv", b"user_id,item_id,stars,timestamp\nu,i,3,1\n", {}, ["missing: rating", "ingest.columns", "stars"]),
         ("bare.csv", b"u,i,3,1\nu,j,3,1\n", {}, ["first line 'u,i,3,1'", "ingest.header=false"]),
