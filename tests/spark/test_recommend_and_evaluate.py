@@ -1,19 +1,23 @@
 """Five users, ten items, lists by hand: what recommend gives them and what evaluate says of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from math import log2
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.sql import Row, SparkSession
 
-from ganrec_spark.config import Config
+from ganrec_spark.config import load_config
 from ganrec_spark.context import Context
 from ganrec_spark.errors import InputError
 from ganrec_spark.lake import Lake, StageLake
 from ganrec_spark.pipeline import STAGE_BY_NAME
 from ganrec_spark.stages import evaluate, recommend
+
+MakeContext = Callable[..., Context]
 
 RUN, DAY = "2026-11-01", datetime(2026, 1, 1)
 # User 3 saw the whole catalogue, user 4 has held-out ratings only. Counts of items: 0: 4, 1: 3, 2: 3, 3: 2, others 1.
@@ -29,20 +33,24 @@ VALIDATION = [(0, 5), (1, 3), (2, 7), (4, 0)]
 TEST = [(0, 3), (0, 4), (0, 11), (1, 9), (4, 2)]
 
 
-@pytest.fixture
-def make_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Context]:
+@pytest.fixture(scope="module")
+def make_context(spark: SparkSession, lake_root: Path) -> MakeContext:
+    """Return a function from a stage's name and configuration to its context in the world's namespace."""
+    lake = Lake(spark, "lake", "five_users")
+
     def make(stage_name: str, *overrides: str) -> Context:
         stage = STAGE_BY_NAME[stage_name]
         staged = StageLake(lake, RUN, stage_name, None, stage.reads, stage.writes)
-        config = make_config("recommend.n=3", "recommend.n_candidates=20", "evaluate.ks=[2,5]", *overrides)
-        return Context(lake.spark, config, staged, RUN, None, "")
+        fixed = [f"lake.root={lake_root}", "recommend.n=3", "recommend.n_candidates=20", "evaluate.ks=[2,5]"]
+        return Context(spark, load_config(overrides=[*fixed, *overrides], environ={}), staged, RUN, None, "")
 
     return make
 
 
-@pytest.fixture
-def world(lake: Lake, make_context: Callable[..., Context]) -> Lake:
-    frame = make_context("recommend").lake.frame
+@pytest.fixture(scope="module")
+def world(make_context: MakeContext) -> Lake:
+    context = make_context("recommend")
+    lake, frame = context.lake.lake, context.lake.frame
 
     def put(table: str, rows: list[tuple[object, ...]], phase: str | None = None) -> None:
         lake.replace(table, frame(table, rows), RUN, phase)
@@ -66,27 +74,53 @@ def world(lake: Lake, make_context: Callable[..., Context]) -> Lake:
     return lake
 
 
-def served(lake: Lake) -> dict[str, list[tuple[object, ...]]]:
-    rows = lake.read("recommendations", RUN).orderBy("user_id", "rank").collect()
-    return {
-        user: [
-            (row.rank, row.item_id, sorted(row.sources), row.reason, row.because_item_id)
-            for row in rows
-            if row.user_id == user
-        ]
-        for user in sorted({row.user_id for row in rows})
-    }
+@dataclass(frozen=True)
+class Written:
+    """What recommend and evaluate wrote on the untouched world; read once, for every test costs commits."""
+
+    recommendations: list[Row]
+    codes: dict[str, tuple[str, int]]
+    weights: list[Row]
+    blends: dict[str, dict[int, list[int]]]
+    metrics: dict[tuple[object, ...], Row]
+
+
+@pytest.fixture(scope="module")
+def written(world: Lake, make_context: MakeContext) -> Written:
+    recommend.run(make_context("recommend"))
+    evaluate.run(make_context("evaluate"))
+    rows = world.read("metrics", RUN).collect()
+    return Written(
+        listed(world),
+        codes(world),
+        world.read("blend_weights", RUN).collect(),
+        {
+            phase: {row.user_idx: list(row["items"]) for row in world.read("blend_candidates", RUN, phase).collect()}
+            for phase in ("choose", "final")
+        },
+        {(row.recommender, row.split, row.segment, row.metric, row.k): row for row in rows},
+    )
+
+
+def listed(lake: Lake) -> list[Row]:
+    return lake.read("recommendations", RUN).orderBy("user_id", "rank").collect()
 
 
 def codes(lake: Lake) -> dict[str, tuple[str, int]]:
     return {row.user_id: (row.code, row.n_available) for row in lake.read("unserved_users", RUN).collect()}
 
 
-def test_every_user_gets_n_items_or_a_code(world: Lake, make_context: Callable[..., Context]) -> None:
-    recommend.run(make_context("recommend"))
-    lists = served(world)
-    assert {user: len(rows) for user, rows in lists.items()} == {"u0": 3, "u1": 3, "u2": 3, "u4": 3}
-    assert codes(world) == {"u3": ("too_few_items", 0)}
+def test_every_user_gets_n_items_or_a_code(written: Written) -> None:
+    lists = {
+        f"u{user}": [
+            (row.rank, row.item_id, sorted(row.sources), row.reason, row.because_item_id)
+            for row in written.recommendations
+            if row.user_idx == user
+        ]
+        for user in range(5)
+    }
+    assert {user: len(rows) for user, rows in lists.items()} == {"u0": 3, "u1": 3, "u2": 3, "u3": 0, "u4": 3}
+    assert written.codes == {"u3": ("too_few_items", 0)}
     by_item = {row[1]: row[2:] for row in lists["u0"]}
     assert by_item["i5"] == (["als", "item_item"], "history", "i1")
     assert by_item["i4"] == (["als", "transformer"], "similar_users", None)
@@ -96,79 +130,27 @@ def test_every_user_gets_n_items_or_a_code(world: Lake, make_context: Callable[.
         (3, "i5", ["popularity"], "popular", None),
     ]
     assert [row[1] for row in lists["u4"]] == ["i0", "i1", "i2"]
-    for row in world.read("recommendations", RUN).collect():
-        assert row.item_idx not in SEEN.get(row.user_idx, [])
-        assert row.score > 0
-    scores = [row.score for row in world.read("recommendations", RUN).where("user_id = 'u0'").orderBy("rank").collect()]
-    assert scores == sorted(scores, reverse=True)
+    assert all(row.item_idx not in SEEN.get(row.user_idx, []) for row in written.recommendations)
+    for user in SEEN:
+        scores = [row.score for row in written.recommendations if row.user_idx == user]
+        assert scores == sorted(scores, reverse=True)
 
 
-def test_the_blend_is_no_worse_than_its_best_member_and_both_phases_have_lists(
-    world: Lake, make_context: Callable[..., Context]
-) -> None:
-    recommend.run(make_context("recommend"))
-    rows = world.read("blend_weights", RUN).collect()
-    assert sum(row.weight for row in rows) == pytest.approx(1)
-    assert all(row.published for row in rows)
+def test_the_blend_is_no_worse_than_its_best_member_and_both_phases_have_lists(written: Written) -> None:
+    assert sum(row.weight for row in written.weights) == pytest.approx(1)
+    assert all(row.published for row in written.weights)
     # Users 0, 1, 2 and 4; ALS has user 0's item second, user 1's first.
-    alone = {row.recommender: row.member_ndcg for row in rows}
+    alone = {row.recommender: row.member_ndcg for row in written.weights}
     assert alone == pytest.approx({"als": (1 / log2(3) + 1) / 4, "item_item": 3 / 4, "transformer": 0})
-    assert rows[0].validation_ndcg >= max(alone.values())
-    final = {row.user_idx: list(row["items"]) for row in world.read("blend_candidates", RUN, "final").collect()}
-    choose = {row.user_idx: list(row["items"]) for row in world.read("blend_candidates", RUN, "choose").collect()}
-    assert final == choose
-    assert set(final) == {0, 1, 2, 3, 4}
-    of_user_0 = world.read("recommendations", RUN).where("user_idx = 0").orderBy("rank").collect()
-    assert final[0][:3] == [row.item_idx for row in of_user_0]
+    assert written.weights[0].validation_ndcg >= max(alone.values())
+    assert written.blends["final"] == written.blends["choose"]
+    assert set(written.blends["final"]) == {0, 1, 2, 3, 4}
+    served = [row.item_idx for row in written.recommendations if row.user_idx == 0]
+    assert written.blends["final"][0][:3] == served
 
 
-def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
-    world: Lake, make_context: Callable[..., Context], tmp_path: Path
-) -> None:
-    blocked, available = tmp_path / "blocked.csv", tmp_path / "available.csv"
-    blocked.write_text("item_id\ni4\nunknown\n")
-    available.write_text("item_id\ni4\ni5\ni6\n")
-    recommend.run(make_context("recommend", f"recommend.blocked_items={blocked}"))
-    assert "i4" not in {row[1] for rows in served(world).values() for row in rows}
-    assert {len(rows) for rows in served(world).values()} == {3}
-    recommend.run(
-        make_context("recommend", f"recommend.blocked_items={blocked}", f"recommend.available_items={available}")
-    )
-    assert {row[1] for rows in served(world).values() for row in rows} == {"i5", "i6"}
-    assert codes(world)["u0"] == ("blocked", 2)
-    assert codes(world)["u3"] == ("too_few_items", 0)
-
-
-def test_a_filter_file_without_item_ids_is_one_clear_error(
-    world: Lake, make_context: Callable[..., Context], tmp_path: Path
-) -> None:
-    source = tmp_path / "blocked.csv"
-    source.write_text("movie\ni4\n")
-    with pytest.raises(InputError, match=r"recommend\.blocked_items .* expected a column item_id, found movie"):
-        recommend.run(make_context("recommend", f"recommend.blocked_items={source}"))
-
-
-def test_without_validation_users_the_weights_are_equal(world: Lake, make_context: Callable[..., Context]) -> None:
-    context = make_context("recommend")
-    world.replace("validation_ratings", context.lake.frame("validation_ratings", []), RUN)
-    assert "no validation users" in recommend.run(context)
-    assert {round(row.weight, 9) for row in world.read("blend_weights", RUN).collect()} == {round(1 / 3, 9)}
-
-
-def test_a_filled_blend_has_to_be_no_worse_for_anyone() -> None:
-    def blend(fill: str, ndcg: float, sparse: float) -> recommend.Blend:
-        return recommend.Blend(fill, np.ones(3) / 3, ndcg, sparse, (0.0, 0.0, 0.0), 100)
-
-    plain = blend("none", 0.3, 0.2)
-    for filled, wins in ((blend("f", 0.3, 0.2), True), (blend("f", 0.4, 0.19), False), (blend("f", 0.29, 0.3), False)):
-        assert (recommend.published_blend([plain, filled]) is filled) == wins
-
-
-def test_metrics_by_hand(world: Lake, make_context: Callable[..., Context]) -> None:
-    recommend.run(make_context("recommend"))
-    evaluate.run(make_context("evaluate"))
-    rows = world.read("metrics", RUN).collect()
-    table = {(row.recommender, row.split, row.segment, row.metric, row.k): row for row in rows}
+def test_metrics_by_hand(written: Written) -> None:
+    table = written.metrics
 
     def value(*key: object) -> float:
         return float(table[key].value)
@@ -188,8 +170,9 @@ def test_metrics_by_hand(world: Lake, make_context: Callable[..., Context]) -> N
     assert value("als", "test", "all", "coverage", 2) == pytest.approx(3 / 10)
     assert table["als", "test", "all", "coverage", 2].ci_low is None
     assert value("als", "test", "all", "rmse", 0) == pytest.approx(0.9)
-    # Items 4 and 5 were rated by one of four users: 2 bits; item 3 by two: 1 bit.
-    assert value("als", "test", "all", "novelty", 2) == pytest.approx(((2 + 2) / 2 + (1 + 2) / 2) / 2)
+    # In train and validation five users rated item 4 once, 5 twice, 3 three times: 4, 5 and 3, 5 are listed.
+    bits = [log2(5 / 1), log2(5 / 2), log2(5 / 3), log2(5 / 2)]
+    assert value("als", "test", "all", "novelty", 2) == pytest.approx(sum(bits) / 4)
     row = table["als", "test", "all", "recall", 2]
     half = 1.959964 * np.std([1 / 3, 0, 0], ddof=1) / 3**0.5
     assert (row.ci_low, row.ci_high) == pytest.approx((1 / 9 - half, 1 / 9 + half))
@@ -198,9 +181,49 @@ def test_metrics_by_hand(world: Lake, make_context: Callable[..., Context]) -> N
     assert {recommender for recommender, *_ in table} == {"popularity", "als", "item_item", "transformer", "blend"}
 
 
-def test_no_test_ratings_no_test_rows(world: Lake, make_context: Callable[..., Context]) -> None:
-    recommend.run(make_context("recommend"))
-    context = make_context("evaluate")
-    world.replace("test_ratings", context.lake.frame("test_ratings", []), RUN)
-    assert "0 users in test" in evaluate.run(context)
-    assert {row.split for row in world.read("metrics", RUN).select("split").distinct().collect()} == {"validation"}
+def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
+    world: Lake, written: Written, make_context: MakeContext, tmp_path: Path
+) -> None:
+    blocked, available = tmp_path / "blocked.csv", tmp_path / "available.csv"
+    blocked.write_text("item_id\ni4\nunknown\n")
+    available.write_text("item_id\ni4\ni5\ni6\n")
+    recommend.run(make_context("recommend", f"recommend.blocked_items={blocked}"))
+    rows = listed(world)
+    assert len(rows) == len(written.recommendations)
+    assert "i4" not in {row.item_id for row in rows}
+    recommend.run(
+        make_context("recommend", f"recommend.blocked_items={blocked}", f"recommend.available_items={available}")
+    )
+    assert {row.item_id for row in listed(world)} == {"i5", "i6"}
+    assert codes(world)["u0"] == ("blocked", 2)
+    assert codes(world)["u3"] == ("too_few_items", 0)
+
+
+def test_a_filter_file_without_item_ids_is_one_clear_error(
+    world: Lake, make_context: MakeContext, tmp_path: Path
+) -> None:
+    source = tmp_path / "blocked.csv"
+    source.write_text("movie\ni4\n")
+    with pytest.raises(InputError, match=r"recommend\.blocked_items .* expected a column item_id, found movie"):
+        recommend.run(make_context("recommend", f"recommend.blocked_items={source}"))
+
+
+def test_a_filled_blend_has_to_be_no_worse_for_anyone() -> None:
+    def blend(fill: str, ndcg: float, sparse: float) -> recommend.Blend:
+        return recommend.Blend(fill, np.ones(3) / 3, ndcg, sparse, (0.0, 0.0, 0.0), 100)
+
+    plain = blend("none", 0.3, 0.2)
+    for filled, wins in ((blend("f", 0.3, 0.2), True), (blend("f", 0.4, 0.19), False), (blend("f", 0.29, 0.3), False)):
+        assert (recommend.published_blend([plain, filled]) is filled) == wins
+
+
+def test_without_held_out_ratings_weights_are_equal_and_nothing_is_measured(
+    world: Lake, written: Written, make_context: MakeContext
+) -> None:
+    context = make_context("recommend")
+    for table in ("validation_ratings", "test_ratings"):
+        world.replace(table, context.lake.frame(table, []), RUN)
+    assert "no validation users" in recommend.run(context)
+    assert [row.weight for row in world.read("blend_weights", RUN).collect()] == pytest.approx([1 / 3] * 3)
+    assert "0 users in test" in evaluate.run(make_context("evaluate"))
+    assert world.read("metrics", RUN).count() == 0
