@@ -219,7 +219,10 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
             reporter.beat()
 
         def broadcast_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-            state = hvd.broadcast_object(optimizer.state_dict() if self.index == 0 else None, root_rank=0)
+            # Named, because the default is the object's type, which differs between worker 0 and the others.
+            state = hvd.broadcast_object(
+                optimizer.state_dict() if self.index == 0 else None, root_rank=0, name="optimizer"
+            )
             if self.index > 0:
                 optimizer.load_state_dict(state)
 
