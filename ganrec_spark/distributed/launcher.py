@@ -3,6 +3,7 @@
 Horovod is imported where workers run: a driver that trains with one worker needs none.
 """
 
+import logging
 import os
 import re
 import signal
@@ -163,9 +164,14 @@ def _driver_undisturbed(reports: ReportServer) -> Iterator[None]:
             reports.job_failure = _python_error(str(failure.exc_value))
 
     threading.excepthook = keep_cause
+    # Py4J logs a trace for each connection that a finished thread of Horovod's leaves behind.
+    py4j = logging.getLogger("py4j")
+    level = py4j.level
+    py4j.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
+        py4j.setLevel(level)
         threading.excepthook = hook
         for number, handler in kept.items():
             signal.signal(number, handler)

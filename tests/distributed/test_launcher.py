@@ -46,7 +46,7 @@ def fit(worker: Worker, accident: str = "", at: int = 5) -> dict[str, object]:
         if accident and step == at and worker.index == worker.count - 1:
             happen(accident)
     worker.broadcast_optimizer(optimizer)
-    spread = worker.mean(float(model.weight.sum()), "sum") - float(model.weight.sum())
+    spread = worker.mean(model.weight.sum().item(), "sum") - model.weight.sum().item()
     worker.log(f"worker {worker.index} of {worker.count} is done")
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
