@@ -89,7 +89,7 @@ def tried_settings(
     for setting, weights in fits(context, users, item_idx, settings):
         score = validation_ndcg(judged, weights, item_idx) if judged else None
         scores.append(score)
-        context.log(f"{_text(setting)}: validation NDCG@{_K} {score}")
+        context.log(_text(setting) + ("" if score is None else f": validation NDCG@{_K} {score:.4f}"))
         if best is None or (score or 0.0) > best[0]:
             best = (score or 0.0, setting, weights)
     if best is None:

@@ -65,10 +65,11 @@ def train_generators(
         writer = _tensorboard(worker, tensorboard_dir, plan.kind)
 
         def report(epoch: int, values: dict[str, float], plan: Plan = plan, writer: Any = writer) -> None:
-            worker.log(
-                f"{plan.kind}: epoch {epoch} of {plan.epochs}, loss {values['loss']:.4f}, "
-                f"{values['distinct_items']:.0f} distinct items generated"
-            )
+            if epoch % max(1, plan.epochs // 5) == 0:
+                worker.log(
+                    f"{plan.kind}: epoch {epoch} of {plan.epochs}, loss {values['loss']:.4f}, "
+                    f"{values['distinct_items']:.0f} distinct items generated"
+                )
             if writer is not None:
                 for name, value in values.items():
                     writer.add_scalar(name, value, epoch)
