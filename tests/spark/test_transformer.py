@@ -1,0 +1,90 @@
+"""The transformer stage on worlds whose next item is known, and on the smallest ones."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+
+from ganrec_spark.config import Config
+from ganrec_spark.context import Context
+from ganrec_spark.lake import Lake, StageLake
+from ganrec_spark.pipeline import STAGE_BY_NAME
+from ganrec_spark.stages import merge, transformer
+
+START = datetime(2026, 1, 1)
+ITEMS = 12
+SETTINGS = (
+    "transformer.max_length=8", "transformer.embedding_size=16", "transformer.max_epochs=30",
+    "transformer.learning_rate=0.01", "transformer.batch_size_per_worker=32", "transformer.patience=20",
+    "partition.row_groups=2", "recommend.n_candidates=20",
+)  # fmt: skip
+Rows = list[tuple[int, int, float, datetime]]
+
+
+@pytest.fixture
+def run_phase(spark, lake: Lake, make_config: Callable[..., Config], tmp_path) -> Callable[..., str]:
+    def run(phase: str, *overrides: str) -> str:
+        config = make_config(*SETTINGS, *overrides)
+        for module in (merge, transformer):
+            stage = STAGE_BY_NAME[f"{module.__name__.rpartition('.')[2]}_{phase}"]
+            staged = StageLake(lake, "2026-11-01", stage.name, phase, stage.reads, stage.writes)
+            message = module.run(Context(spark, config, staged, "2026-11-01", phase, str(tmp_path / stage.name)))
+        return message
+
+    return run
+
+
+def write(spark, lake: Lake, train: Rows, held_out: Rows) -> None:
+    for table, rows in (("train_ratings", train), ("validation_ratings", held_out)):
+        schema = "user_idx int, item_idx int, rating double, ts timestamp"
+        lake.replace(table, spark.createDataFrame(rows, schema), "2026-11-01")
+
+
+def cycle(users: int) -> tuple[Rows, Rows]:
+    """User u starts at item u and takes 2 to 6 items, each one up from the last, modulo 12; the next is held out."""
+    train: Rows = []
+    held_out: Rows = []
+    for user in range(users):
+        n = 2 + user % 5
+        rows = [(user, (user + step) % ITEMS, 1.0, START + timedelta(days=step)) for step in range(n + 1)]
+        train += rows[:n]
+        held_out.append(rows[n])
+    return train, held_out
+
+
+def test_the_next_item_comes_first_in_both_phases(spark, lake: Lake, run_phase, tmp_path) -> None:
+    train, held_out = cycle(96)
+    write(spark, lake, train, held_out)
+    run_phase("choose")
+    lists = {row.user_idx: row.items for row in lake.read("transformer_candidates", "2026-11-01", "choose").collect()}
+    assert {user: lists[user][0] for user in lists} == {user: item for user, item, _, _ in held_out}
+    seen = {(user, item) for user, item, _, _ in train}
+    assert all((user, item) not in seen for user, items in lists.items() for item in items)
+    assert all(len(items) == ITEMS - 2 - user % 5 for user, items in lists.items())
+    history = lake.read("transformer_history", "2026-11-01", "choose").toPandas().set_index("name")
+    assert history.value["validation_ndcg"].max() == pytest.approx(1.0)
+
+    run_phase("final")
+    lists = {row.user_idx: row.items for row in lake.read("transformer_candidates", "2026-11-01", "final").collect()}
+    right = [lists[user][0] == (item + 1) % ITEMS for user, item, _, _ in held_out]
+    assert sum(right) >= 0.9 * len(right)
+    final = lake.read("transformer_history", "2026-11-01", "final").toPandas()
+    assert final.epoch.max() == history.value["best_epoch"]
+    assert not list(tmp_path.glob("*/checkpoints"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([(0, 3)], "no user has two items"),
+        ([(0, 0), (1, 0), (1, 2)], "lists for 2 users"),
+        ([(0, item) for item in range(30)], "lists for 1 users"),  # longer than the padded length
+    ],
+)
+def test_small_worlds(spark, lake: Lake, run_phase, rows: list[tuple[int, int]], says: str) -> None:
+    write(spark, lake, [(user, item, 1.0, START + timedelta(days=item)) for user, item in rows], [])
+    assert says in run_phase("choose", "transformer.max_epochs=2")
+    assert says in run_phase("final", "transformer.max_epochs=2")
+    seen = set(rows)
+    for row in lake.read("transformer_candidates", "2026-11-01", "final").collect():
+        assert not seen & {(row.user_idx, item) for item in row["items"]}
