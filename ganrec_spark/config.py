@@ -130,6 +130,7 @@ class Generator(Section):
     learning_rate: Positive = 0.003
     gradient_clip: Positive = 5.0
     agn_noise_size: Count = 100
+    agn_epochs: Count = 5
     vae_latent_size: Count = 64
     vae_hidden_size: Count = 256
     vae_beta: Annotated[float, Field(ge=0)] = 0.2

@@ -106,7 +106,7 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
         Plan(
             kind=kind,
             n_items=n_items,
-            epochs=config.epochs,
+            epochs=config.agn_epochs if kind == "agn" else config.epochs,
             steps=math.ceil(n_users / (workers * config.batch_size_per_worker)),
             seed=context.seed,
             settings=settings,
