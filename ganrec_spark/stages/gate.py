@@ -7,8 +7,10 @@ blend only if it is no worse on validation.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -53,7 +55,7 @@ def run(context: Context) -> str:
         judged = [replace(candidate, verdict="too_few_users", reason=reason) for candidate in candidates]
     else:
         context.log(f"fitting ALS without fill; screening {len(candidates)} candidates")
-        plain = _fit(context, train)
+        plain = best_plain(context, train, users)
         judged = screen(context, plain, users, generated, candidates)
         finalists = [item.candidate for item in judged if not item.verdict]
         if finalists:
@@ -85,17 +87,54 @@ def _candidates(generated: DataFrame) -> list[Judgement]:
     return [Judgement(row.candidate, is_popularity=row.generator == "popularity") for row in rows]
 
 
-def _fit(context: Context, ratings: DataFrame) -> AlsFactors:
+@dataclass(frozen=True)
+class Plain:
+    """ALS fitted without fill, and its setting, which every filled fit shares."""
+
+    model: AlsFactors
+    regularisation: float
+    alpha: float
+
+
+def best_plain(context: Context, train: DataFrame, users: DataFrame) -> Plain:
+    """Return the fit of the als setting with the best NDCG@k over all validation users; of equals the first."""
+    als = context.config.als
+    alphas = als.alpha if als.implicit else als.alpha[:1]
+    fits = [
+        Plain(_fit(context, train, regularisation, alpha), regularisation, alpha)
+        for regularisation in als.regularisation
+        for alpha in alphas
+    ]
+    if len(fits) == 1:
+        return fits[0]
+    names = [str(position) for position in range(len(fits))]
+    totals = _fitted(context, users, dict(zip(names, (fit.model for fit in fits), strict=True)))
+    best = int(np.argmax([round(float(totals[name, "all"].sums[0]), 8) for name in names]))
+    context.log(f"ALS: regularisation {fits[best].regularisation}, alpha {fits[best].alpha} is best without fill")
+    return fits[best]
+
+
+def _fit(context: Context, ratings: DataFrame, regularisation: float, alpha: float) -> AlsFactors:
     als = context.config.als
     seed = stable_seed(context.seed, "gate")
-    # The first value of each: als chooses among several only after the gate.
-    return fit_als(
-        ratings, als.embedding_size, als.iterations, als.regularisation[0], als.alpha[0], als.implicit, seed
-    )
+    return fit_als(ratings, als.embedding_size, als.iterations, regularisation, alpha, als.implicit, seed)
+
+
+def _fitted(context: Context, users: DataFrame, models: dict[str, AlsFactors]) -> dict[tuple[str, str], Totals]:
+    """Return totals of fitted models by (name, segment), over all validation users."""
+    settings, rows = context.config.gate, users
+    arrays: dict[str, NDArray[Any]] = {}
+    columns = {f"system_{position}": name for position, name in enumerate(models)}
+    for position, (column, model) in enumerate(zip(columns, models.values(), strict=True)):
+        rows = rows.join(model.users.select("user_idx", F.col("factors").alias(column)), "user_idx", "left")
+        arrays[f"vectors_{position}"], arrays[f"known_{position}"] = model.item_slots()
+    systems = fitted_systems(list(columns), ship(context.spark, **arrays))
+    totals = added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
+    return {(columns[column], segment): total for (column, segment), total in totals.items()}
 
 
 def screen(
-    context: Context, plain: AlsFactors, users: DataFrame, generated: DataFrame, candidates: list[Judgement]
+    context: Context, plain: Plain, users: DataFrame, generated: DataFrame, candidates: list[Judgement]
 ) -> list[Judgement]:
     """Return the candidates with their lift by fold-in; all but the finalists already have a verdict.
 
@@ -124,11 +163,11 @@ def screen(
 
 
 def _folded(
-    context: Context, plain: AlsFactors, sample: DataFrame, fills: DataFrame, names: list[str]
+    context: Context, plain: Plain, sample: DataFrame, fills: DataFrame, names: list[str]
 ) -> dict[tuple[str, str], Totals]:
     """Return totals of the systems none and `names`: the sample's users folded in with the fills of that candidate."""
-    als, settings = context.config.als, context.config.gate
-    vectors, known = plain.item_slots()
+    settings = context.config.gate
+    vectors, known = plain.model.item_slots()
     codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("candidate")).cast("int") - 1
     coded = fills.withColumn("code", codes).where(F.col("item_idx") < len(vectors))
     entry = F.struct("code", "item_idx", F.col("rating").cast("float").alias("rating"))
@@ -144,7 +183,7 @@ def _folded(
         F.col("fill.rating").alias("fill_ratings"),
     )
     facts = ship(context.spark, vectors=vectors, known=known)
-    systems = fold_in_systems(names, facts, als.regularisation[0], als.alpha[0], als.implicit)
+    systems = fold_in_systems(names, facts, plain.regularisation, plain.alpha, context.config.als.implicit)
     return added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
 
 
@@ -162,7 +201,7 @@ def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
 
 
 def confirm(
-    context: Context, plain: AlsFactors, users: DataFrame, generated: DataFrame, judged: list[Judgement]
+    context: Context, plain: Plain, users: DataFrame, generated: DataFrame, judged: list[Judgement]
 ) -> list[Judgement]:
     """Return the candidates with the finalists judged by ALS fitted again, on every validation user.
 
@@ -170,22 +209,12 @@ def confirm(
     """
     settings, train = context.config.gate, context.lake.read("train_ratings")
     finalists = [item.candidate for item in judged if not item.verdict]
-    names, models = [NONE, *finalists], [plain]
+    models = {NONE: plain.model}
     for name in finalists:
         rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
         filled = train.select("user_idx", "item_idx", "rating").unionByName(rows.drop("ts"))
-        models.append(_fit(context, filled))
-    columns = [f"system_{position}" for position in range(len(names))]
-    rows = users
-    arrays: dict[str, np.ndarray] = {}  # type: ignore[type-arg]
-    for position, (column, model) in enumerate(zip(columns, models, strict=True)):
-        rows = rows.join(model.users.select("user_idx", F.col("factors").alias(column)), "user_idx", "left")
-        arrays[f"vectors_{position}"], arrays[f"known_{position}"] = model.item_slots()
-    systems = fitted_systems(columns, ship(context.spark, **arrays))
-    sums = system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed)
-    by_column = added_up(sums)
-    name_of = dict(zip(columns, names, strict=True))
-    totals = {(name_of[column], segment): total for (column, segment), total in by_column.items()}
+        models[name] = _fit(context, filled, plain.regularisation, plain.alpha)
+    totals = _fitted(context, users, models)
     confidence = bonferroni(settings.confidence, len(finalists))
     return [
         item
@@ -216,9 +245,7 @@ def _low_value(item: Judgement) -> float:
     return item.sparse.value if item.sparse is not None else -np.inf
 
 
-def _screened(
-    item: Judgement, finalists: list[str], controls: dict[str, float], popular: float | None
-) -> Judgement:
+def _screened(item: Judgement, finalists: list[str], controls: dict[str, float], popular: float | None) -> Judgement:
     """Return the candidate with the rule that refused it at the screen; without a verdict it goes on."""
     lift = item.sparse
     if lift is None:

@@ -43,15 +43,13 @@ def world() -> tuple[Rows, Rows, dict[str, Rows]]:
 
 
 def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> Rows:
-    return [
-        (candidate, user, int(item), place, 1.0, generator, "top", "v1", 1) for place, item in enumerate(items, 1)
-    ]
+    return [(candidate, user, int(item), place, 1.0, generator, "top", "v1", 1) for place, item in enumerate(items, 1)]
 
 
 @pytest.fixture
 def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Context]:
     def make(*overrides: str) -> Context:
-        als = ("als.embedding_size=8", "als.iterations=4", "als.regularisation=[0.05]")
+        als = ("als.embedding_size=8", "als.iterations=4", "als.regularisation=[0.05]", "als.alpha=[1.0]")
         config = make_config(*als, "gate.bootstrap_samples=200", *overrides)
         stage = STAGE_BY_NAME["gate"]
         staged = StageLake(lake, "2026-11-01", "gate", None, stage.reads, stage.writes)
@@ -68,7 +66,7 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
 
 
 def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callable[..., Context]) -> None:
-    context = gate_context("merge.fill_weight=1.0")
+    context = gate_context("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]")
     message = gate.run(context)
     rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
     assert {name: row.accepted for name, row in rows.items()} == {
