@@ -68,7 +68,7 @@ def _row_groups(
             workers_count=1,  # more would race for the order of row groups
             shuffle_row_groups=seed is not None,
             shuffle_rows=False,
-            seed=seed,
+            seed=None if seed is None else seed + 1,  # Petastorm takes 0 for no seed
             num_epochs=passes,
             cur_shard=worker,
             shard_count=workers,
