@@ -109,6 +109,10 @@ def _require_inputs(finished: dict[str, str], stage: Stage, run_id: str) -> None
 
 def _fingerprints(config: Config) -> dict[str, str]:
     """Return a hash per stage of all that its rows follow from: code version, seed, sections, source, and inputs."""
+    files = {
+        "ingest": (config.ingest.source, config.ingest.test_source),
+        "recommend": (config.recommend.available_items, config.recommend.blocked_items),
+    }
     result: dict[str, str] = {}
     for position, stage in enumerate(STAGES):
         inputs = [
@@ -117,7 +121,7 @@ def _fingerprints(config: Config) -> dict[str, str]:
             if set(earlier.writes) & set(stage.reads) or (stage.needs_sparse_users and earlier.name == "sparsity")
         ]
         parts = [__version__, stage.name, section_json(config, ("run", *stage.config)), *inputs]
-        if stage.name == "ingest":
-            parts.append(source_fingerprint(config))
+        if stage.name in files:
+            parts.append(source_fingerprint(files[stage.name]))
         result[stage.name] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return result

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from ganrec_spark.config import Config, Ingest
+from ganrec_spark.config import Ingest
 from ganrec_spark.errors import InputError
 
 # Holds a text line that does not have as many values as the file has columns; NULL for every other row.
@@ -85,19 +85,19 @@ def explained(source: str) -> Iterator[None]:
         raise
 
 
-def source_fingerprint(config: Config) -> str:
-    """Return a text that changes when the configured sources change.
+def source_fingerprint(sources: Iterable[str | None]) -> str:
+    """Return a text that changes when the sources change.
 
     Local files count by name, size and modification time; a table or remote URI is taken as changed every time.
     """
     parts = []
-    for source in (config.ingest.source, config.ingest.test_source):
+    for source in sources:
         if source is None:
             parts.append("none")
-        elif config.ingest.format == "table" or "://" in source:
-            parts.append(f"{source} {time.time_ns()}")
-        else:
+        elif Path(source).expanduser().exists():
             parts.append(_local_fingerprint(Path(source).expanduser()))
+        else:
+            parts.append(f"{source} {time.time_ns()}")
     return " ".join(parts)
 
 

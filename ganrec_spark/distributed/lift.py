@@ -131,9 +131,7 @@ def fitted_systems(names: Sequence[str], facts: Shipped) -> Systems:
     return systems
 
 
-def _scores(
-    users: NDArray[np.float32], vectors: NDArray[np.float32], known: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def _scores(users: NDArray[np.float32], vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
     scores = users @ vectors.T
     scores[:, ~known] = -np.inf
     return scores

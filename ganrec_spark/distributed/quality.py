@@ -93,8 +93,10 @@ def metric_sums(rows: DataFrame, ks: tuple[int, ...], facts: Shipped) -> DataFra
                     listed.setdefault((*groups[code], "listed", k), []).append(part[below:k])
         yield from _partial_rows(sums, listed)
 
-    return rows.mapInArrow(measure, _SUMS).groupBy(*GROUP, "metric", "k", "item_idx").agg(
-        F.sum("n").alias("n"), F.sum("total").alias("total"), F.sum("squares").alias("squares")
+    return (
+        rows.mapInArrow(measure, _SUMS)
+        .groupBy(*GROUP, "metric", "k", "item_idx")
+        .agg(F.sum("n").alias("n"), F.sum("total").alias("total"), F.sum("squares").alias("squares"))
     )
 
 

@@ -54,9 +54,7 @@ def fused_scores(weights: Floats, ranks: Floats) -> Floats:
     return total
 
 
-def fuse(
-    lists: Sequence[Items], weights: Floats, constant: float, tail: Items
-) -> tuple[NDArray[np.int64], Floats]:
+def fuse(lists: Sequence[Items], weights: Floats, constant: float, tail: Items) -> tuple[NDArray[np.int64], Floats]:
     """Return items and scores of the fused list, best first, ties by smaller item index.
 
     Items that only members of weight 0 list are left out, so weight 1 for one member gives that member's list.

@@ -139,9 +139,7 @@ def gini(list_counts: NDArray[np.integer[Any]], n_items: int) -> float:
     return float(2 * (places * counts).sum() / (n_items * total) - (n_items + 1) / n_items)
 
 
-def _flatten(
-    lists: Lists, k: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _flatten(lists: Lists, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the first k entries of all lists, each with its list's row and its position."""
     cut = [row[:k] for row in lists]
     lengths = np.array([len(row) for row in cut], dtype=np.int64)

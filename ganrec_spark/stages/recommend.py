@@ -223,9 +223,7 @@ def _recommendations(context: Context, served: DataFrame) -> DataFrame:
 
 
 def _source_names() -> Column:
-    names = [
-        F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBERS)
-    ]
+    names = [F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBERS)]
     popular = F.when(F.col("bits") == 0, F.lit("popularity"))
     return F.filter(F.array(*names, popular), lambda name: name.isNotNull())
 

@@ -25,7 +25,9 @@ def lake_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def spark(lake_root: Path) -> Iterator[SparkSession]:
     session = build_session(
-        load_config(overrides=[f"lake.root={lake_root}", "spark.master=local[2]", "spark.shuffle_partitions=2"], environ={})
+        load_config(
+            overrides=[f"lake.root={lake_root}", "spark.master=local[2]", "spark.shuffle_partitions=2"], environ={}
+        )
     )
     yield session
     session.stop()

@@ -4,6 +4,7 @@ from math import log2, nan
 
 import numpy as np
 import pytest
+import pytrec_eval
 import scipy.sparse
 
 from ganrec_spark.ranking import metrics
@@ -55,7 +56,6 @@ def test_a_hit_counts_for_its_own_user_only() -> None:
 
 
 def test_values_equal_trec_eval() -> None:
-    trec = pytest.importorskip("pytrec_eval", reason="pytrec-eval-terrier is not installed")
     rng = np.random.default_rng(1)
     users, k = range(200), 10
     items = [rng.permutation(60)[:25] for _ in users]
@@ -63,8 +63,10 @@ def test_values_equal_trec_eval() -> None:
     truth = {str(u): {str(i): 1 for i in relevant[u]} for u in users}
     lists = {str(u): {str(i): float(-place) for place, i in enumerate(items[u])} for u in users}
     first_k = {u: dict(list(ranked.items())[:k]) for u, ranked in lists.items()}
-    theirs = trec.RelevanceEvaluator(truth, {f"P.{k}", f"recall.{k}", f"ndcg_cut.{k}", f"map_cut.{k}"}).evaluate(lists)
-    reciprocal = trec.RelevanceEvaluator(truth, {"recip_rank"}).evaluate(first_k)
+    theirs = pytrec_eval.RelevanceEvaluator(truth, {f"P.{k}", f"recall.{k}", f"ndcg_cut.{k}", f"map_cut.{k}"}).evaluate(
+        lists
+    )
+    reciprocal = pytrec_eval.RelevanceEvaluator(truth, {"recip_rank"}).evaluate(first_k)
     hits, n_relevant = metrics.hit_matrix(items, relevant, 20), np.array([len(row) for row in relevant])
 
     def column(name: str) -> np.ndarray:
