@@ -125,12 +125,12 @@ class Partition(Section):
 
 class Generator(Section):
     kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("agn", "vae", "cgan", "cgan_twin")
-    epochs: Count = 20
+    epochs: Count = 10
     batch_size_per_worker: Count = 128
     learning_rate: Positive = 0.003
     gradient_clip: Positive = 5.0
     agn_noise_size: Count = 100
-    agn_epochs: Count = 5
+    agn_epochs: Count = 3
     vae_latent_size: Count = 64
     vae_hidden_size: Count = 256
     vae_beta: Annotated[float, Field(ge=0)] = 0.2
