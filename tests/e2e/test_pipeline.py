@@ -85,6 +85,7 @@ def test_running_the_date_again_keeps_everything(published: Published) -> None:
     assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
 
 
+@pytest.mark.timeout(2400)  # twenty-two drivers, one after the other
 def test_stages_one_by_one_through_spark_submit_give_the_same_tables(published: Published, tmp_path: Path) -> None:
     reference, _, _ = published
     lakeside = Lakeside(tmp_path / "lake", reference.source)
@@ -101,6 +102,7 @@ KILLS += (("als_final", 1.0), ("recommend", 2.0), ("publish", 0.5))
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(2400)
 def test_killed_drivers_end_in_the_same_tables(published: Published, tmp_path: Path) -> None:
     reference, _, _ = published
     lakeside = Lakeside(tmp_path / "lake", reference.source)
