@@ -323,7 +323,7 @@ TABLES: tuple[Table, ...] = (
             rank int: position in the user's list, from 1
             item_id string: the source's id
             score double: blend score, descending with rank; comparable within one user only
-            sources array<string>: recommenders whose candidates held the item
+            sources array<string>: recommenders with a weight above 0 whose candidates held the item, or popularity
             reason string: history (a history item explains it), similar_users, popular
             because_item_id string: the history item that explains it best; NULL where none does
             user_idx int: dense index of the user
