@@ -44,16 +44,27 @@ class LakeConfig(Section):
     }
 
 
+class Profiles(Section):
+    sql: dict[str, str] = {}
+    training: dict[str, str] = {"spark.dynamicAllocation.enabled": "false"}
+    scoring: dict[str, str] = {}
+
+
 class Spark(Section):
     master: str | None = None
     packages: tuple[str, ...] = (
         "org.apache.iceberg:iceberg-spark-runtime-4.0_2.13:1.11.0",
         "org.xerial:sqlite-jdbc:3.53.1.0",
+        "org.postgresql:postgresql:42.7.8",
     )
     jars: tuple[str, ...] = ()
     driver_memory: Annotated[str, Field(pattern=r"^\d+[mg]$")] = "3g"
     shuffle_partitions: Count = 4
+    python: str | None = None
+    py_files: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
     properties: dict[str, str] = {}
+    profiles: Profiles = Profiles()
 
 
 class Distributed(Section):
@@ -61,7 +72,6 @@ class Distributed(Section):
     start_timeout_seconds: Count = 120
     stall_timeout_seconds: Count = 600
     threads_per_worker: Annotated[int, Field(ge=0)] = 0
-    executable: str | None = None
 
 
 class Columns(Section):
@@ -203,6 +213,7 @@ class Transformer(Section):
     batch_size_per_worker: Count = 64
     negatives: Count = 256
     gradient_clip: Positive = 5.0
+    min_steps_per_epoch: Count = 50
     max_epochs: Count = 60
     validate_every: Count = 3
     patience: Count = 3

@@ -28,9 +28,12 @@ def run(context: Context) -> str:
     lake, n = context.lake, context.config.recommend.n_candidates
     merged = lake.read("merged_ratings")
     seen = histories(merged.where("source = 'observed'"))
-    setting = tried_settings(context, merged, seen) if context.phase == "choose" else chosen_setting(context)
+    setting, unfilled = best_setting(context, merged, seen) if context.phase == "choose" else chosen_setting(context)
     fills = fill_variants(merged, "als" in context.config.merge.fill_members)
-    fits = {fill: fit(context, of_variant(merged, fill), setting) for fill in fills}
+    fits = {
+        fill: unfilled if unfilled and fill == NONE else fit(context, of_variant(merged, fill), setting)
+        for fill in fills
+    }
     lake.write("als_factors", reduce(DataFrame.unionAll, (factor_rows(context, *item) for item in fits.items())))
     written = lake.read("als_factors")
     ranked = [candidates(context, seen, user_vectors(written, fill), fits[fill], n, fill) for fill in fills]
@@ -41,27 +44,34 @@ def run(context: Context) -> str:
     return f"{n_lists} lists, fill {' and '.join(fills)}, {_text(setting)}{told}"
 
 
-def tried_settings(context: Context, merged: DataFrame, seen: DataFrame) -> Setting:
-    """Try the grid without fill on validation users, write als_choices, return the setting of best NDCG@10.
+def best_setting(context: Context, merged: DataFrame, seen: DataFrame) -> tuple[Setting, AlsFactors | None]:
+    """Try the grid without fill on validation users, write als_choices; return the best NDCG@10's setting and fit.
 
-    A grid of one entry is taken as it is, its ndcg is NULL.
+    A grid of one entry is taken as it is: its ndcg is NULL, and there is no fit yet.
     """
     settings = grid(context.config.als)
+    best, best_fit = 0, None
     scores: list[float | None] = [None]
     if len(settings) > 1:
-        scores = [validation_ndcg(context, of_variant(merged, NONE), seen, setting) for setting in settings]
-    best = int(np.argmax([score or 0.0 for score in scores]))
+        scores = []
+        for i, setting in enumerate(settings):
+            fitted = fit(context, of_variant(merged, NONE), setting)
+            score = validation_ndcg(context, fitted, seen)
+            context.log(f"{_text(setting)}: validation NDCG@{_K} {score:.4f}")
+            if score > max((earlier or 0.0 for earlier in scores), default=-1.0):
+                best, best_fit = i, fitted
+            scores.append(score)
     rows = [(_text(item), score, i == best) for i, (item, score) in enumerate(zip(settings, scores, strict=True))]
     context.lake.write("als_choices", context.lake.frame("als_choices", rows))
-    return settings[best]
+    return settings[best], best_fit
 
 
-def chosen_setting(context: Context) -> Setting:
-    """Return the setting that phase choose chose, and write it as the one of this phase."""
+def chosen_setting(context: Context) -> tuple[Setting, None]:
+    """Return the setting that phase choose chose, and write it as the one of this phase; it is to be fitted anew."""
     chosen = context.lake.read("als_choices", phase="choose").where("chosen")
     context.lake.write("als_choices", chosen)
     setting: Setting = json.loads(chosen.collect()[0]["parameters"])
-    return setting
+    return setting, None
 
 
 def grid(config: Als) -> list[Setting]:
@@ -79,14 +89,11 @@ def fit(context: Context, ratings: DataFrame, setting: Setting) -> AlsFactors:
     return fit_als(ratings, config.embedding_size, config.iterations, implicit=config.implicit, seed=seed, **setting)
 
 
-def validation_ndcg(context: Context, ratings: DataFrame, seen: DataFrame, setting: Setting) -> float:
-    """Return the NDCG@10 of one setting over validation users."""
+def validation_ndcg(context: Context, fitted: AlsFactors, seen: DataFrame) -> float:
+    """Return the NDCG@10 of a fit over validation users."""
     held_out = context.lake.read("validation_ratings")
-    fitted = fit(context, ratings, setting)
     judged = seen.join(held_out.select("user_idx").distinct(), "user_idx", "left_semi")
-    ndcg = mean_ndcg(candidates(context, judged, fitted.users, fitted, _K, NONE), held_out, _K)
-    context.log(f"{_text(setting)}: validation NDCG@{_K} {ndcg:.4f}")
-    return ndcg
+    return mean_ndcg(candidates(context, judged, fitted.users, fitted, _K, NONE), held_out, _K)
 
 
 def factor_rows(context: Context, fill: str, fitted: AlsFactors) -> DataFrame:

@@ -82,7 +82,7 @@ def make_plan(context: Context, sequences: DataFrame, ratings: DataFrame) -> Pla
     plan = Plan(
         shape=Shape(n_items, config.max_length, config.embedding_size, config.blocks, config.heads, config.dropout),
         epochs=config.max_epochs,
-        steps=-(-int(sizes["users"]) // users_per_step),
+        steps=max(-(-int(sizes["users"]) // users_per_step), config.min_steps_per_epoch),
         seed=stable_seed(context.seed, "transformer"),
         learning_rate=config.learning_rate,
         negatives=config.negatives,

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_DATE = "2026-11-01"
 # Small networks and few epochs: what is proved here does not depend on quality.
 FAST = (
-    "spark.master=local[2]",
     "spark.driver_memory=2g",
     "generator.kinds=[vae, cgan]",
     "generator.epochs=2",
@@ -21,28 +20,34 @@ FAST = (
     "als.iterations=3",
     "item_item.ease_regularisation=[50.0]",
     "transformer.max_epochs=2",
+    "transformer.min_steps_per_epoch=1",
     "transformer.validate_every=1",
     "transformer.embedding_size=16",
     "recommend.n_candidates=30",
 )
 
 
+LOCAL = ("--set", "spark.master=local[2]")
+
+
 @dataclass(frozen=True)
 class Lakeside:
-    """A lake folder and the ratings that go into it; runs our commands on them."""
+    """A lake folder and the ratings that go into it; runs our commands on them, where `options` say."""
 
     root: Path
     source: Path
+    options: tuple[str, ...] = LOCAL
+    environment: dict[str, str] = field(default_factory=dict)
 
     def settings(self) -> list[str]:
         overrides = [*FAST, f"lake.root={self.root}", f"ingest.source={self.source}"]
-        return [word for override in overrides for word in ("--set", override)]
+        return [*(word for override in overrides for word in ("--set", override)), *self.options]
 
     def pipeline(self, *more: str, run_date: str = RUN_DATE) -> subprocess.CompletedProcess[str]:
-        return run([sys.executable, "jobs/run_pipeline.py", "--run-date", run_date, *self.settings(), *more])
+        return self.run([sys.executable, "jobs/run_pipeline.py", "--run-date", run_date, *self.settings(), *more])
 
     def ganrec(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
-        return run([sys.executable, "-m", "ganrec_spark.cli", command, *self.settings(), *more])
+        return self.run([sys.executable, "-m", "ganrec_spark.cli", command, *self.settings(), *more])
 
     def digests(self, run_date: str = RUN_DATE) -> dict[str, str]:
         """Return table name -> content hash of the run's rows."""
@@ -50,9 +55,17 @@ class Lakeside:
         assert done.returncode == 0, done.stderr
         return {name: digest for digest, name in (line.split() for line in done.stdout.splitlines())}
 
+    def run(self, command: list[str], timeout: float = 800) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=self.surroundings(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
-def run(command: list[str], timeout: float = 800) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
-    return subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    def surroundings(self) -> dict[str, str]:
+        python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+        return {**os.environ, **python, **self.environment}

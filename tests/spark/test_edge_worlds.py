@@ -23,6 +23,7 @@ FAST = (
     "als.iterations=2",
     "item_item.ease_regularisation=[10.0]",
     "transformer.max_epochs=1",
+    "transformer.min_steps_per_epoch=1",
     "transformer.validate_every=1",
     "transformer.embedding_size=8",
     "recommend.n=3",

@@ -15,6 +15,7 @@ START = datetime(2026, 1, 1)
 ITEMS = 12
 SETTINGS = (
     "transformer.max_length=8", "transformer.embedding_size=16", "transformer.max_epochs=30",
+    "transformer.min_steps_per_epoch=1",
     "transformer.learning_rate=0.01", "transformer.batch_size_per_worker=32", "transformer.patience=20",
     "partition.row_groups=2", "recommend.n_candidates=20",
 )  # fmt: skip
