@@ -19,7 +19,7 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow demo test check lint lock clean prerequisites
+.PHONY: help env airflow demo test check lint lock clean prerequisites package postgresql cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,7 +65,7 @@ $(AIRFLOW): requirements/airflow.txt $(MADE_BY) | prerequisites
 demo: env ## from raw ratings to published recommendations, on a generated world or on yours: DATA=ratings.csv
 	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)")
 
-test: lint airflow ## everything CI needs: lint, types, dependency direction, every test
+test: lint airflow postgresql ## everything CI needs: lint, types, dependency direction, every test
 	$(BIN)/python -m pytest
 
 check: lint ## about a minute, no Spark: lint, types, dependency direction, unit tests
@@ -77,6 +77,21 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+postgresql:
+	@scripts/install_postgresql.sh
+
+PACKED := $(GANREC_VENV)-executor
+package: env ## dist/ganrec_spark.zip for --py-files; PACK=1: dist/environment.tar.gz for --archives, too
+	@$(if $(filter 1,$(PACK)),scripts/make_venv.sh $(PACKED) requirements/executor.txt $(PYTHON))
+	@$(BIN)/python scripts/package.py $(if $(filter 1,$(PACK)),--environment $(PACKED))
+
+WORKERS ?= 2
+cluster-up: package ## start a Spark standalone cluster of processes on this machine (WORKERS=2)
+	@$(BIN)/python scripts/cluster.py up --workers $(WORKERS)
+
+cluster-down: ## stop it and remove what it wrote
+	@$(BIN)/python scripts/cluster.py down
+
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
   $(if $(UPGRADE),--upgrade)
 
@@ -85,10 +100,11 @@ lock: env ## compile requirements/*.in into the locks again (UPGRADE=1: to the n
 	$(COMPILE) --override requirements/overrides.txt requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) --override requirements/overrides.txt --constraint requirements/runtime.txt requirements/dev.in \
 	  -o requirements/dev.txt
+	$(COMPILE) --constraint requirements/runtime.txt requirements/executor.in -o requirements/executor.txt
 	$(COMPILE) --no-deps requirements/horovod.in -o requirements/horovod.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
 
 clean: ## remove environments and caches; keeps the lake and the cached wheel
-	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) build dist *.egg-info
+	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) $(PACKED) build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

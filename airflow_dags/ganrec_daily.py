@@ -1,15 +1,19 @@
 """The pipeline in Airflow: one spark-submit for every entry of pipeline.STAGES, in its order. No logic lives here.
 
 The scheduler needs this checkout and Airflow, not Spark and not Torch. These variables of the scheduler and its
-workers say where things are; the run date and the configuration file are parameters of the DAG.
+workers say where things are; what the catalog's properties name as ${NAME} must be in their environment, too.
 
-    GANREC_HOME          the checkout with jobs/ and conf/; default: the one this file is in
-    GANREC_PYTHON        python of Spark's driver and workers; default: .venv/bin/python in GANREC_HOME
+    GANREC_HOME          the checkout with jobs/, conf/ and dist/; default: the one this file is in
+    GANREC_CONFIG        the configuration file; default: conf/cluster.yaml in GANREC_HOME
+    GANREC_PYTHON        python of Spark's driver and, unless spark.python names another, of its executors;
+                         default: .venv/bin/python in GANREC_HOME
     GANREC_SPARK_SUBMIT  default: the spark-submit beside GANREC_PYTHON
+    GANREC_RETRIES       of a task that fails; default: 2
     GANREC_SPARK_CONN    id of the Airflow connection that names the Spark master; default: spark
 
-A connection in JSON works with every master: AIRFLOW_CONN_SPARK='{"conn_type": "spark", "host": "local[2]"}'.
-As a URI, spark://local[2] would go to YARN without a word.
+A connection in JSON works with every master: AIRFLOW_CONN_SPARK='{"conn_type": "spark", "host": "spark://host:7077"}'.
+As a URI, spark://local[2] would go to YARN without a word. Tasks that write the lake take a slot of the pool
+ganrec_writers: `airflow pools set ganrec_writers 1 "stages that write the lake"`.
 """
 
 import os
@@ -18,48 +22,89 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import DAG, Param, chain
+from airflow.sdk import DAG, Asset, Param, chain, task
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 HOME = Path(os.environ.get("GANREC_HOME") or Path(__file__).resolve().parent.parent)
 PYTHON = Path(os.environ.get("GANREC_PYTHON") or HOME / ".venv" / "bin" / "python")
 SPARK_SUBMIT = os.environ.get("GANREC_SPARK_SUBMIT") or str(PYTHON.with_name("spark-submit"))
+CONFIG_FILE = os.environ.get("GANREC_CONFIG") or str(HOME / "conf" / "cluster.yaml")
 
-# The plan needs nothing but Python, so the checkout on the path is installation enough.
+# The plan and the configuration need nothing heavy, so the checkout on the path is installation enough.
 sys.path.insert(0, str(HOME))
-from ganrec_spark.pipeline import STAGES  # noqa: E402
+from ganrec_spark.config import load_config  # noqa: E402
+from ganrec_spark.pipeline import STAGES, Stage  # noqa: E402
+from ganrec_spark.submit import submit_properties  # noqa: E402
+
+CONFIG = load_config(CONFIG_FILE)
+RUN_DATE = "{{ params.run_date or (data_interval_start | ds) }}"
+OVERRIDES = "{{ params.overrides | tojson }}"
+# Many times what a stage takes with millions of ratings; one that hangs must not hold its slot for ever.
+TIMEOUTS = {"sql": timedelta(hours=1), "scoring": timedelta(hours=4), "training": timedelta(hours=12)}
+PUBLISHED = Asset("ganrec_published_recommendations")
+
+
+def submitted(stage: Stage) -> SparkSubmitOperator:
+    """Return the task of one stage."""
+    after_branch = stage.name in ("merge_choose", "merge_final")  # what they follow may have been skipped
+    return SparkSubmitOperator(
+        task_id=stage.name,
+        doc_md=f"{stage.doc}\n\nReads: {', '.join(stage.reads) or 'the sources'}.  \n"
+        f"Writes: {', '.join(stage.writes) or 'one HTML page'}.",
+        name=f"ganrec {stage.name}",
+        application=str(HOME / "jobs" / "run_stage.py"),
+        application_args=[
+            *("--stage", stage.name, "--run-date", RUN_DATE),
+            *("--config", CONFIG_FILE, "--set-json", OVERRIDES),
+        ],
+        conn_id=os.environ.get("GANREC_SPARK_CONN") or "spark",
+        conf=submit_properties(CONFIG, stage.profile),
+        py_files=",".join(str(HOME / file) for file in CONFIG.spark.py_files) or None,
+        archives=",".join(str(HOME / file) for file in CONFIG.spark.archives) or None,
+        spark_binary=SPARK_SUBMIT,
+        env_vars={"PYSPARK_PYTHON": CONFIG.spark.python or str(PYTHON), "PYSPARK_DRIVER_PYTHON": str(PYTHON)},
+        execution_timeout=TIMEOUTS[stage.profile],
+        outlets=[PUBLISHED] if stage.name == "publish" else [],
+        trigger_rule="none_failed" if after_branch else "all_success",
+    )
+
 
 with DAG(
     dag_id="ganrec_daily",
     description="From raw ratings to published recommendations",
-    schedule="@daily",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     # Days follow each other: id dictionaries grow, and publishing compares a run with the one before.
     max_active_runs=1,
     # Every stage replaces its own rows of the run, so that repeating it is safe.
-    default_args={"retries": 1, "retry_delay": timedelta(minutes=5)},
+    default_args={
+        "pool": "ganrec_writers",
+        "retries": int(os.environ.get("GANREC_RETRIES") or 2),
+        "retry_delay": timedelta(minutes=2),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=30),
+    },
     params={
-        "run_date": Param(None, type=["null", "string"], format="date", description="default: the logical date"),
-        "config": Param(str(HOME / "conf" / "default.yaml"), type="string", description="configuration file"),
+        "run_date": Param(None, type=["null", "string"], format="date", description="default: the interval's start"),
+        "overrides": Param({}, type="object", description='configuration, such as {"sparsity.max_ratings": 10}'),
     },
     tags=["ganrec"],
 ):
-    chain(
-        *(
-            SparkSubmitOperator(
-                task_id=stage.name,
-                doc=stage.doc,
-                name=f"ganrec {stage.name}",
-                application=str(HOME / "jobs" / "run_stage.py"),
-                application_args=[
-                    *("--stage", stage.name),
-                    *("--run-date", "{{ params.run_date or ds }}"),
-                    *("--config", "{{ params.config }}"),
-                ],
-                conn_id=os.environ.get("GANREC_SPARK_CONN") or "spark",
-                spark_binary=SPARK_SUBMIT,
-                env_vars={"PYSPARK_PYTHON": str(PYTHON), "PYSPARK_DRIVER_PYTHON": str(PYTHON)},
-            )
-            for stage in STAGES
-        )
-    )
+
+    @task.branch_external_python(python=str(PYTHON), expect_airflow=False, pool="default_pool")
+    def sparse_or_not(home: str, run_date: str, config: str, overrides: str) -> list[str]:
+        """Leave out the generators where matrix_profile, written by stage sparsity, calls for no filling."""
+        import subprocess
+        import sys
+
+        command = [sys.executable, "-m", "ganrec_spark.cli", "fill-wanted", "--run-date", run_date]
+        command += ["--config", config, "--set-json", overrides, "--master", "local[1]"]
+        answer = subprocess.run(command, cwd=home, stdout=subprocess.PIPE, text=True, check=True).stdout
+        return ["train_generator", "augment_final"] if answer.split()[-1] == "yes" else []
+
+    tasks = {stage.name: submitted(stage) for stage in STAGES}
+    branch = sparse_or_not(str(HOME), RUN_DATE, CONFIG_FILE, OVERRIDES)
+    chain(*tasks.values())
+    tasks["partition"] >> branch >> [tasks["train_generator"], tasks["augment_final"]]

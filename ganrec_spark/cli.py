@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -38,8 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add(commands, "stages", "list the stages in order, with what they read and write", _stages)
     _add(commands, "publications", "list what was published when", _publications, _common)
     _add(commands, "rollback", "point readers back to an earlier run", _rollback, _rollback_options)
-    _add(commands, "digest", "print a content hash of every table of a run, to compare runs", _digest, _digest_options)
+    _add(commands, "digest", "print a content hash of every table of a run, to compare runs", _digest, _one_run)
     _add(commands, "config", "print the effective configuration", _config, _common)
+    _add(commands, "submit", "print the spark-submit command of every stage, or of --stage", _submit, _submit_options)
+    _add(
+        commands,
+        "fill-wanted",
+        "print yes where the run's sparse users call for filling, else no",
+        _fill_wanted,
+        _one_run,
+    )
     _add(commands, "world", "write a generated world of ratings to a Parquet file", _world, _world_options)
     _add(commands, "sql", "print the command that opens spark-sql on the lake", _sql, _common)
     _add(
@@ -87,9 +96,10 @@ def run_stage_command(arguments: argparse.Namespace) -> int:
     from ganrec_spark.session import build_session
 
     config = _load(arguments)
-    spark = build_session(config, f"ganrec {arguments.stage} {arguments.run_date}")
+    stage = STAGE_BY_NAME[arguments.stage]
+    spark = build_session(config, f"ganrec {stage.name} {arguments.run_date}", stage.profile)
     try:
-        outcome = run_stage(spark, config, STAGE_BY_NAME[arguments.stage], arguments.run_date)
+        outcome = run_stage(spark, config, stage, arguments.run_date)
         print(f"{outcome.stage}: {outcome.outcome} in {outcome.seconds:.1f} s: {outcome.message}")
     finally:
         spark.stop()
@@ -111,7 +121,7 @@ def run_pipeline_command(arguments: argparse.Namespace) -> int:
     from ganrec_spark.summary import metrics_rows, print_summary
 
     config = _load(arguments)
-    spark = build_session(config, f"ganrec {arguments.run_date}")
+    spark = build_session(config, f"ganrec {arguments.run_date}", "training")  # some of its stages train
     try:
         run_pipeline(spark, config, arguments.run_date, arguments.force)
         if arguments.metrics_json:
@@ -145,6 +155,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override one key, such as sparsity.max_ratings=10",
     )
+    parser.add_argument(
+        "--set-json", metavar="JSON", help='overrides as an object, such as {"sparsity.max_ratings": 10}; --set wins'
+    )
     parser.add_argument("--master", help="Spark master; the same as --set spark.master=...")
 
 
@@ -162,10 +175,20 @@ def _date(text: str) -> str:
 
 
 def _load(arguments: argparse.Namespace) -> Config:
-    overrides = list(arguments.set)
+    overrides = [*_json_overrides(arguments.set_json), *arguments.set]
     if arguments.master:
         overrides.append(f"spark.master={arguments.master}")
     return load_config(arguments.config, overrides)
+
+
+def _json_overrides(text: str | None) -> list[str]:
+    try:
+        overrides = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--set-json: not valid JSON: {error}") from None
+    if not isinstance(overrides, dict):
+        raise ConfigError(f"--set-json: expected an object of key: value, found {type(overrides).__name__}")
+    return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
 
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +197,7 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from ganrec_spark.session import lake_root
+    from ganrec_spark.submit import lake_root
     from ganrec_spark.world import write_world
 
     arguments.config = arguments.config or str(_bundled("demo.yaml"))
@@ -200,7 +223,7 @@ def _bundled(name: str) -> Path:
 
 def _stages(_: argparse.Namespace) -> int:
     for stage in STAGES:
-        print(f"{stage.name:20} {stage.doc}")
+        print(f"{stage.name:20} {stage.doc} (profile {stage.profile})")
         print(f"{'':20}   {', '.join(stage.reads) or 'sources'} -> {', '.join(stage.writes) or 'HTML'}")
     return 0
 
@@ -231,7 +254,7 @@ def _print_publications(lake: "Lake") -> None:
         print(f"{publication.committed_at}  {publication.run_id}  {publication.edition}{mark}")
 
 
-def _digest_options(parser: argparse.ArgumentParser) -> None:
+def _one_run(parser: argparse.ArgumentParser) -> None:
     _common(parser)
     _run_date(parser)
 
@@ -257,6 +280,32 @@ def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]"
     finally:
         spark.stop()
     return 0
+
+
+def _submit_options(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    parser.add_argument(
+        "--stage", choices=list(STAGE_BY_NAME), metavar="STAGE", help="see `ganrec stages`; default: all"
+    )
+    _run_date(parser)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.submit import submit_command
+
+    config = _load(arguments)
+    passed_on = ["--config", arguments.config] if arguments.config else []
+    passed_on += ["--set-json", arguments.set_json] if arguments.set_json else []
+    passed_on += [word for override in arguments.set for word in ("--set", override)]
+    for stage in [STAGE_BY_NAME[arguments.stage]] if arguments.stage else STAGES:
+        print(shlex.join(submit_command(config, stage, arguments.run_date, passed_on)))
+    return 0
+
+
+def _fill_wanted(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.runner import fill_wanted
+
+    return _with_lake(arguments, lambda lake: print("yes" if fill_wanted(lake, arguments.run_date) else "no"))
 
 
 def _world_options(parser: argparse.ArgumentParser) -> None:

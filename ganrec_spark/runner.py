@@ -15,8 +15,8 @@ from ganrec_spark.context import Context
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake import Lake, StageLake, check_run_id
 from ganrec_spark.pipeline import STAGES, Stage
-from ganrec_spark.session import lake_root
 from ganrec_spark.sources import source_fingerprint
+from ganrec_spark.submit import lake_root
 
 _LOG = logging.getLogger("ganrec")
 
@@ -34,12 +34,18 @@ class Outcome:
 def run_stage(spark: SparkSession, config: Config, stage: Stage, run_id: str) -> Outcome:
     """Run one stage whether or not it ran before, and log it in stage_log.
 
-    Raises LakeError where a stage that it reads from has not run.
+    Stages that it reads from and that are not called for (no sparse users) need not have been submitted: they are
+    skipped here. Raises LakeError where another one that it reads from has not run.
     """
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    fingerprint = _fingerprints(config)[stage.name]
-    _require_inputs(_finished(lake, run_id), stage, run_id)
-    return _execute(spark, config, lake, stage, run_id, fingerprint)
+    fingerprints, finished = _fingerprints(config), _finished(lake, run_id)
+    for earlier in _sources(stage):
+        stale = finished.get(earlier.name) != fingerprints[earlier.name]
+        if earlier.needs_sparse_users and stale and "sparsity" in finished and not fill_wanted(lake, run_id):
+            _execute(spark, config, lake, earlier, run_id, fingerprints[earlier.name])
+            finished[earlier.name] = fingerprints[earlier.name]
+    _require_inputs(finished, stage, run_id)
+    return _execute(spark, config, lake, stage, run_id, fingerprints[stage.name])
 
 
 def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool = False) -> list[Outcome]:
@@ -64,7 +70,7 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
 def _execute(spark: SparkSession, config: Config, lake: Lake, stage: Stage, run_id: str, fingerprint: str) -> Outcome:
     started = time.monotonic()
     stage_lake = StageLake(lake, check_run_id(run_id), stage.name, stage.phase, stage.reads, stage.writes)
-    if stage.needs_sparse_users and not _fill_wanted(lake, run_id):
+    if stage.needs_sparse_users and not fill_wanted(lake, run_id):
         for table in stage.writes:
             lake.clear(table, run_id, stage.phase)
         outcome, message = "skipped", "matrix_profile calls for no filling"
@@ -87,7 +93,8 @@ def _visible(config: Config, stage: Stage) -> Config:
     return Config.model_construct(**kept)
 
 
-def _fill_wanted(lake: Lake, run_id: str) -> bool:
+def fill_wanted(lake: Lake, run_id: str) -> bool:
+    """Return whether stage sparsity of this run found enough sparse users to try filling."""
     row = lake.read("matrix_profile", run_id).first()
     return row is not None and bool(row.fill_wanted)
 
@@ -97,12 +104,17 @@ def _finished(lake: Lake, run_id: str) -> dict[str, str]:
     return {row.stage: row.fingerprint for row in rows}
 
 
+def _sources(stage: Stage) -> list[Stage]:
+    """Return the earlier stages that write what `stage` reads, in order."""
+    return [earlier for earlier in STAGES[: STAGES.index(stage)] if set(earlier.writes) & set(stage.reads)]
+
+
 def _require_inputs(finished: dict[str, str], stage: Stage, run_id: str) -> None:
-    for earlier in STAGES[: STAGES.index(stage)]:
-        needed = sorted(set(earlier.writes) & set(stage.reads))
-        if needed and earlier.name not in finished:
+    for earlier in _sources(stage):
+        if earlier.name not in finished:
+            table = min(set(earlier.writes) & set(stage.reads))
             raise LakeError(
-                f"table '{needed[0]}', run '{run_id}': stage '{stage.name}' expected its rows, found none; "
+                f"table '{table}', run '{run_id}': stage '{stage.name}' expected its rows, found none; "
                 f"run stage '{earlier.name}' first"
             )
 
@@ -114,12 +126,10 @@ def _fingerprints(config: Config) -> dict[str, str]:
         "recommend": (config.recommend.available_items, config.recommend.blocked_items),
     }
     result: dict[str, str] = {}
-    for position, stage in enumerate(STAGES):
-        inputs = [
-            result[earlier.name]
-            for earlier in STAGES[:position]
-            if set(earlier.writes) & set(stage.reads) or (stage.needs_sparse_users and earlier.name == "sparsity")
-        ]
+    for stage in STAGES:
+        names = [earlier.name for earlier in _sources(stage)]
+        names += ["sparsity"] if stage.needs_sparse_users and "sparsity" not in names else []
+        inputs = [result[name] for name in names]
         parts = [__version__, stage.name, section_json(config, ("run", *stage.config)), *inputs]
         if stage.name in files:
             parts.append(source_fingerprint(files[stage.name]))

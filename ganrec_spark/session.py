@@ -12,14 +12,9 @@ from pyspark.sql import SparkSession
 
 from ganrec_spark.config import Config
 from ganrec_spark.errors import ConfigError, LakeError
+from ganrec_spark.submit import lake_root, stage_properties
 
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
-
-
-def lake_root(config: Config) -> str:
-    """Return lake.root as an absolute path; a URI (s3://...) is returned as it is."""
-    root = config.lake.root
-    return root.rstrip("/") if "://" in root else str(Path(root).expanduser().absolute())
 
 
 def catalog_properties(config: Config) -> dict[str, str]:
@@ -39,8 +34,10 @@ def jar_properties(config: Config) -> dict[str, str]:
     return {"spark.jars.packages": ",".join(missing)} if missing else {}
 
 
-def build_session(config: Config, app_name: str = "ganrec") -> SparkSession:
-    """Start (or return) the session. Raises LakeError where Iceberg's classes cannot be loaded."""
+def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql") -> SparkSession:
+    """Start (or return) the session of a stage's profile. Raises LakeError where Iceberg's classes cannot be loaded."""
+    if config.spark.python:
+        os.environ["PYSPARK_PYTHON"] = config.spark.python
     # Else workers take the first python3 of the PATH, which need not have our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
@@ -64,12 +61,16 @@ def build_session(config: Config, app_name: str = "ganrec") -> SparkSession:
         "spark.log.level": "ERROR",
         **catalog_properties(config),
         **({} if submitted else jar_properties(config)),
-        **config.spark.properties,
+        **({"spark.archives": ",".join(config.spark.archives)} if config.spark.archives and not submitted else {}),
+        **stage_properties(config, profile),
     }
     for key, value in properties.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     _require_iceberg(session, config)
+    if not submitted:  # else --py-files brought them
+        for file in config.spark.py_files:
+            session.sparkContext.addPyFile(file)
     return session
 
 

@@ -111,7 +111,7 @@ def _run_horovod(
                 stdout=silence,
                 stderr=silence,
                 verbose=0,
-                executable=config.executable or sys.executable,
+                executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
             )
         )
 

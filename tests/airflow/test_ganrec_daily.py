@@ -8,32 +8,43 @@ from typing import Any
 
 import pytest
 
+from ganrec_spark.config import load_config
 from ganrec_spark.pipeline import STAGES
+from ganrec_spark.submit import submit_properties
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AIRFLOW = REPOSITORY / os.environ.get("GANREC_AIRFLOW_VENV", ".venv-airflow")
 
 # Runs over there; the last line of its output is JSON.
 DESCRIBE = """
-import json, sys
+import json, sys, time
+import airflow.providers.apache.spark.operators.spark_submit, airflow.sdk, airflow.timetables.interval
 from airflow.dag_processing.dagbag import DagBag
+started = time.monotonic()
 bag = DagBag(sys.argv[1])
+seconds = time.monotonic() - started
 dag = bag.dags.get("ganrec_daily")
 tasks = dag.topological_sort() if dag else []
 print(json.dumps({
     "errors": {str(path): error for path, error in bag.import_errors.items()},
     "dags": sorted(bag.dags),
-    "tasks": [{
-        "name": task.task_id,
+    "seconds": seconds,
+    "tasks": {task.task_id: {
         "after": sorted(task.upstream_task_ids),
         "kind": type(task).__name__,
-        "application": task.application,
-        "arguments": task.application_args,
-        "environment": task.env_vars,
-    } for task in tasks],
+        "rule": task.trigger_rule,
+        "pool": task.pool,
+        "retries": task.retries,
+        "backoff": bool(task.retry_exponential_backoff),
+        "timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
+        "doc": task.doc_md,
+        "outlets": [asset.name for asset in task.outlets],
+        **{name: getattr(task, name, None) for name in ("application", "application_args", "env_vars", "conf")},
+    } for task in tasks},
     "heavy": sorted({"pyspark", "torch", "pandas", "numpy"} & set(sys.modules)),
-}))
+}, default=str))
 """
+BRANCH = "sparse_or_not"
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +74,55 @@ def test_imports_without_error(described: dict[str, Any]) -> None:
     assert described["dags"] == ["ganrec_daily"]
 
 
-def test_tasks_are_the_stages_in_order(described: dict[str, Any]) -> None:
+def test_tasks_are_the_stages_in_order_and_one_branch(described: dict[str, Any]) -> None:
+    tasks = described["tasks"]
     names = [stage.name for stage in STAGES]
-    assert [task["name"] for task in described["tasks"]] == names
-    assert [task["after"] for task in described["tasks"]] == [[], *([name] for name in names[:-1])]
+    assert [name for name in tasks if name != BRANCH] == names
+    before = {name: set(tasks[name]["after"]) - {BRANCH} for name in names}
+    assert before == {name: {earlier} if earlier else set() for name, earlier in zip(names, ["", *names], strict=False)}
+
+
+def test_the_branch_leads_to_the_stages_that_need_sparse_users(described: dict[str, Any]) -> None:
+    """What it leaves out: the two it leads to, and what follows them up to a task that runs after skipped ones."""
+    tasks = described["tasks"]
+    skipped = {name for name, task in tasks.items() if BRANCH in task["after"]}
+    assert "sparsity" in upstream(tasks, BRANCH)
+    for name, task in tasks.items():
+        if skipped & set(task["after"]) and task["rule"] == "all_success":
+            skipped.add(name)
+    assert skipped == {stage.name for stage in STAGES if stage.needs_sparse_users}
+
+
+def upstream(tasks: dict[str, Any], name: str) -> set[str]:
+    before = set(tasks[name]["after"])
+    return before.union(*(upstream(tasks, earlier) for earlier in before))
 
 
 def test_each_task_submits_its_own_stage(described: dict[str, Any]) -> None:
-    for task in described["tasks"]:
+    for stage in STAGES:
+        task = described["tasks"][stage.name]
         assert task["kind"] == "SparkSubmitOperator"
         assert Path(task["application"]) == REPOSITORY / "jobs" / "run_stage.py"
-        assert task["arguments"][:4] == ["--stage", task["name"], "--run-date", "{{ params.run_date or ds }}"]
-        assert task["environment"]["PYSPARK_PYTHON"] == str(REPOSITORY / ".venv" / "bin" / "python")
+        assert task["application_args"][:3] == ["--stage", stage.name, "--run-date"]
+        assert "data_interval_start" in task["application_args"][3]
+        assert "params.overrides" in task["application_args"][-1]
+        assert task["env_vars"]["PYSPARK_PYTHON"] == str(REPOSITORY / ".venv" / "bin" / "python")
+        assert task["conf"] == submit_properties(load_config(REPOSITORY / "conf" / "cluster.yaml"), stage.profile)
+        assert "GANREC_CATALOG" not in json.dumps(task["conf"])
 
 
-def test_parses_without_spark_and_torch(described: dict[str, Any]) -> None:
+def test_tasks_are_bounded_retried_and_explained(described: dict[str, Any]) -> None:
+    for stage in STAGES:
+        task = described["tasks"][stage.name]
+        assert task["pool"] == "ganrec_writers"
+        assert task["retries"] > 0
+        assert task["backoff"]
+        assert task["timeout"] >= 3600
+        assert stage.doc in task["doc"]
+    outlets = {name: task["outlets"] for name, task in described["tasks"].items() if task["outlets"]}
+    assert outlets == {"publish": ["ganrec_published_recommendations"]}
+
+
+def test_parses_in_a_second_without_spark_and_torch(described: dict[str, Any]) -> None:
     assert {"pyspark", "torch"}.isdisjoint(described["heavy"])
+    assert described["seconds"] < 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside, run
+from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside
 
 from ganrec_spark.pipeline import STAGES
 
@@ -82,17 +82,6 @@ def test_running_the_date_again_keeps_everything(published: Published) -> None:
     assert again.stderr.count(": kept in") == len(STAGES)
     assert lakeside.digests() == before
     assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
-
-
-@pytest.mark.timeout(2400)  # twenty-two drivers, one after the other
-def test_stages_one_by_one_through_spark_submit_give_the_same_tables(published: Published, tmp_path: Path) -> None:
-    reference, _, _ = published
-    lakeside = Lakeside(tmp_path / "lake", reference.source)
-    submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", "local[2]", "jobs/run_stage.py"]
-    for stage in STAGES:
-        done = run([*submit, "--stage", stage.name, "--run-date", RUN_DATE, *lakeside.settings()])
-        assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"
-    assert lakeside.digests() == reference.digests()
 
 
 # Stage -> seconds after it began: 0 is between two stages, more is in the middle of one.

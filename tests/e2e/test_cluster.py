@@ -1,0 +1,116 @@
+"""The same jobs on a standalone cluster of processes with its catalog in PostgreSQL: the same lists, and faults."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside
+
+Published = tuple[Lakeside, list[dict[str, object]], str]
+CLUSTER = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"))
+# One core and little memory an executor: two workers of the tests' cluster have one each.
+SMALL = ("--set", "spark.properties={spark.executor.cores: '1', spark.executor.memory: 1g, "
+         "spark.executorEnv.PYTHONPATH: ganrec_spark.zip}")  # fmt: skip
+
+
+def on_cluster(root: Path, source: Path, master: str, catalog: dict[str, str], namespace: str) -> Lakeside:
+    options = (*CLUSTER, *SMALL, "--master", master, "--set", f"lake.namespace={namespace}")
+    return Lakeside(root, source, options, catalog)
+
+
+def executors(master: str) -> list[psutil.Process]:
+    """Return the executors of this cluster's applications, oldest first."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "create_time"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "CoarseGrainedExecutorBackend" in words and "java" in words and "--worker-url" in words:
+            found.append(process)
+    return sorted(found, key=lambda process: process.info["create_time"])
+
+
+# Stage -> seconds after it began in which one executor is killed.
+KILLS = {"augment_choose": 2.0, "recommend": 2.0}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_killed_executors_end_in_the_same_lists(
+    published: Published, master: str, catalog: dict[str, str], tmp_path: Path
+) -> None:
+    """During augment and recommend Spark starts the tasks again; training fails cleanly and its retry ends right."""
+    reference, _, _ = published
+    lakeside = on_cluster(tmp_path / "lake", reference.source, master, catalog, "killed")
+    # The first driver loses an executor while it trains: one clear error, nothing published.
+    code, output = run_and_kill(lakeside, master, {"transformer_choose": 9.0, **KILLS})
+    if code:
+        assert code == 5, output[-3000:]
+        assert "transformer_choose" in output
+        assert "training on 2 workers stopped" in output.splitlines()[-1]
+        assert lakeside.ganrec("publications").stdout == ""
+    code, output = run_and_kill(lakeside, master, {"recommend": KILLS["recommend"]})
+    assert code == 0, output[-3000:]
+    assert lakeside.digests() == reference.digests()
+    assert executors(master) == []
+
+
+def run_and_kill(lakeside: Lakeside, master: str, kills: dict[str, float]) -> tuple[int, str]:
+    """Run the pipeline; kill one executor in every stage that `kills` names. Return exit code and log."""
+    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=lakeside.surroundings(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines, killed = [], []
+
+    def kill(stage: str) -> None:
+        victim = executors(master)[0]
+        victim.send_signal(signal.SIGKILL)
+        killed.append(stage)
+
+    for line in process.stderr:
+        lines.append(line)
+        begun = re.search(r"\] (\w+): ", line)
+        if begun and begun.group(1) in kills:
+            threading.Timer(kills[begun.group(1)], kill, [begun.group(1)]).start()
+    code = process.wait(timeout=60)
+    assert killed, "expected a stage to lose an executor"
+    return code, "".join(lines)
+
+
+@pytest.mark.timeout(1200)
+def test_stages_without_torch_run_from_a_packed_environment(
+    published: Published, master: str, catalog: dict[str, str], tmp_path: Path
+) -> None:
+    """Executors get package and Python from archives alone: the driver's folder and environment are not theirs."""
+    environment = tmp_path / "environment"
+    subprocess.run(
+        [str(REPOSITORY / "scripts" / "make_venv.sh"), str(environment), "requirements/executor.txt"],
+        check=True,
+        cwd=REPOSITORY,
+    )
+    subprocess.run(
+        [sys.executable, "scripts/package.py", "--environment", str(environment)], check=True, cwd=REPOSITORY
+    )
+    reference, _, _ = published
+    lakeside = on_cluster(tmp_path / "lake", reference.source, master, catalog, "packed")
+    submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", master]
+    submit += ["--py-files", "dist/ganrec_spark.zip", "--archives", "dist/environment.tar.gz#environment"]
+    more = ["--set", "spark.python=./environment/bin/python", "--set", "sparsity.max_ratings=0"]
+    stages = ("ingest", "split", "sparsity", "partition", "merge_choose", "popularity_choose", "als_choose")
+    for stage in stages:
+        job = ["jobs/run_stage.py", "--stage", stage, "--run-date", RUN_DATE, *lakeside.settings(), *more]
+        done = lakeside.run([*submit, *job])
+        assert done.returncode == 0, f"{stage}: {done.stderr[-3000:]}"
+    ours, theirs = lakeside.digests(), reference.digests()
+    assert ours["train_ratings"] == theirs["train_ratings"]
+    assert ours["als_candidates"] != theirs["als_candidates"]  # another sparsity, and phase choose alone
