@@ -28,6 +28,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 HOME = Path(os.environ.get("GANREC_HOME") or Path(__file__).resolve().parent.parent)
 PYTHON = Path(os.environ.get("GANREC_PYTHON") or HOME / ".venv" / "bin" / "python")
 SPARK_SUBMIT = os.environ.get("GANREC_SPARK_SUBMIT") or str(PYTHON.with_name("spark-submit"))
+SPARK_HOME = next(PYTHON.parents[1].glob("lib/python3*/site-packages/pyspark"), None)
 CONFIG_FILE = os.environ.get("GANREC_CONFIG") or str(HOME / "conf" / "cluster.yaml")
 
 # The plan and the configuration need nothing heavy, so the checkout on the path is installation enough.
@@ -58,7 +59,7 @@ def submitted(stage: Stage) -> SparkSubmitOperator:
             *("--config", CONFIG_FILE, "--set-json", OVERRIDES),
         ],
         conn_id=os.environ.get("GANREC_SPARK_CONN") or "spark",
-        conf=submit_properties(CONFIG, stage.profile),
+        conf=submit_properties(CONFIG, stage.profile, SPARK_HOME),
         py_files=",".join(str(HOME / file) for file in CONFIG.spark.py_files) or None,
         archives=",".join(str(HOME / file) for file in CONFIG.spark.archives) or None,
         spark_binary=SPARK_SUBMIT,

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add(
         commands,
         "install-jars",
-        "put Iceberg and the JDBC driver beside this Spark, for spark-submit",
+        "put Iceberg and the JDBC drivers beside this Spark, for spark-submit, and a class archive for fast starts",
         _install_jars,
         _common,
     )
@@ -291,14 +291,17 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.session import spark_jars_dir
     from ganrec_spark.submit import submit_command
 
     config = _load(arguments)
     passed_on = ["--config", arguments.config] if arguments.config else []
     passed_on += ["--set-json", arguments.set_json] if arguments.set_json else []
+    passed_on += ["--master", arguments.master] if arguments.master else []
     passed_on += [word for override in arguments.set for word in ("--set", override)]
     for stage in [STAGE_BY_NAME[arguments.stage]] if arguments.stage else STAGES:
-        print(shlex.join(submit_command(config, stage, arguments.run_date, passed_on)))
+        command = submit_command(config, stage, arguments.run_date, passed_on, spark_jars_dir().parent)
+        print(shlex.join(command))
     return 0
 
 
@@ -330,10 +333,12 @@ def _sql(arguments: argparse.Namespace) -> int:
 
 
 def _install_jars(arguments: argparse.Namespace) -> int:
-    from ganrec_spark.session import install_jars
+    from ganrec_spark.class_archive import write_archive
+    from ganrec_spark.session import install_jars, spark_jars_dir
 
     for jar in install_jars(_load(arguments)):
         print(jar)
+    print(write_archive(spark_jars_dir().parent))
     return 0
 
 

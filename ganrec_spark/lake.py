@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -45,10 +46,24 @@ class Lake:
         if table not in self._known:
             declaration = declared(table)
             if not self._known:
-                self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {self._prefix}")
+                self._reach_catalog()
             self.spark.sql(_create_statement(full_name, declaration))
             self._known.add(table)
         return full_name
+
+    def _reach_catalog(self) -> None:
+        """Create the namespace where it is missing. Raises LakeError where the catalog does not answer."""
+        try:
+            self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {self._prefix}")
+        except Py4JJavaError as error:
+            causes, cause = [], error.java_exception
+            while cause is not None:
+                causes.append(str(cause.getMessage()))
+                cause = cause.getCause()
+            raise LakeError(
+                f"catalog of '{self._prefix}': expected an answer, found: {' / '.join(causes)}; see lake.properties, "
+                "and whether the catalog's server runs"
+            ) from None
 
     def read_all(self, table: str) -> DataFrame:
         """Return every row of a table, of all runs, with run_id (and phase)."""

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from ganrec_spark.config import Config
 from ganrec_spark.errors import ConfigError, LakeError
-from ganrec_spark.submit import lake_root, stage_properties
+from ganrec_spark.submit import java_options, lake_root, stage_properties
 
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
 
@@ -48,8 +48,10 @@ def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql"
         builder = builder.master("local[*]")
     if "://" not in config.lake.root:
         Path(lake_root(config)).mkdir(parents=True, exist_ok=True)
+    fast_start = java_options(spark_jars_dir().parent)
     properties = {
         "spark.driver.memory": config.spark.driver_memory,
+        **{f"spark.{who}.defaultJavaOptions": fast_start for who in ("driver", "executor") if fast_start},
         "spark.sql.extensions": _EXTENSIONS,
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside
+from e2e.lakeside import JAVA, REPOSITORY, RUN_DATE, Lakeside
 
 Published = tuple[Lakeside, list[dict[str, object]], str]
 CLUSTER = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"))
 # One core and little memory an executor: two workers of the tests' cluster have one each.
-SMALL = ("--set", "spark.properties={spark.executor.cores: '1', spark.executor.memory: 1g, "
-         "spark.executorEnv.PYTHONPATH: ganrec_spark.zip}")  # fmt: skip
+SMALL = (
+    "--set",
+    "spark.properties={spark.executor.cores: '1', spark.executor.memory: 1g, "
+    f"spark.executorEnv.PYTHONPATH: ganrec_spark.zip, spark.driver.extraJavaOptions: {JAVA}, "
+    f"spark.executor.extraJavaOptions: {JAVA}}}",
+)
 
 
 def on_cluster(root: Path, source: Path, master: str, catalog: dict[str, str], namespace: str) -> Lakeside:
