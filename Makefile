@@ -19,7 +19,7 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow demo test check lint lock clean prerequisites package postgresql cluster-up cluster-down
+.PHONY: help env airflow demo test test-cluster check lint lock clean prerequisites package postgresql cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,8 +65,11 @@ $(AIRFLOW): requirements/airflow.txt $(MADE_BY) | prerequisites
 demo: env ## from raw ratings to published recommendations, on a generated world or on yours: DATA=ratings.csv
 	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)")
 
-test: lint airflow postgresql ## everything CI needs: lint, types, dependency direction, every test
-	$(BIN)/python -m pytest
+test: lint airflow ## everything CI needs: lint, types, dependency direction, every test of one machine
+	$(BIN)/python -m pytest -m "not cluster"
+
+test-cluster: env airflow postgresql ## half an hour more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
+	$(BIN)/python -m pytest -m cluster
 
 check: lint ## about a minute, no Spark: lint, types, dependency direction, unit tests
 	$(BIN)/python -m pytest -m "unit or architecture"

@@ -6,7 +6,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 # In the order they run: what fails fast comes first.
-TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e")
+TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "cluster")
 
 
 def _tier(item: pytest.Item) -> str:

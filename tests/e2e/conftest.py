@@ -1,14 +1,10 @@
-"""One published run, one cluster and one catalog that the tests of this tier share."""
+"""One published run that the tests of this tier share."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.lakeside import REPOSITORY, Lakeside
-from e2e.services import postgresql, spark_cluster
+from e2e.lakeside import Lakeside
 
 from ganrec_spark.world import write_world
 
@@ -28,21 +24,3 @@ def published(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[L
     done = lakeside.pipeline("--metrics-json", str(metrics))
     assert done.returncode == 0, done.stderr[-6000:]
     return lakeside, json.loads(metrics.read_text()), done.stdout
-
-
-@pytest.fixture(scope="session")
-def package() -> None:
-    """Write dist/ganrec_spark.zip, which conf/cluster.yaml ships."""
-    subprocess.run([sys.executable, str(REPOSITORY / "scripts" / "package.py")], check=True)
-
-
-@pytest.fixture(scope="session")
-def catalog() -> Iterator[dict[str, str]]:
-    with postgresql() as environment:
-        yield environment
-
-
-@pytest.fixture(scope="session")
-def master(package: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with spark_cluster(tmp_path_factory.mktemp("cluster") / "spark") as url:
-        yield url

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -82,6 +83,18 @@ def test_running_the_date_again_keeps_everything(published: Published) -> None:
     assert again.stderr.count(": kept in") == len(STAGES)
     assert lakeside.digests() == before
     assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
+
+
+@pytest.mark.timeout(2400)  # twenty-two drivers, one after the other
+def test_stages_one_by_one_through_spark_submit_give_the_same_tables(published: Published, tmp_path: Path) -> None:
+    reference, _, _ = published
+    lakeside = Lakeside(tmp_path / "lake", reference.source)
+    commands = lakeside.ganrec("submit", "--run-date", RUN_DATE).stdout.splitlines()
+    assert len(commands) == len(STAGES)
+    for stage, command in zip(STAGES, commands, strict=True):
+        done = lakeside.run([str(Path(sys.executable).parent / "spark-submit"), *shlex.split(command)[1:]])
+        assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"
+    assert lakeside.digests() == reference.digests()
 
 
 # Stage -> seconds after it began: 0 is between two stages, more is in the middle of one.

@@ -26,14 +26,7 @@ def lake_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spark(lake_root: Path) -> Iterator[SparkSession]:
     session = build_session(
         load_config(
-            overrides=[
-                f"lake.root={lake_root}",
-                "spark.master=local[2]",
-                "spark.shuffle_partitions=2",
-                # A JVM of thousands of small queries: the optimising compiler never catches up.
-                "spark.properties={spark.driver.extraJavaOptions: '-XX:TieredStopAtLevel=1'}",
-            ],
-            environ={},
+            overrides=[f"lake.root={lake_root}", "spark.master=local[2]", "spark.shuffle_partitions=2"], environ={}
         )
     )
     yield session

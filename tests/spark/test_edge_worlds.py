@@ -67,11 +67,11 @@ def listed(lake: Lake) -> set[str]:
         ("one_user", [("only", f"i{i}", 4.0, 1_600_000_000 + i) for i in range(8)], ()),
         ("one_item", [(f"u{u}", "only", 4.0, 1_600_000_000 + u) for u in range(8)], ()),
         ("no_sparse_users", blocks(24, lambda _: 14), ("sparsity.max_ratings=3",)),
-        ("all_users_sparse", blocks(24, lambda u: 4 + u % 3), ("sparsity.max_ratings=10",)),
         (
-            "longer_than_padded",
-            strange(blocks(24, lambda u: 14 if u % 3 else 5)),
-            ("sparsity.max_ratings=4", "sparsity.min_sparse_users=2", "partition.length=6", "transformer.max_length=6"),
+            # Every user sparse, with ids beyond 2^64 and in Unicode, and longer than the padded lists.
+            "all_users_sparse",
+            strange(blocks(24, lambda u: 4 + u % 4)),
+            ("sparsity.max_ratings=10", "partition.length=3", "transformer.max_length=3"),
         ),
     ],
 )

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from cluster.services import AIRFLOW, Airflow, airflow, free_port
+from cluster.test_cluster import SMALL, on_cluster
 from e2e.lakeside import FAST, REPOSITORY, RUN_DATE, Lakeside
-from e2e.services import AIRFLOW, Airflow, airflow, free_port
-from e2e.test_cluster import SMALL, on_cluster
 
 from ganrec_spark.pipeline import STAGES
 

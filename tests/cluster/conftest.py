@@ -1,0 +1,30 @@
+"""One cluster and one catalog that the tests of this tier share, and a local run to compare with."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from cluster.services import postgresql, spark_cluster
+from e2e.conftest import published, source
+from e2e.lakeside import REPOSITORY
+
+__all__ = ["published", "source"]
+
+
+@pytest.fixture(scope="session")
+def package() -> None:
+    """Write dist/ganrec_spark.zip, which conf/cluster.yaml ships."""
+    subprocess.run([sys.executable, str(REPOSITORY / "scripts" / "package.py")], check=True)
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Iterator[dict[str, str]]:
+    with postgresql() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def master(package: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with spark_cluster(tmp_path_factory.mktemp("cluster") / "spark") as url:
+        yield url
