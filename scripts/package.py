@@ -19,7 +19,8 @@ def package() -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted((ROOT / "ganrec_spark").rglob("*.py")):
             # A fixed time: ZipInfo's own default, 1980.
-            archive.writestr(zipfile.ZipInfo(str(file.relative_to(ROOT))), file.read_bytes())
+            entry = zipfile.ZipInfo(str(file.relative_to(ROOT)))
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return target
 
 
