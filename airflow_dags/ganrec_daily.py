@@ -45,6 +45,11 @@ TIMEOUTS = {"sql": timedelta(hours=1), "scoring": timedelta(hours=4), "training"
 PUBLISHED = Asset("ganrec_published_recommendations")
 
 
+def paths(files: tuple[str, ...]) -> str | None:
+    """Return the files as spark-submit takes them; what is no URI is relative to the checkout."""
+    return ",".join(file if "://" in file else str(HOME / file) for file in files) or None
+
+
 def submitted(stage: Stage) -> SparkSubmitOperator:
     """Return the task of one stage."""
     after_branch = stage.name in ("merge_choose", "merge_final")  # what they follow may have been skipped
@@ -60,8 +65,8 @@ def submitted(stage: Stage) -> SparkSubmitOperator:
         ],
         conn_id=os.environ.get("GANREC_SPARK_CONN") or "spark",
         conf=submit_properties(CONFIG, stage.profile, SPARK_HOME),
-        py_files=",".join(str(HOME / file) for file in CONFIG.spark.py_files) or None,
-        archives=",".join(str(HOME / file) for file in CONFIG.spark.archives) or None,
+        py_files=paths(CONFIG.spark.py_files),
+        archives=paths(CONFIG.spark.archives),
         spark_binary=SPARK_SUBMIT,
         env_vars={"PYSPARK_PYTHON": CONFIG.spark.python or str(PYTHON), "PYSPARK_DRIVER_PYTHON": str(PYTHON)},
         execution_timeout=TIMEOUTS[stage.profile],

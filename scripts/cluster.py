@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def up(folder: Path, port: int, workers: int, cores: int, memory: str) -> str:
     """Start master and workers; return the master's URL once all are there. Exits with 1 where they are not."""
     if _running(folder):
         sys.exit(f"cluster: one is running already ({folder}); stop it with `make cluster-down`")
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     folder.mkdir(parents=True)
     port, web = port or _free_port(), _free_port()
     url = f"spark://{HOST}:{port}"
@@ -57,7 +56,15 @@ def down(folder: Path, keep: bool = False) -> None:
         process.kill()
     psutil.wait_procs(alive, timeout=STOP_SECONDS)
     if not keep:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder if `up` made it: a mistyped --folder must not cost anybody a home directory."""
+    if (folder / "master.json").exists():
+        shutil.rmtree(folder)
+    elif folder.exists():
+        sys.exit(f"cluster: expected a folder that `up` made, or none; found {folder} without master.json")
 
 
 def _start(folder: Path, name: str, class_name: str, *arguments: str) -> None:
@@ -88,7 +95,7 @@ def _running(folder: Path) -> list[psutil.Process]:
             if process.create_time() == written["created"] and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.NoSuchProcess:
-            pass
+            continue  # it has ended
     return found
 
 
@@ -99,8 +106,8 @@ def _registered(web: int, workers: int) -> bool:
             with urllib.request.urlopen(f"http://{HOST}:{web}/json/", timeout=5) as answer:
                 if json.load(answer)["aliveworkers"] >= workers:
                     return True
-        except (urllib.error.URLError, OSError):
-            pass
+        except OSError:
+            pass  # not listening yet; the deadline ends the wait
         time.sleep(0.2)
     return False
 

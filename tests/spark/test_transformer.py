@@ -1,5 +1,6 @@
 """The transformer stage on worlds whose next item is known, and on the smallest ones."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -72,6 +73,16 @@ def test_the_next_item_comes_first_in_both_phases(spark, lake: Lake, run_phase, 
     final = lake.read("transformer_history", "2026-11-01", "final").toPandas()
     assert final.epoch.max() == history.value["best_epoch"]
     assert not list(tmp_path.glob("*/checkpoints"))
+
+
+@pytest.mark.parametrize(("least", "steps"), [(1, 2), (7, 7)])
+def test_few_users_are_gone_round_until_an_epoch_has_its_steps(
+    spark, lake: Lake, run_phase, least: int, steps: int
+) -> None:
+    write(spark, lake, *cycle(64))  # one worker, 32 users a step
+    run_phase("choose", f"transformer.min_steps_per_epoch={least}", "transformer.max_epochs=1")
+    card = lake.read("transformer_checkpoints", "2026-11-01", "choose").first().card
+    assert json.loads(card)["steps_per_epoch"] == steps
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What Spark is told about each stage, word by word, for standalone, YARN and Kubernetes."""
+"""What Spark is told about each stage, word by word, for a local master and for YARN."""
 
 import json
 

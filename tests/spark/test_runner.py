@@ -1,0 +1,29 @@
+"""Stages that are not called for may be left out by whoever submits the others."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ganrec_spark.config import Config
+from ganrec_spark.errors import LakeError
+from ganrec_spark.lake import Lake
+from ganrec_spark.world import write_world
+
+BEFORE = ("ingest", "split", "sparsity", "partition")
+
+
+def test_a_reader_records_the_stages_that_nobody_submitted(
+    lake: Lake, make_config: Callable[..., Config], run_stages, tmp_path: Path
+) -> None:
+    source = tmp_path / "ratings.parquet"
+    write_world(source, users=40, items=20)
+    dense = make_config(f"ingest.source={source}", "sparsity.max_ratings=0")
+    run_stages(dense, *BEFORE, "merge_choose")
+    log = {row.stage: row.outcome for row in lake.read("stage_log", "2026-11-01").collect()}
+    assert {stage for stage, outcome in log.items() if outcome == "skipped"} == {"augment_choose", "gate"}
+
+    sparse = make_config(f"ingest.source={source}", "sparsity.max_ratings=100")
+    run_stages(sparse, *BEFORE, run_id="2026-11-02")
+    with pytest.raises(LakeError, match="run stage 'augment_choose' first"):
+        run_stages(sparse, "merge_choose", run_id="2026-11-02")
