@@ -185,6 +185,10 @@ class Merge(Section):
     fill_members: tuple[Literal["als", "item_item"], ...] = ("als",)
 
 
+class Trending(Section):
+    half_life_days: tuple[Positive, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
+
+
 class Als(Section):
     implicit: bool = True
     embedding_size: Count = 128
@@ -274,6 +278,7 @@ class Config(Section):
     augment: Augment = Augment()
     gate: Gate = Gate()
     merge: Merge = Merge()
+    trending: Trending = Trending()
     als: Als = Als()
     item_item: ItemItem = ItemItem()
     transformer: Transformer = Transformer()

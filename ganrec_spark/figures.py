@@ -14,6 +14,7 @@ COLOURS = {
     "als": "#E69F00",
     "item_item": "#56B4E9",
     "transformer": "#009E73",
+    "trending": "#CC79A7",
     "blend": "#0072B2",
 }
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 PHASES = ("choose", "final")
 
-# The recommenders that the blend can weigh. `popularity` is reported beside them and serves users without history.
-MEMBERS = ("als", "item_item", "transformer")
+# The recommenders that the blend can weigh. `trending` serves users without history; `popularity` is the baseline
+# that is reported beside them.
+MEMBERS = ("als", "item_item", "transformer", "trending")
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ def _phased(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"popularity_{phase}",
             "popularity",
-            "Rank items by their number of observed users: the baseline, and the list for users without history.",
-            ("merged_ratings",),
-            ("popularity_candidates",),
-            ("recommend",),
+            "Rank items by their observed users, of all time (the baseline) and lately (for users without history).",
+            ("merged_ratings", "validation_ratings", "trending_choices"),
+            ("popularity_candidates", "trending_choices", "trending_candidates"),
+            ("trending", "recommend"),
             phase,
             profile="scoring",
         ),
@@ -173,10 +174,10 @@ STAGES: tuple[Stage, ...] = (
         "recommend",
         "Choose the blend's weights on validation, exclude what users saw, write n items or a reason code.",
         (
-            "popularity_candidates",
             "als_candidates",
             "item_item_candidates",
             "transformer_candidates",
+            "trending_candidates",
             "item_item_weights",
             "merged_ratings",
             "validation_ratings",
@@ -205,6 +206,7 @@ STAGES: tuple[Stage, ...] = (
             "als_candidates",
             "item_item_candidates",
             "transformer_candidates",
+            "trending_candidates",
             "blend_candidates",
             "blend_weights",
         ),

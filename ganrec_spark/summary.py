@@ -13,7 +13,7 @@ from ganrec_spark.submit import lake_root
 
 Metric = Mapping[str, object]
 
-_RECOMMENDERS = ("popularity", "als", "item_item", "transformer", "blend")
+_RECOMMENDERS = ("popularity", "als", "item_item", "transformer", "trending", "blend")
 
 
 def metrics_rows(spark: SparkSession, config: Config, run_id: str) -> list[dict[str, object]]:

@@ -252,6 +252,7 @@ TABLES: tuple[Table, ...] = (
         partition_by=("row_group",),
     ),
     _candidates("popularity"),
+    _candidates("trending"),
     _candidates("als"),
     _candidates("item_item"),
     _candidates("transformer"),
@@ -268,6 +269,7 @@ TABLES: tuple[Table, ...] = (
         """),
         phased=True,
     ),
+    Table("trending_choices", "one half-life that was tried", ("parameters",), _columns(_CHOICES), phased=True),
     Table("als_choices", "one ALS setting that was tried", ("parameters",), _columns(_CHOICES), phased=True),
     Table(
         "als_quality",
@@ -307,7 +309,7 @@ TABLES: tuple[Table, ...] = (
         ("fill", "recommender"),
         _columns("""
             fill string: none or the accepted fill: which variant of the members was blended
-            recommender string: als, item_item or transformer
+            recommender string: als, item_item, transformer or trending
             weight double: share in the reciprocal rank fusion, 0 to 1; they sum to 1
             validation_ndcg double: NDCG@10 of this blend on validation
             member_ndcg double: NDCG@10 of the recommender alone on validation
@@ -323,7 +325,7 @@ TABLES: tuple[Table, ...] = (
             rank int: position in the user's list, from 1
             item_id string: the source's id
             score double: blend score, descending with rank; comparable within one user only
-            sources array<string>: recommenders with a weight above 0 whose candidates held the item, or popularity
+            sources array<string>: recommenders with a weight above 0 that listed the item; trending where it fills up
             reason string: history (a history item explains it), similar_users, popular
             because_item_id string: the history item that explains it best; NULL where none does
             user_idx int: dense index of the user
@@ -346,7 +348,7 @@ TABLES: tuple[Table, ...] = (
         "one metric of one recommender on one segment of users",
         ("recommender", "fill", "split", "segment", "metric", "k"),
         _columns("""
-            recommender string: popularity, als, item_item, transformer or blend
+            recommender string: popularity, als, item_item, transformer, trending or blend
             fill string: none or the accepted fill
             split string: validation (phase choose) or test (phase final)
             segment string: all, sparse, dense, or bucket:RANGE of training ratings

@@ -68,19 +68,19 @@ def grid_sums(
 
 
 def fuse_lists(
-    rows: DataFrame, members: Sequence[str], weights: NDArray[np.float64], constant: float, n: int
+    rows: DataFrame, members: Sequence[str], tail: str, weights: NDArray[np.float64], constant: float, n: int
 ) -> DataFrame:
     """Return (user_idx, items, scores): each user's n best items of the blend with `weights` [M].
 
-    In: one row per user: user_idx, a list column per member and `popularity`, which follows what is fused.
+    In: one row per user: user_idx, a list column per member; the list of column `tail` follows what is fused.
     """
 
     def fuse(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             columns = [lists(batch, member) for member in members]
             fused = [
-                blend.fuse(ranked, weights, constant, tail)
-                for *ranked, tail in zip(*columns, lists(batch, "popularity"), strict=True)
+                blend.fuse(ranked, weights, constant, popular)
+                for *ranked, popular in zip(*columns, lists(batch, tail), strict=True)
             ]
             items = pa.array([row[:n].astype(np.int32) for row, _ in fused], pa.list_(pa.int32()))
             scores = pa.array([row[:n].astype(np.float32) for _, row in fused], pa.list_(pa.float32()))
@@ -90,12 +90,18 @@ def fuse_lists(
 
 
 def serve(
-    rows: DataFrame, members: Sequence[str], weights: NDArray[np.float64], constant: float, n: int, facts: Shipped
+    rows: DataFrame,
+    members: Sequence[str],
+    tail: str,
+    weights: NDArray[np.float64],
+    constant: float,
+    n: int,
+    facts: Shipped,
 ) -> DataFrame:
     """Return each user's final list: ranking.serving.Served as columns, one row per user.
 
-    In: one row per user: user_idx, a list column per member, popularity, seen (observed items). `facts`: the arrays
-    of ranking.serving.Catalogue.
+    In: one row per user: user_idx, a list column per member, seen (observed items); the list of column `tail` fills
+    up. `facts`: the arrays of ranking.serving.Catalogue.
     """
 
     def recommend(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -103,8 +109,8 @@ def serve(
         for batch in batches:
             columns = [lists(batch, member) for member in members]
             served = [
-                final_list(ranked, weights, constant, tail, seen, catalogue, n)
-                for *ranked, tail, seen in zip(*columns, lists(batch, "popularity"), lists(batch, "seen"), strict=True)
+                final_list(ranked, weights, constant, popular, seen, catalogue, n)
+                for *ranked, popular, seen in zip(*columns, lists(batch, tail), lists(batch, "seen"), strict=True)
             ]
             values = {field.name: [getattr(user, field.name) for user in served] for field in list(_SERVED_ARROW)[1:]}
             arrays = [pa.array(values[field.name], field.type) for field in list(_SERVED_ARROW)[1:]]

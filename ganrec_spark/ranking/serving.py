@@ -62,7 +62,7 @@ def final_list(
 ) -> Served:
     """Blend `ranked`, one list per member, without seen and forbidden items; fill up to n from `tail`.
 
-    `tail` are the user's own popularity candidates; where they do not suffice, the whole catalogue is searched, so
+    `tail` are popular items that the user has not seen; where they do not suffice, the whole catalogue is searched, so
     the list is short only where fewer than n allowed items are left.
     """
     for popular in (tail, catalogue.popular):

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
+from ganrec_spark.distributed.popularity import ANYONE
 from ganrec_spark.distributed.quality import catalogue_spread, metric_sums
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.pipeline import MEMBERS
@@ -15,8 +16,6 @@ from ganrec_spark.ranking.metrics import self_information
 
 _RECOMMENDERS = ("popularity", *MEMBERS, "blend")
 _SPLITS = (("validation", "choose"), ("test", "final"))
-# Of whom a list of this user_idx is: everyone without one of their own.
-_ANYONE = -1
 
 
 def run(context: Context) -> str:
@@ -83,7 +82,7 @@ def lists_of_users(users: DataFrame, lists: DataFrame) -> DataFrame:
     plain = [(name, "none") for name in _RECOMMENDERS]
     every = users.sparkSession.createDataFrame(plain, "recommender string, fill string")
     names = every.unionByName(lists.select("recommender", "fill")).distinct()
-    anyone = lists.where(F.col("user_idx") == _ANYONE).select("recommender", "fill", F.col("items").alias("anyone"))
+    anyone = lists.where(F.col("user_idx") == ANYONE).select("recommender", "fill", F.col("items").alias("anyone"))
     empty = F.array().cast("array<int>")
     return (
         users.crossJoin(F.broadcast(names))

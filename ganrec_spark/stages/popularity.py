@@ -1,52 +1,70 @@
-"""Rank items by their number of observed users: the baseline, and the list for users without history."""
+"""Rank items by their number of users: of all time, the baseline, and lately, for everyone without a history."""
+
+import json
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.ranking import Score, histories, rank_catalogue
+from ganrec_spark.distributed.popularity import ANYONE, mean_ndcg_alike, orders, rank_alike, recent_counts
+from ganrec_spark.distributed.ranking import histories
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.fills import NONE
 
-ANYONE = -1  # user_idx of the list for users without history
+_K = 10
+_ALL_TIME = 0  # place of the setting without a half-life, which is popularity itself
+HalfLife = float | None  # days
 
 
 def run(context: Context) -> str:
-    """Write popularity_candidates; generated rows are never counted."""
-    observed = context.lake.read("merged_ratings").where("source = 'observed'")
-    counts = user_counts(observed)
-    users = histories(observed).unionByName(anyone(context))
-    score = by_popularity(ship(context.spark, counts=counts))
-    ranked = rank_catalogue(users, score, context.config.recommend.n_candidates)
-    n_lists = context.lake.write("popularity_candidates", ranked.withColumn("fill", F.lit(NONE)))
-    share = counts.max() / counts.sum() if counts.sum() else 0.0
-    return f"{n_lists} lists over {int((counts > 0).sum())} items; the most popular has {share:.1%} of all ratings"
+    """Write popularity_candidates, trending_choices and trending_candidates; generated rows are never counted."""
+    lake, n = context.lake, context.config.recommend.n_candidates
+    observed = lake.read("merged_ratings").where("source = 'observed'")
+    half_lives = tried_half_lives(context)
+    item_idx, counts = recent_counts(observed, half_lives)
+    shipped = ship(context.spark, **orders(item_idx, counts, counts[_ALL_TIME]))
+    seen = histories(observed).select("user_idx", "items")
+    chosen = best_half_life(context, seen, shipped, half_lives) if context.phase == "choose" else len(half_lives) - 1
+    users = seen.unionByName(anyone(context))
+    for name, setting in (("popularity", _ALL_TIME), ("trending", chosen)):
+        ranked = rank_alike(users, shipped, setting, n)
+        n_lists = lake.write(f"{name}_candidates", ranked.withColumn("fill", F.lit(NONE)))
+    total = counts[_ALL_TIME].sum()
+    share = counts[_ALL_TIME].max() / total if total else 0.0
+    how = "all time" if half_lives[chosen] is None else f"a half-life of {half_lives[chosen]:g} days"
+    return f"{n_lists} lists over {len(item_idx)} items; the first has {share:.1%} of all ratings; trending by {how}"
 
 
-def user_counts(observed: DataFrame) -> NDArray[np.float32]:
-    """Return the number of distinct users by item index, [item slots], 0 where nobody rated."""
-    counted = observed.groupBy("item_idx").agg(F.countDistinct("user_idx").alias("n")).toArrow()
-    items = counted.column("item_idx").to_numpy()
-    counts = np.zeros(int(items.max()) + 1 if len(items) else 0, dtype=np.float32)
-    counts[items] = counted.column("n").to_numpy()
-    return counts
+def tried_half_lives(context: Context) -> list[HalfLife]:
+    """Return all time first, then, in phase choose, every configured half-life, in phase final the chosen one."""
+    if context.phase == "choose":
+        return [None, *context.config.trending.half_life_days]
+    chosen = context.lake.read("trending_choices", phase="choose").where("chosen")
+    context.lake.write("trending_choices", chosen)
+    return [None, json.loads(chosen.collect()[0]["parameters"])["half_life_days"]]
+
+
+def best_half_life(context: Context, seen: DataFrame, shipped: Shipped, half_lives: list[HalfLife]) -> int:
+    """Return the place of the best NDCG@10 on validation, users without history included; write trending_choices.
+
+    All time wins where nothing is better: without times, or without validation users, whose ndcg is NULL.
+    """
+    held_out = context.lake.read("validation_ratings")
+    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    empty = F.array().cast("array<int>")
+    judged = relevant.join(seen, "user_idx", "left").withColumn("items", F.coalesce("items", empty))
+    found: NDArray[np.float64] = np.round(mean_ndcg_alike(judged, shipped, _K), 10)
+    best, nobody = int(np.argmax(found)), relevant.isEmpty()
+    rows = [
+        (json.dumps({"half_life_days": half_life}), None if nobody else float(value), i == best)
+        for i, (half_life, value) in enumerate(zip(half_lives, found, strict=True))
+    ]
+    context.lake.write("trending_choices", context.lake.frame("trending_choices", rows))
+    return best
 
 
 def anyone(context: Context) -> DataFrame:
-    """Return the one row (user_idx -1, no items) whose list serves users without history."""
-    schema = "user_idx int, items array<int>, ratings array<float>"
-    return context.spark.createDataFrame([(ANYONE, [], [])], schema)
-
-
-def by_popularity(shipped: Shipped) -> Score:
-    """Return the score of every item for a block of users: its count; unrated items are not listed."""
-
-    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        counts = shipped["counts"]
-        row = np.where(counts > 0, counts, np.float32(-np.inf))
-        return np.tile(row, (block.num_rows, 1))
-
-    return score
+    """Return the one row (user_idx -1, no items) whose lists serve users without history."""
+    return context.spark.createDataFrame([(ANYONE, [])], "user_idx int, items array<int>")

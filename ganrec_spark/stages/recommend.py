@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.fusion import fuse_lists, grid_sums, serve
+from ganrec_spark.distributed.popularity import ANYONE
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE
@@ -19,7 +20,8 @@ from ganrec_spark.ranking.blend import choose, weight_grid
 from ganrec_spark.ranking.serving import NO_REASON
 
 _K = 10
-_ANYONE = -1  # user_idx of the popularity list that serves users without history
+_TAIL = "trending"  # serves users without history, and fills up lists
+_TAIL_BIT = 1 << MEMBERS.index(_TAIL)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def run(context: Context) -> str:
             fuse_lists(
                 _member_lists(context, users, phase, blend.fill),
                 MEMBERS,
+                _TAIL,
                 blend.weights,
                 settings.fusion_constant,
                 settings.n_candidates,
@@ -81,25 +84,20 @@ def _users(context: Context) -> DataFrame:
 
 
 def _member_lists(context: Context, users: DataFrame, phase: str, fill: str) -> DataFrame:
-    """Return one row per user: user_idx, a list column per member (NULL: no list), popularity.
+    """Return one row per user: user_idx, a list column per member (NULL: no list).
 
-    Members that learn from fills give the lists of `fill`, the others their plain ones. Users that popularity has no
-    list for get the list for anyone.
+    Members that learn from fills give the lists of `fill`, the others their plain ones. Users that trending has no
+    list for get its list for anyone.
     """
     rows = users
     for member in MEMBERS:
         variant = fill if member in context.config.merge.fill_members else NONE
         candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
         rows = rows.join(candidates.select("user_idx", F.col("items").alias(member)), "user_idx", "left")
-    popular = context.lake.read("popularity_candidates", phase).select("user_idx", F.col("items").alias("popularity"))
-    anyone = popular.where(F.col("user_idx") == _ANYONE).select(F.col("popularity").alias("anyone"))
-    empty = F.array().cast("array<int>")
-    return (
-        rows.join(popular, "user_idx", "left")
-        .join(F.broadcast(anyone), F.lit(True), "left")
-        .withColumn("popularity", F.coalesce("popularity", "anyone", empty))
-        .drop("anyone")
-    )
+    tails = context.lake.read(f"{_TAIL}_candidates", phase)
+    anyone = tails.where(F.col("user_idx") == ANYONE).select(F.col("items").alias("anyone"))
+    listed = F.coalesce(_TAIL, "anyone", F.array().cast("array<int>"))
+    return rows.join(F.broadcast(anyone), F.lit(True), "left").withColumn(_TAIL, listed).drop("anyone")
 
 
 def _choose_weights(context: Context, fill: str) -> Blend:
@@ -152,7 +150,7 @@ def _served_lists(context: Context, blend: Blend) -> DataFrame:
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
     rows = _member_lists(context, _users(context), "final", blend.fill).join(seen, "user_idx", "left")
     facts = _catalogue(context, observed)
-    return serve(rows, MEMBERS, blend.weights, settings.fusion_constant, settings.n, facts)
+    return serve(rows, MEMBERS, _TAIL, blend.weights, settings.fusion_constant, settings.n, facts)
 
 
 def _catalogue(context: Context, observed: DataFrame) -> Shipped:
@@ -218,19 +216,24 @@ def _recommendations(context: Context, served: DataFrame) -> DataFrame:
     users = context.lake.read("users").select("user_id", "user_idx")
     items = context.lake.read("items").select("item_id", "item_idx")
     because = items.select(F.col("item_id").alias("because_item_id"), F.col("item_idx").alias("because_idx"))
+    rows = rows.withColumn("because_idx", F.when(_popular_only(), F.lit(NO_REASON)).otherwise(F.col("because_idx")))
     named = rows.join(users, "user_idx").join(items, "item_idx").join(because, "because_idx", "left")
     return named.withColumn("sources", _source_names()).withColumn("reason", _reason()).drop("bits", "because_idx")
 
 
 def _source_names() -> Column:
     names = [F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBERS)]
-    popular = F.when(F.col("bits") == 0, F.lit("popularity"))
-    return F.filter(F.array(*names, popular), lambda name: name.isNotNull())
+    filled_up = F.when(F.col("bits") == 0, F.lit(_TAIL))
+    return F.filter(F.array(*names, filled_up), lambda name: name.isNotNull())
+
+
+def _popular_only() -> Column:
+    return F.col("bits").bitwiseAND(F.lit(~_TAIL_BIT)) == 0
 
 
 def _reason() -> Column:
     explained = F.when(F.col("because_idx") != NO_REASON, "history").otherwise("similar_users")
-    return F.when(F.col("bits") == 0, "popular").otherwise(explained)
+    return F.when(_popular_only(), "popular").otherwise(explained)
 
 
 def _unserved(context: Context, served: DataFrame) -> DataFrame:

@@ -23,10 +23,12 @@ RUN, DAY = "2026-11-01", datetime(2026, 1, 1)
 # User 3 saw the whole catalogue, user 4 has held-out ratings only. Counts of items: 0: 4, 1: 3, 2: 3, 3: 2, others 1.
 SEEN = {0: [0, 1], 1: [0, 2], 2: [0, 1, 2, 3], 3: list(range(10))}
 CATALOGUE = list(range(10))
+TRENDING = [8, *range(8), 9]
 LISTS = {
     "als": {0: [4, 5], 1: [3, 5, 6]},
     "item_item": {0: [5, 3], 1: [3], 2: [7]},
     "transformer": {0: [4]},
+    "trending": {user: [i for i in TRENDING if i not in seen] for user, seen in SEEN.items()} | {-1: TRENDING},
     "popularity": {user: [i for i in CATALOGUE if i not in seen] for user, seen in SEEN.items()} | {-1: CATALOGUE},
 }
 VALIDATION = [(0, 5), (1, 3), (2, 7), (4, 0)]
@@ -122,14 +124,14 @@ def test_every_user_gets_n_items_or_a_code(written: Written) -> None:
     assert {user: len(rows) for user, rows in lists.items()} == {"u0": 3, "u1": 3, "u2": 3, "u3": 0, "u4": 3}
     assert written.codes == {"u3": ("too_few_items", 0)}
     by_item = {row[1]: row[2:] for row in lists["u0"]}
-    assert by_item["i5"] == (["als", "item_item"], "history", "i1")
-    assert by_item["i4"] == (["als", "transformer"], "similar_users", None)
+    assert by_item["i5"] == (["als", "item_item", "trending"], "history", "i1")
+    assert by_item["i4"] == (["als", "transformer", "trending"], "similar_users", None)
     assert lists["u2"] == [
-        (1, "i7", ["item_item"], "similar_users", None),
-        (2, "i4", ["popularity"], "popular", None),
-        (3, "i5", ["popularity"], "popular", None),
+        (1, "i7", ["item_item", "trending"], "similar_users", None),
+        (2, "i8", ["trending"], "popular", None),
+        (3, "i4", ["trending"], "popular", None),
     ]
-    assert [row[1] for row in lists["u4"]] == ["i0", "i1", "i2"]
+    assert [row[1] for row in lists["u4"]] == ["i8", "i0", "i1"]
     assert all(row.item_idx not in SEEN.get(row.user_idx, []) for row in written.recommendations)
     for user in SEEN:
         scores = [row.score for row in written.recommendations if row.user_idx == user]
@@ -137,12 +139,16 @@ def test_every_user_gets_n_items_or_a_code(written: Written) -> None:
 
 
 def test_the_blend_is_no_worse_than_its_best_member_and_both_phases_have_lists(written: Written) -> None:
-    assert sum(row.weight for row in written.weights) == pytest.approx(1)
+    # The most even weights with user 0's item 5 before ALS's and the transformer's 4, and with trending for user 4.
+    weights = {row.recommender: row.weight for row in written.weights}
+    assert weights == pytest.approx({"als": 0.2, "item_item": 0.3, "transformer": 0.2, "trending": 0.3})
     assert all(row.published for row in written.weights)
-    # Users 0, 1, 2 and 4; ALS has user 0's item second, user 1's first.
+    # Users 0, 1, 2 and 4; ALS has user 0's item second, user 1's first; trending has them at 5, 3, 5 and 2.
     alone = {row.recommender: row.member_ndcg for row in written.weights}
-    assert alone == pytest.approx({"als": (1 / log2(3) + 1) / 4, "item_item": 3 / 4, "transformer": 0})
-    assert written.weights[0].validation_ndcg >= max(alone.values())
+    trending = (2 / log2(6) + 1 / 2 + 1 / log2(3)) / 4
+    als = (1 / log2(3) + 1) / 4
+    assert alone == pytest.approx({"als": als, "item_item": 3 / 4, "transformer": 0, "trending": trending})
+    assert written.weights[0].validation_ndcg == pytest.approx((3 + 1 / log2(3)) / 4)
     assert written.blends["final"] == written.blends["choose"]
     assert set(written.blends["final"]) == {0, 1, 2, 3, 4}
     served = [row.item_idx for row in written.recommendations if row.user_idx == 0]
@@ -165,7 +171,8 @@ def test_metrics_by_hand(written: Written) -> None:
     # The list for anyone is 0, 1, 2, ...: user 4's item is third.
     assert value("popularity", "test", "cold", "recall", 2) == 0
     assert value("popularity", "test", "cold", "mrr", 5) == pytest.approx(1 / 3)
-    assert value("blend", "test", "cold", "mrr", 5) == pytest.approx(1 / 3)
+    assert value("trending", "test", "cold", "mrr", 5) == pytest.approx(1 / 4)
+    assert value("blend", "test", "cold", "mrr", 5) == pytest.approx(1 / 4)
     # ALS lists 4, 5 and 3, 5 in the first two places: 3 of 10 items.
     assert value("als", "test", "all", "coverage", 2) == pytest.approx(3 / 10)
     assert table["als", "test", "all", "coverage", 2].ci_low is None
@@ -178,7 +185,7 @@ def test_metrics_by_hand(written: Written) -> None:
     assert (row.ci_low, row.ci_high) == pytest.approx((1 / 9 - half, 1 / 9 + half))
     segments = {segment for _, _, segment, _, _ in table}
     assert segments == {"all", "sparse", "cold", "bucket:1-5"}
-    assert {recommender for recommender, *_ in table} == {"popularity", "als", "item_item", "transformer", "blend"}
+    assert {recommender for recommender, *_ in table} == {"blend", *LISTS}
 
 
 def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
@@ -210,7 +217,7 @@ def test_a_filter_file_without_item_ids_is_one_clear_error(
 
 def test_a_filled_blend_has_to_be_no_worse_for_anyone() -> None:
     def blend(fill: str, ndcg: float, sparse: float) -> recommend.Blend:
-        return recommend.Blend(fill, np.ones(3) / 3, ndcg, sparse, (0.0, 0.0, 0.0), 100)
+        return recommend.Blend(fill, np.ones(4) / 4, ndcg, sparse, (0.0,) * 4, 100)
 
     plain = blend("none", 0.3, 0.2)
     for filled, wins in ((blend("f", 0.3, 0.2), True), (blend("f", 0.4, 0.19), False), (blend("f", 0.29, 0.3), False)):
@@ -224,6 +231,6 @@ def test_without_held_out_ratings_weights_are_equal_and_nothing_is_measured(
     for table in ("validation_ratings", "test_ratings"):
         world.replace(table, context.lake.frame(table, []), RUN)
     assert "no validation users" in recommend.run(context)
-    assert [row.weight for row in world.read("blend_weights", RUN).collect()] == pytest.approx([1 / 3] * 3)
+    assert [row.weight for row in world.read("blend_weights", RUN).collect()] == pytest.approx([1 / 4] * 4)
     assert "0 users in test" in evaluate.run(make_context("evaluate"))
     assert world.read("metrics", RUN).count() == 0

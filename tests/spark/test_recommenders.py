@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config
 from ganrec_spark.lake import Lake
@@ -33,7 +35,7 @@ def write(
     lake.replace("train_ratings", observed.drop("source", "fill"), RUN)
     lake.replace("validation_ratings", frame(validation, "observed", "none").drop("source", "fill"), RUN)
     # What each recommender's own stage needs to have run before it; the final ones also need the choose ones.
-    stages = ("split", "merge_choose", "merge_final", "als_choose", "item_item_choose")
+    stages = ("split", "merge_choose", "merge_final", "popularity_choose", "als_choose", "item_item_choose")
     log = spark.sql(f"SELECT explode(array{stages}) stage, '' fingerprint, 'done' outcome, '' message, 0D seconds")
     lake.replace("stage_log", log.selectExpr("*", "current_timestamp() AS finished_at"), RUN)
 
@@ -109,6 +111,39 @@ def test_popularity_counts_observed_users_and_serves_anyone(lake: Lake, config: 
     run_stages(config, "popularity_choose")
     # Counts: item 3 has 3 users, item 1 two, item 5 one observed; slots 0, 2, 4 are nobody's.
     assert lists(lake, "popularity_candidates") == {-1: [3, 1, 5], 0: [5], 1: [1], 2: [5]}
+    # All ratings are of one moment, and nobody is held out: nothing speaks against all time.
+    assert lists(lake, "trending_candidates") == lists(lake, "popularity_candidates")
+    assert [row.parameters for row in lake.read("trending_choices", RUN, "choose").where("chosen").collect()] == [
+        '{"half_life_days": null}'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "half_life", "order"), [(2, 10.0, [2, 3, 1]), (1, None, [1, 2, 3])], ids=["late", "all time"]
+)
+def test_trending_follows_the_half_life_that_validation_prefers(
+    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, held_out: int, half_life: float, order: Any
+) -> None:
+    # Item 1 has three ratings twenty days old, item 2 two of ten days, item 3 one of now.
+    merged = [(u, 1, 1.0) for u in (0, 1, 2)] + [(u, 2, 1.0) for u in (3, 4)] + [(5, 3, 1.0)]
+    write(lake, merged, validation=[(9, held_out, 1.0)])
+    days = F.when(F.col("item_idx") == 1, 20).when(F.col("item_idx") == 2, 10).otherwise(0)
+    then = F.timestamp_seconds(F.lit(10**9) - days * 86_400)
+    aged = lake.read("merged_ratings", RUN, "choose").withColumn("ts", then)
+    for phase in ("choose", "final"):
+        lake.replace("merged_ratings", aged.localCheckpoint(), RUN, phase)
+    config = make_config("trending.half_life_days=[10]")
+    run_stages(config, "popularity_choose", "popularity_final")
+    for phase in ("choose", "final"):
+        assert lists(lake, "popularity_candidates", phase=phase)[-1] == [1, 2, 3]
+        assert lists(lake, "trending_candidates", phase=phase)[-1] == order
+        assert lists(lake, "trending_candidates", phase=phase)[0] == [item for item in order if item != 1]
+    row = lake.read("trending_choices", RUN, "final").first()
+    assert json.loads(row.parameters) == {"half_life_days": half_life}
+    assert row.ndcg == 1
+    first = lake.read("trending_candidates", RUN, "final").where("user_idx = -1").first()
+    # Half of two, one (behind it, for fewer ratings), a half of a half of three.
+    assert list(first.scores) == pytest.approx([1.0, 1.0, 0.75] if half_life else [3.0, 2.0, 1.0])
 
 
 def test_explicit_rmse_of_a_rank_one_world(
