@@ -38,7 +38,9 @@ from ganrec_spark.pipeline import STAGES, Stage  # noqa: E402
 from ganrec_spark.submit import submit_properties  # noqa: E402
 
 CONFIG = load_config(CONFIG_FILE)
-RUN_DATE = "{{ params.run_date or (data_interval_start | ds) }}"
+# Of a scheduled run and of a backfill the logical date is the start of the data interval; of `airflow dags test DATE`
+# it is the date that was asked for.
+RUN_DATE = "{{ params.run_date or ((dag_run.logical_date or dag_run.run_after) | ds) }}"
 OVERRIDES = "{{ params.overrides | tojson }}"
 # Many times what a stage takes with millions of ratings; one that hangs must not hold its slot for ever.
 TIMEOUTS = {"sql": timedelta(hours=1), "scoring": timedelta(hours=4), "training": timedelta(hours=12)}
@@ -93,7 +95,9 @@ with DAG(
         "max_retry_delay": timedelta(minutes=30),
     },
     params={
-        "run_date": Param(None, type=["null", "string"], format="date", description="default: the interval's start"),
+        "run_date": Param(
+            None, type=["null", "string"], format="date", description="default: the start of the data interval"
+        ),
         "overrides": Param({}, type="object", description='configuration, such as {"sparsity.max_ratings": 10}'),
     },
     tags=["ganrec"],

@@ -61,14 +61,13 @@ def read_source(spark: SparkSession, ingest: Ingest, source: str) -> DataFrame:
 
 
 @contextmanager
-def explained(source: str) -> Iterator[None]:
-    """Turn Spark's failure to read `source` into an InputError."""
+def explained(source: str, advice: str = "check ingest.source, ingest.test_source and ingest.format") -> Iterator[None]:
+    """Turn Spark's failure to read `source` into an InputError that ends with `advice`."""
     try:
         yield
     except AnalysisException as error:
         raise InputError(
-            f"source '{source}': expected a readable file, folder or table, found: {_first_line(error)}; "
-            "check ingest.source, ingest.test_source and ingest.format"
+            f"source '{source}': expected a readable file, folder or table, found: {_first_line(error)}; {advice}"
         ) from error
     except (PySparkException, Py4JError) as error:
         text = str(error)
@@ -80,7 +79,7 @@ def explained(source: str) -> Iterator[None]:
         if any(sign in text for sign in ("FAILED_READ_FILE", "CANNOT_READ_FILE", "is not a Parquet file")):
             raise InputError(
                 f"source '{source}': expected readable, complete files, found: {_first_line(error)}; "
-                "check permissions and ingest.format, or deliver the file again"
+                f"check permissions, deliver the file again, or {advice}"
             ) from error
         raise
 

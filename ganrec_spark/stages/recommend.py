@@ -18,6 +18,7 @@ from ganrec_spark.fills import NONE
 from ganrec_spark.pipeline import MEMBERS
 from ganrec_spark.ranking.blend import choose, weight_grid
 from ganrec_spark.ranking.serving import NO_REASON
+from ganrec_spark.sources import explained
 
 _K = 10
 _TAIL = "trending"  # serves users without history, and fills up lists
@@ -183,16 +184,17 @@ def _catalogue(context: Context, observed: DataFrame) -> Shipped:
 def _named_items(context: Context, source: str, key: str) -> NDArray[np.int64]:
     """Return the indices of the items named in a file or table with a column item_id; unknown ids do not matter."""
     spark, suffix = context.spark, Path(source).suffix.lower()
-    if suffix in (".csv", ".tsv"):
-        frame = spark.read.csv(source, header=True, sep="\t" if suffix == ".tsv" else ",")
-    elif "/" in source or suffix == ".parquet":
-        frame = spark.read.parquet(source)
-    else:
-        frame = spark.table(source)
-    if "item_id" not in frame.columns:
-        raise InputError(f"recommend.{key} '{source}': expected a column item_id, found {', '.join(frame.columns)}")
-    named = frame.select(F.col("item_id").cast("string").alias("item_id")).distinct()
-    rows = context.lake.read("items").join(named, "item_id").select("item_idx").toPandas()
+    with explained(source, f"check recommend.{key}"):
+        if suffix in (".csv", ".tsv"):
+            frame = spark.read.csv(source, header=True, sep="\t" if suffix == ".tsv" else ",")
+        elif "/" in source or suffix == ".parquet":
+            frame = spark.read.parquet(source)
+        else:
+            frame = spark.table(source)
+        if "item_id" not in frame.columns:
+            raise InputError(f"recommend.{key} '{source}': expected a column item_id, found {', '.join(frame.columns)}")
+        named = frame.select(F.col("item_id").cast("string").alias("item_id")).distinct()
+        rows = context.lake.read("items").join(named, "item_id").select("item_idx").toPandas()
     return rows["item_idx"].to_numpy(dtype=np.int64)
 
 

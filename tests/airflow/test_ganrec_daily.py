@@ -104,7 +104,7 @@ def test_each_task_submits_its_own_stage(described: dict[str, Any]) -> None:
         assert task["kind"] == "SparkSubmitOperator"
         assert Path(task["application"]) == REPOSITORY / "jobs" / "run_stage.py"
         assert task["application_args"][:3] == ["--stage", stage.name, "--run-date"]
-        assert "data_interval_start" in task["application_args"][3]
+        assert "dag_run.logical_date" in task["application_args"][3]
         assert "params.overrides" in task["application_args"][-1]
         assert task["env_vars"]["PYSPARK_PYTHON"] == str(REPOSITORY / ".venv" / "bin" / "python")
         expected = submit_properties(load_config(REPOSITORY / "conf" / "cluster.yaml"), stage.profile)

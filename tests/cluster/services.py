@@ -117,6 +117,8 @@ def airflow(home: Path, environment: dict[str, str], master: str, config: Path) 
         "GANREC_PYTHON": sys.executable,
         "GANREC_CONFIG": str(config),
         "PYTHONPATH": "",
+        # `airflow standalone` starts the others by this name.
+        "PATH": f"{AIRFLOW.parent}{os.pathsep}{os.environ['PATH']}",
     }
     server = Airflow({**inherited, **settings, **environment})
     for arguments in (("db", "migrate"), ("pools", "set", "ganrec_writers", "1", "stages that write the lake")):

@@ -206,13 +206,15 @@ def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
     assert codes(world)["u3"] == ("too_few_items", 0)
 
 
-def test_a_filter_file_without_item_ids_is_one_clear_error(
+def test_a_filter_file_without_item_ids_or_none_at_all_is_one_clear_error(
     world: Lake, make_context: MakeContext, tmp_path: Path
 ) -> None:
     source = tmp_path / "blocked.csv"
     source.write_text("movie\ni4\n")
     with pytest.raises(InputError, match=r"recommend\.blocked_items .* expected a column item_id, found movie"):
         recommend.run(make_context("recommend", f"recommend.blocked_items={source}"))
+    with pytest.raises(InputError, match=r"missing\.csv.*check recommend\.available_items"):
+        recommend.run(make_context("recommend", f"recommend.available_items={tmp_path / 'missing.csv'}"))
 
 
 def test_a_filled_blend_has_to_be_no_worse_for_anyone() -> None:
