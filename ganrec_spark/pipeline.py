@@ -62,7 +62,7 @@ def _phased(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"als_{phase}",
             "als",
-            "Fit MLlib's ALS on the merged ratings and rank the whole catalogue for every user.",
+            "Fit ALS on the merged ratings and rank the whole catalogue for every user.",
             ("merged_ratings", "als_choices", *judged_on),
             ("als_factors", "als_choices", "als_quality", "als_candidates"),
             ("als", "merge", "recommend"),

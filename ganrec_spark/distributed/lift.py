@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.distributed.ranking import lists
 from ganrec_spark.distributed.ship import Shipped
-from ganrec_spark.models.als_fold_in import fold_in, item_gram
+from ganrec_spark.models.als_fold_in import FixedSide, fold_in
 from ganrec_spark.ranking.bootstrap import poisson_weights
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
@@ -88,12 +88,13 @@ def fold_in_systems(
     """Return the systems `none` and each of `fills`: users folded into ALS with the item vectors fixed.
 
     Block columns: items and ratings (the history), fill_code (position in `fills`), fill_items, fill_ratings: the
-    user's generated rows of every fill. `facts`: `vectors` [I, D] and `known` [I] of AlsFactors.item_slots.
+    user's generated rows of every fill. `facts`: `vectors` [I, D] and `known` [I] of AlsFactors.item_slots, and
+    their FixedSide's arrays: `rotated` [I, D], `eigenvalues` [D], `rotation` [D, D].
     """
 
     def systems(block: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.float32]]]:
         vectors, known = facts["vectors"], facts["known"]
-        gram = item_gram(vectors) if implicit else None
+        side = FixedSide(facts["rotated"], facts["eigenvalues"], facts["rotation"])
         history = list(zip(lists(block, "items"), lists(block, "ratings"), strict=True))
         filled = list(
             zip(lists(block, "fill_code"), lists(block, "fill_items"), lists(block, "fill_ratings"), strict=True)
@@ -104,7 +105,7 @@ def fold_in_systems(
                 added = codes == code
                 items.append(np.concatenate([own_items, new_items[added]]))
                 ratings.append(np.concatenate([own_ratings, new_ratings[added]]))
-            users = fold_in(vectors, items, ratings, regularisation, alpha, implicit, gram)
+            users = fold_in(side, items, ratings, regularisation, alpha, implicit)
             yield name, _scores(users, vectors, known)
 
     return systems

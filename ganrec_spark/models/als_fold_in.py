@@ -1,53 +1,111 @@
-"""Solve ALS users with the item vectors held fixed: what MLlib's last half-step does, in NumPy."""
+"""One half-step of ALS: the vectors of one side's rows with the other side's vectors fixed, solved exactly.
 
-from collections.abc import Sequence
+Letters: I fixed vectors, D their length, B rows to solve, n ratings of a row. Folding a user in is the same step.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer[Any]]
+
+# Rows are padded to one of these lengths, by their own length alone: a row's last bits do not depend on its block.
+_WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
+_CELLS = 2**21  # of a padded block: 16 MiB
+
+
+@dataclass(frozen=True)
+class FixedSide:
+    """The fixed vectors in the basis in which what all rows share is diagonal.
+
+    Implicit ALS adds Y'Y of all vectors Y to every row's matrix; with Y'Y = Q diag(e) Q', `vectors` are Y Q [I, D],
+    `eigenvalues` e [D], `rotation` Q [D, D]. Explicit ALS adds nothing: Q = 1, e = 0.
+    """
+
+    vectors: Floats
+    eigenvalues: Floats
+    rotation: Floats
+
+
+def fixed_side(vectors: NDArray[np.floating[Any]], implicit: bool) -> FixedSide:
+    """Return `vectors` [I, D], zeros where there is none, ready for `fold_in`."""
+    exact = np.asarray(vectors, dtype=np.float64)
+    size = exact.shape[1]
+    if not implicit:
+        return FixedSide(exact, np.zeros(size), np.eye(size))
+    eigenvalues, rotation = np.linalg.eigh(exact.T @ exact)
+    return FixedSide(exact @ rotation, np.maximum(eigenvalues, 0.0), rotation)
 
 
 def fold_in(
-    item_factors: NDArray[np.floating[Any]],
-    items: Sequence[NDArray[np.integer[Any]]],
-    ratings: Sequence[NDArray[np.floating[Any]]],
+    side: FixedSide,
+    items: Sequence[Ints],
+    ratings: Sequence[NDArray[Any]],
     regularisation: float,
     alpha: float,
     implicit: bool,
-    gram: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the vectors [B users, D] of users with the given histories, `item_factors` [I, D] fixed.
+    """Return the vectors [B, D] of rows with the given ratings of fixed vectors.
 
-    `items[b]` are rows of `item_factors` and `ratings[b]` their ratings; pass `gram` = item_gram(item_factors) to
-    compute it once for many blocks. Implicit (Hu et al. 2008, eq. 4, as MLlib): confidence 1 + alpha * |r|,
-    preference 1 where r > 0, ridge regularisation * number of r > 0. Explicit: squared error, ridge
-    regularisation * number of ratings. A user without ratings gets zeros.
+    `items[b]` are rows of the fixed side and `ratings[b]` their ratings. Implicit (Hu et al. 2008, eq. 4, as MLlib):
+    confidence 1 + alpha * |r|, preference 1 where r > 0, ridge regularisation * number of r > 0. Explicit: squared
+    error, ridge regularisation * number of ratings. A row without (positive) ratings gets zeros.
 
     MLlib solves users last, so folding a training user in gives back its fitted vector.
     """
-    size = item_factors.shape[1]
-    left = np.zeros((len(items), size, size))
-    right = np.zeros((len(items), size))
-    if implicit and gram is None:
-        gram = item_gram(item_factors)
-    for row, (indices, values) in enumerate(zip(items, ratings, strict=True)):
-        vectors = np.asarray(item_factors[indices], dtype=np.float64)
-        values = np.asarray(values, dtype=np.float64)
+    size = len(side.eigenvalues)
+    solved = np.zeros((len(items), size))
+    lengths = np.array([len(row) for row in items], dtype=np.int64)
+    for rows, width in _blocks(lengths, size):
+        indices = np.zeros((len(rows), width), dtype=np.int64)
+        values = np.zeros((len(rows), width))
+        given = np.arange(width) < lengths[rows, None]
+        indices[given] = np.concatenate([items[row] for row in rows])
+        values[given] = np.concatenate([ratings[row] for row in rows])
         positive = values > 0
-        if implicit:
-            extra = alpha * np.abs(values)
-            left[row] = gram + vectors.T @ (vectors * extra[:, None])
-            right[row] = (1 + extra[positive]) @ vectors[positive]
-        else:
-            left[row] = vectors.T @ vectors
-            right[row] = values @ vectors
-        ridge = regularisation * (positive.sum() if implicit else len(values))
-        # A user without a (positive) rating has right side 0: any ridge gives the zero vector, none may be singular.
-        left[row] += (ridge if ridge > 0 else 1.0) * np.eye(size)
-    return np.linalg.solve(left, right[:, :, None])[:, :, 0].astype(np.float32)
+        extra = alpha * np.abs(values) if implicit else given.astype(np.float64)
+        target = np.where(positive, 1 + extra, 0.0) if implicit else values
+        ridge = regularisation * (positive if implicit else given).sum(axis=1)
+        vectors = side.vectors[indices]
+        solve = _by_ratings if width <= size // 2 else _by_factors
+        solved[rows] = solve(vectors, extra, target, side.eigenvalues + np.where(ridge > 0, ridge, 1.0)[:, None])
+    return np.asarray(solved @ side.rotation.T, dtype=np.float32)
 
 
-def item_gram(item_factors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return Y'Y [D, D] of the item vectors Y [I, D], in double precision as MLlib sums it."""
-    vectors = np.asarray(item_factors, dtype=np.float64)
-    return vectors.T @ vectors
+def _blocks(lengths: NDArray[np.int64], size: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yield row numbers and the width that they are padded to; long rows come alone, as long as they are."""
+    padded = lengths.copy()
+    short = lengths <= _WIDTHS[-1]
+    padded[short] = _WIDTHS[np.searchsorted(_WIDTHS, lengths[short])]
+    order = np.argsort(padded, kind="stable")
+    for width in np.unique(padded):
+        rows = order[np.searchsorted(padded[order], width) : np.searchsorted(padded[order], width, side="right")]
+        step = max(1, _CELLS // int(width * size)) if width <= _WIDTHS[-1] else 1
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step], int(width)
+
+
+def _by_ratings(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats) -> Floats:
+    """Solve (G + V' C V) x = V' t for G diagonal [B, D] and V [B, n, D] by systems of size n (Woodbury)."""
+    weighted = vectors * np.sqrt(extra)[:, :, None]
+    inverse = 1 / diagonal
+    start = inverse * np.matmul(target[:, None, :], vectors)[:, 0]
+    system = np.matmul(weighted * inverse[:, None, :], weighted.transpose(0, 2, 1))
+    system += np.eye(vectors.shape[1])
+    correction = np.linalg.solve(system, np.matmul(weighted, start[:, :, None]))
+    return np.asarray(start - inverse * np.matmul(correction.transpose(0, 2, 1), weighted)[:, 0])
+
+
+def _by_factors(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats) -> Floats:
+    """Solve the same systems as they stand, of size D."""
+    solved = np.empty_like(diagonal)
+    for row, (own, weights, wanted) in enumerate(zip(vectors, extra, target, strict=True)):
+        matrix = own.T @ (own * weights[:, None])
+        matrix[np.diag_indices_from(matrix)] += diagonal[row]
+        solved[row] = cho_solve(cho_factor(matrix, check_finite=False), wanted @ own, check_finite=False)
+    return solved

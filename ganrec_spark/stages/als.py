@@ -1,4 +1,4 @@
-"""Fit MLlib's ALS on the merged ratings and rank the whole catalogue for every user."""
+"""Fit ALS on the merged ratings and rank the whole catalogue for every user."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Als
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, fit_als
+from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
 from ganrec_spark.distributed.quality import mean_ndcg
 from ganrec_spark.distributed.ranking import Score, histories, lists, rank_catalogue
 from ganrec_spark.distributed.ship import Shipped, ship
@@ -86,7 +86,8 @@ def fit(context: Context, ratings: DataFrame, setting: Setting) -> AlsFactors:
     config = context.config.als
     seed = stable_seed(context.seed, "als")
     context.log(f"fitting {_text(setting)}")
-    return fit_als(ratings, config.embedding_size, config.iterations, implicit=config.implicit, seed=seed, **setting)
+    objective = Objective(config.embedding_size, config.iterations, implicit=config.implicit, seed=seed, **setting)
+    return fit_als(ratings, objective, config.solver, config.max_gathered_gib)
 
 
 def validation_ndcg(context: Context, fitted: AlsFactors, seen: DataFrame) -> float:

@@ -16,11 +16,12 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Gate
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, fit_als
+from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
 from ganrec_spark.distributed.lift import Totals, added_up, fitted_systems, fold_in_systems, system_sums
 from ganrec_spark.distributed.ranking import histories
 from ganrec_spark.distributed.ship import ship
 from ganrec_spark.fills import NONE, fill_ratings
+from ganrec_spark.models.als_fold_in import fixed_side
 from ganrec_spark.ranking.bootstrap import Lift, bonferroni, relative_lift
 from ganrec_spark.seeding import stable_seed
 
@@ -117,7 +118,8 @@ def best_plain(context: Context, train: DataFrame, users: DataFrame) -> Plain:
 def _fit(context: Context, ratings: DataFrame, regularisation: float, alpha: float) -> AlsFactors:
     als = context.config.als
     seed = stable_seed(context.seed, "gate")
-    return fit_als(ratings, als.embedding_size, als.iterations, regularisation, alpha, als.implicit, seed)
+    objective = Objective(als.embedding_size, als.iterations, regularisation, alpha, als.implicit, seed)
+    return fit_als(ratings, objective, als.solver, als.max_gathered_gib)
 
 
 def _fitted(context: Context, users: DataFrame, models: dict[str, AlsFactors]) -> dict[tuple[str, str], Totals]:
@@ -182,8 +184,11 @@ def _folded(
         F.col("fill.item_idx").alias("fill_items"),
         F.col("fill.rating").alias("fill_ratings"),
     )
-    facts = ship(context.spark, vectors=vectors, known=known)
-    systems = fold_in_systems(names, facts, plain.regularisation, plain.alpha, context.config.als.implicit)
+    implicit = context.config.als.implicit
+    side = fixed_side(vectors, implicit)
+    fixed = {"rotated": side.vectors, "eigenvalues": side.eigenvalues, "rotation": side.rotation}
+    facts = ship(context.spark, vectors=vectors, known=known, **fixed)
+    systems = fold_in_systems(names, facts, plain.regularisation, plain.alpha, implicit)
     return added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import fit_als
+from ganrec_spark.distributed.als import Objective, fit_als
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_checkpoints
 from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.distributed.reader import read_batches
@@ -124,12 +124,14 @@ def _item_vectors(context: Context, train: DataFrame, n_items: int) -> NDArray[n
     config = context.config.generator
     factors = fit_als(
         train,
-        config.cgan_embedding_size,
-        config.als_iterations,
-        _ALS_REGULARISATION,
-        _ALS_ALPHA,
-        implicit=True,
-        seed=context.seed,
+        Objective(
+            config.cgan_embedding_size,
+            config.als_iterations,
+            _ALS_REGULARISATION,
+            _ALS_ALPHA,
+            implicit=True,
+            seed=context.seed,
+        ),
     )
     known, _ = factors.item_slots()
     vectors = np.zeros((n_items, config.cgan_embedding_size), dtype=np.float32)

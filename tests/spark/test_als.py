@@ -1,16 +1,20 @@
-"""MLlib's ALS: what it fits, that it repeats itself, and that folding in gives its own vectors back."""
+"""ALS: two solvers of one objective, the same bits for the same table, and folding in gives user vectors back."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ganrec_spark.distributed.als import AlsFactors, fit_als
+from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
 from ganrec_spark.distributed.ranking import histories
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.lake import Lake
-from ganrec_spark.models.als_fold_in import fold_in
+from ganrec_spark.models.als_fold_in import fixed_side, fold_in
 
 SCHEMA = "user_idx int, item_idx int, rating double"
+SMALL = Objective(2, 2, 0.1, 1.0, True, 5)
+SOLVERS = pytest.mark.parametrize("solver", ["numpy", "mllib"])
 
 
 def table(lake: Lake, rows: list[tuple[int, int, float]]) -> DataFrame:
@@ -30,34 +34,63 @@ def user_matrix(fitted: AlsFactors) -> np.ndarray:
     return np.array([row.factors for row in fitted.users.orderBy("user_idx").collect()], dtype=np.float32)
 
 
+def loss(fitted: AlsFactors, rows: list[tuple[int, int, float]], objective: Objective) -> float:
+    """Return what ALS minimises: errors weighted by confidence, and ridges weighted by numbers of ratings."""
+    users, (items, known) = user_matrix(fitted).astype(float), fitted.item_slots()
+    own, others, ratings = (np.array(column) for column in zip(*rows, strict=True))
+    predicted = users @ items.T.astype(float)
+    wanted, weights = np.zeros_like(predicted), np.ones_like(predicted) * known
+    wanted[own, others] = 1.0 if objective.implicit else ratings
+    if not objective.implicit:
+        weights[:] = 0
+    weights[own, others] = 1 + objective.alpha * ratings if objective.implicit else 1
+    counts = np.bincount(own, minlength=len(users)), np.bincount(others, minlength=len(items))
+    ridge = sum(float(n @ (side.astype(float) ** 2).sum(1)) for n, side in zip(counts, (users, items), strict=True))
+    return float((weights * (wanted - predicted) ** 2).sum()) + objective.regularisation * ridge
+
+
 @pytest.mark.parametrize("implicit", [True, False])
-def test_folding_in_gives_mllibs_user_vectors_back(lake: Lake, implicit: bool) -> None:
-    # MLlib solves users last, so its user vectors are the answer to its final item vectors.
-    ratings = table(lake, random_rows())
-    fitted = fit_als(ratings, 8, 3, 0.1, 2.0, implicit, 5)
-    known = histories(ratings).orderBy("user_idx").collect()
-    items = [np.searchsorted(fitted.item_idx, row["items"]) for row in known]
-    values = [np.array(row["ratings"]) for row in known]
-    folded = fold_in(fitted.items, items, values, 0.1, 2.0, implicit)
-    assert folded == pytest.approx(user_matrix(fitted), abs=2e-5)
-
-
-def test_the_same_table_gives_the_same_vectors_to_the_last_bit(lake: Lake) -> None:
+def test_both_solvers_reach_the_same_loss_and_folding_in_gives_their_user_vectors_back(
+    lake: Lake, implicit: bool
+) -> None:
     rows = random_rows()
-    first = fit_als(table(lake, rows), 8, 5, 0.1, 1.0, True, 5)
+    ratings = table(lake, rows)
+    objective = Objective(8, 15, 0.1, 2.0, implicit, 5)
+    losses = {}
+    for solver in ("numpy", "mllib"):
+        fitted = fit_als(ratings, objective, solver)
+        losses[solver] = loss(fitted, rows, objective)
+        # Users are solved last, so their vectors are the answer to the final item vectors.
+        known = histories(ratings).orderBy("user_idx").collect()
+        items = [np.searchsorted(fitted.item_idx, row["items"]) for row in known]
+        values = [np.array(row["ratings"]) for row in known]
+        folded = fold_in(fixed_side(fitted.items, implicit), items, values, 0.1, 2.0, implicit)
+        assert folded == pytest.approx(user_matrix(fitted), abs=2e-5)
+    # Random starts end in different minima of about the same depth.
+    assert losses["numpy"] == pytest.approx(losses["mllib"], rel=0.03)
+    worse = loss(fit_als(ratings, replace(objective, iterations=1)), rows, objective)
+    assert worse > 1.05 * losses["numpy"]
+
+
+@SOLVERS
+def test_the_same_table_gives_the_same_vectors_to_the_last_bit(lake: Lake, solver: str) -> None:
+    rows, objective = random_rows(), Objective(8, 5, 0.1, 1.0, True, 5)
+    first = fit_als(table(lake, rows), objective, solver)
     # The same rows from other files in another order.
-    second = fit_als(table(lake, rows[::-1]), 8, 5, 0.1, 1.0, True, 5)
+    second = fit_als(table(lake, rows[::-1]), objective, solver)
     assert first.items.tobytes() == second.items.tobytes()
     assert user_matrix(first).tobytes() == user_matrix(second).tobytes()
 
 
-def test_items_keep_their_slots_and_gaps_have_none(lake: Lake) -> None:
-    fitted = fit_als(table(lake, [(0, 1, 1.0), (0, 4, 1.0), (3, 4, 1.0)]), 2, 2, 0.1, 1.0, True, 5)
+@SOLVERS
+def test_items_keep_their_slots_and_gaps_have_none(lake: Lake, solver: str) -> None:
+    fitted = fit_als(table(lake, [(0, 1, 1.0), (0, 4, 1.0), (3, 4, 1.0)]), SMALL, solver)
     vectors, known = fitted.item_slots()
     assert known.tolist() == [False, True, False, False, True]
     assert vectors[4] == pytest.approx(fitted.items[1])
+    assert [row.user_idx for row in fitted.users.orderBy("user_idx").collect()] == [0, 3]
 
 
-def test_no_rating_to_learn_from_is_one_clear_error(lake: Lake, spark: SparkSession) -> None:
+def test_no_rating_to_learn_from_is_one_clear_error(spark: SparkSession) -> None:
     with pytest.raises(TrainingError, match="found none"):
-        fit_als(spark.createDataFrame([(0, 0, 0.0)], SCHEMA), 2, 2, 0.1, 1.0, True, 5)
+        fit_als(spark.createDataFrame([(0, 0, 0.0)], SCHEMA), SMALL)
