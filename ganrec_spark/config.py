@@ -136,7 +136,7 @@ class Partition(Section):
 class Generator(Section):
     kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("agn", "vae", "cgan", "cgan_twin")
     epochs: Count = 10
-    batch_size_per_worker: Count = 128
+    batch_size: Count = 256
     learning_rate: Positive = 0.003
     gradient_clip: Positive = 5.0
     agn_noise_size: Count = 100
@@ -216,7 +216,8 @@ class Transformer(Section):
     heads: Count = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     learning_rate: Positive = 0.001
-    batch_size_per_worker: Count = 64
+    models: Count = 2
+    batch_size: Count = 128
     negatives: Count = 256
     gradient_clip: Positive = 5.0
     min_steps_per_epoch: Count = 50

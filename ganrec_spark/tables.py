@@ -297,8 +297,8 @@ TABLES: tuple[Table, ...] = (
     Table("item_item_choices", "one setting that was tried", ("parameters",), _columns(_CHOICES), phased=True),
     Table(
         "transformer_checkpoints",
-        "one chunk of a trained transformer",
-        ("part",),
+        "one chunk of one of the trained transformers",
+        ("version", "part"),
         _columns(_CHECKPOINT),
         phased=True,
     ),

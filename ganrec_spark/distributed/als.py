@@ -1,10 +1,14 @@
 """ALS (implicit: Hu et al. 2008; explicit: Zhou et al. 2008), by our own solver or by MLlib: the same objective.
 
-Our solver gathers one side's vectors on the driver after each half-step and broadcasts them; rows are solved exactly
-(models.als_fold_in), in NumPy. MLlib never gathers them: the way for more users than a driver holds.
+Our solver gathers one side's vectors on the driver after each half-step; rows are solved exactly, in NumPy
+(models.als_fold_in): of few ratings by the driver's threads, of many by Spark's tasks, to the same bits. MLlib never
+gathers vectors: the way for more users than a driver holds.
 """
 
+import itertools
+import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +24,12 @@ from ganrec_spark.distributed.ranking import lists
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.models.als_fold_in import FixedSide, fixed_side, fold_in
 
+_GIB = 2**30
+_LOCAL_RATINGS = 2_000_000  # up to so many, starting Spark's tasks takes longer than solving
+_RATINGS_PER_SLICE = 4_096
+# Of MLlib:
 _RATINGS_PER_BLOCK = 5_000_000
 _MIN_BLOCKS = 2
-_GIB = 2**30
-_SIDE = "idx int, factors array<float>"
 
 
 @dataclass(frozen=True)
@@ -80,44 +86,97 @@ def fit_als(
     gathered = 4 * objective.embedding_size * (sizes.users + sizes.items + 2) / _GIB
     if solver == "mllib" or (solver == "auto" and gathered > max_gathered_gib):
         return _fit_mllib(kept, objective, sizes.n)
-    return _fit_numpy(kept, objective, sizes.users + 1, sizes.items + 1)
+    return _fit_numpy(kept, objective, sizes.users + 1, sizes.items + 1, local=sizes.n <= _LOCAL_RATINGS)
 
 
-def _fit_numpy(ratings: DataFrame, objective: Objective, user_slots: int, item_slots: int) -> AlsFactors:
+def _fit_numpy(ratings: DataFrame, objective: Objective, user_slots: int, item_slots: int, local: bool) -> AlsFactors:
     """Alternate exact half-steps, items first, from random unit vectors of users, as MLlib does."""
     spark = ratings.sparkSession
-    partitions = 2 * max(spark.sparkContext.defaultParallelism, 2)
-    by_user = _rows(ratings, "user_idx", "item_idx", partitions).persist()
-    by_item = _rows(ratings, "item_idx", "user_idx", partitions).persist()
-    known = by_item.select("idx").orderBy("idx").toArrow().column("idx").to_numpy().astype(np.int32)
-    raters = by_user.select("idx").toArrow().column("idx").to_numpy()
+    by_user, by_item = (_rows(ratings, *sides) for sides in (("user_idx", "item_idx"), ("item_idx", "user_idx")))
+    side = _OnDriver if local else _OnExecutors
+    user_side, item_side = side(by_user), side(by_item)
     users = np.zeros((user_slots, objective.embedding_size), dtype=np.float32)
     drawn = np.random.default_rng(objective.seed).standard_normal(users.shape, dtype=np.float32)
-    users[raters] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True))[raters]
+    users[user_side.idx] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True))[user_side.idx]
     items = np.zeros((item_slots, objective.embedding_size), dtype=np.float32)
     for iteration in range(objective.iterations):
         if iteration:
-            _gather(by_user, items, objective, users)
-        _gather(by_item, users, objective, items)
-    by_user.unpersist()
-    by_item.unpersist()
-    # The last half-step is left to whoever reads the users: their vectors need never be in one place.
-    final = _half_step(by_user, spark.sparkContext.broadcast(_fixed(items, objective)), objective)
-    return AlsFactors(final.withColumnRenamed("idx", "user_idx"), known, items[known])
+            user_side.solve(items, objective, users)
+        item_side.solve(users, objective, items)
+    known = np.sort(item_side.idx)
+    final = user_side.solved(items, objective)
+    item_side.close()
+    user_side.close()
+    return AlsFactors(spark.createDataFrame(final) if isinstance(final, pa.Table) else final, known, items[known])
 
 
-def _rows(ratings: DataFrame, own: str, other: str, partitions: int) -> DataFrame:
+def _rows(ratings: DataFrame, own: str, other: str) -> DataFrame:
     """Return (idx, others, ratings): one row per user or item, its ratings ordered by the other side's index."""
     pairs = F.sort_array(F.collect_list(F.struct(F.col(other).alias("other"), "rating")))
     grouped = ratings.groupBy(F.col(own).alias("idx")).agg(pairs.alias("pairs"))
-    # An explicit number: adaptive execution would pack these few bytes, but much work, into one task.
-    spread = grouped.repartition(partitions, "idx")
-    return spread.select("idx", F.col("pairs.other").alias("others"), F.col("pairs.rating").alias("ratings"))
+    return grouped.select("idx", F.col("pairs.other").alias("others"), F.col("pairs.rating").alias("ratings"))
 
 
 def _fixed(vectors: NDArray[np.float32], objective: Objective) -> FixedSide:
     with threadpool_limits(1):  # sums in one order, whatever the machine
         return fixed_side(vectors, objective.implicit)
+
+
+def _solve(block: pa.RecordBatch, fixed: FixedSide, objective: Objective) -> NDArray[np.float32]:
+    others, ratings = lists(block, "others"), lists(block, "ratings")
+    return fold_in(fixed, others, ratings, objective.regularisation, objective.alpha, objective.implicit)
+
+
+class _OnDriver:
+    """One side's ratings in the driver, its rows solved by as many threads as there are cores."""
+
+    def __init__(self, rows: DataFrame) -> None:
+        table = rows.toArrow().combine_chunks()
+        self.idx: NDArray[np.int32] = table.column("idx").to_numpy()
+        self._blocks = [block for batch in table.to_batches() for block in _cut(batch)]
+
+    def solve(self, fixed: NDArray[np.float32], objective: Objective, into: NDArray[np.float32]) -> None:
+        """Put the rows' vectors, the other side's `fixed`, into the table of this side, by index."""
+        side = _fixed(fixed, objective)
+        with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+            solved = pool.map(lambda block: _solve(block, side, objective), self._blocks)
+            into[self.idx] = np.concatenate(list(solved))
+
+    def solved(self, fixed: NDArray[np.float32], objective: Objective) -> pa.Table:
+        """Return the rows' vectors as (user_idx, factors)."""
+        vectors = np.zeros((int(self.idx.max()) + 1, fixed.shape[1]), dtype=np.float32)
+        self.solve(fixed, objective, vectors)
+        return pa.table({"user_idx": self.idx, "factors": _arrow(vectors[self.idx])})
+
+    def close(self) -> None:
+        """Nothing is held outside this object."""
+
+
+class _OnExecutors:
+    """One side's ratings in Spark, its rows solved by tasks that get the other side's vectors by broadcast."""
+
+    def __init__(self, rows: DataFrame) -> None:
+        self._context = rows.sparkSession.sparkContext
+        # An explicit number: adaptive execution would pack these few bytes, but much work, into one task.
+        self._rows = rows.repartition(2 * max(self._context.defaultParallelism, 2), "idx").persist()
+        self.idx: NDArray[np.int32] = self._rows.select("idx").toArrow().column("idx").to_numpy()
+
+    def solve(self, fixed: NDArray[np.float32], objective: Objective, into: NDArray[np.float32]) -> None:
+        """Put the rows' vectors, the other side's `fixed`, into the table of this side, by index."""
+        broadcast = self._context.broadcast(_fixed(fixed, objective))
+        table = _half_step(self._rows, broadcast, objective).toArrow()
+        broadcast.destroy()
+        flat = table.column("factors").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        into[table.column("idx").to_numpy()] = flat.reshape(-1, into.shape[1])
+
+    def solved(self, fixed: NDArray[np.float32], objective: Objective) -> DataFrame:
+        """Return (user_idx, factors), made anew by whoever reads it: the vectors need never be in one place."""
+        broadcast = self._context.broadcast(_fixed(fixed, objective))
+        return _half_step(self._rows, broadcast, objective).withColumnRenamed("idx", "user_idx")
+
+    def close(self) -> None:
+        """Let go of the cached ratings; what `solved` returned reads the table again."""
+        self._rows.unpersist()
 
 
 def _half_step(rows: DataFrame, fixed: Broadcast[FixedSide], objective: Objective) -> DataFrame:
@@ -126,24 +185,24 @@ def _half_step(rows: DataFrame, fixed: Broadcast[FixedSide], objective: Objectiv
     def solve(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with threadpool_limits(1):  # Spark runs a Python worker per core
             for batch in batches:
-                others, ratings = lists(batch, "others"), lists(batch, "ratings")
-                vectors = fold_in(
-                    fixed.value, others, ratings, objective.regularisation, objective.alpha, objective.implicit
-                )
-                offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
-                factors = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
+                factors = _arrow(_solve(batch, fixed.value, objective))
                 yield pa.RecordBatch.from_arrays([batch.column("idx"), factors], names=["idx", "factors"])
 
-    return rows.mapInArrow(solve, _SIDE)
+    return rows.mapInArrow(solve, "idx int, factors array<float>")
 
 
-def _gather(rows: DataFrame, fixed: NDArray[np.float32], objective: Objective, into: NDArray[np.float32]) -> None:
-    """Solve the rows with the `fixed` vectors and put theirs `into` the table of their side, by index."""
-    broadcast = rows.sparkSession.sparkContext.broadcast(_fixed(fixed, objective))
-    solved = _half_step(rows, broadcast, objective).toArrow()
-    broadcast.destroy()
-    flat = solved.column("factors").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    into[solved.column("idx").to_numpy()] = flat.reshape(-1, into.shape[1])
+def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield slices of about as many ratings each."""
+    offsets = batch.column("others").offsets.to_numpy()
+    ends = np.unique(np.searchsorted(offsets, np.arange(offsets[0], offsets[-1], _RATINGS_PER_SLICE)[1:]))
+    for start, stop in itertools.pairwise([0, *ends.tolist(), batch.num_rows]):
+        if stop > start:
+            yield batch.slice(start, stop - start)
+
+
+def _arrow(vectors: NDArray[np.float32]) -> pa.ListArray:
+    offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
 
 
 def _fit_mllib(ratings: DataFrame, objective: Objective, n_ratings: int) -> AlsFactors:

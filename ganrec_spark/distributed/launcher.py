@@ -28,10 +28,10 @@ _WAIT_SECONDS = 0.0002
 
 
 def train_distributed(spark: SparkSession, train: Train, config: Distributed, **arguments: object) -> dict[str, object]:
-    """Return worker 0's result of `train(worker, **arguments)`, run by `config.workers` workers in step.
+    """Return the results of `train(worker, **arguments)` on `config.workers` workers as one; worker 0's come first.
 
-    `train` and `arguments` are sent by cloudpickle, so `train` must be importable where workers run. Every worker
-    must make the same number of steps. With one worker `train` is called here, without Horovod.
+    `train` and `arguments` are sent by cloudpickle, so `train` must be importable where workers run. Workers that
+    train together must make the same number of steps. With one worker `train` is called here, without Horovod.
 
     Raises TrainingError where Spark has too few slots, a worker raises or dies, or none makes progress for
     `config.stall_timeout_seconds`.
@@ -51,7 +51,7 @@ def train_distributed(spark: SparkSession, train: Train, config: Distributed, **
         finally:
             stopped.set()
             watch.join()
-    return results[0] or {}
+    return {name: value for result in reversed(results) for name, value in result.items()}
 
 
 def _train_alone(train: Train, config: Distributed, arguments: dict[str, Any]) -> dict[str, object]:
@@ -92,7 +92,7 @@ def _slots(spark: SparkSession) -> int:
 
 def _run_horovod(
     train: Train, arguments: dict[str, Any], config: Distributed, address: Address
-) -> list[dict[str, object] | None]:
+) -> list[dict[str, object]]:
     import horovod.spark
 
     with open(os.devnull, "w") as silence:  # noqa: PTH123
@@ -177,8 +177,8 @@ def _driver_undisturbed(reports: ReportServer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _work(train: Train, arguments: dict[str, Any], address: Address, threads: int) -> dict[str, object] | None:
-    """Be one worker; worker 0 returns the result of `train`."""
+def _work(train: Train, arguments: dict[str, Any], address: Address, threads: int) -> dict[str, object]:
+    """Be one worker; return the result of `train`."""
     reporter = Reporter(address)
     try:
         import horovod.torch as hvd
@@ -189,7 +189,8 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
         torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // hvd.local_size()))
         worker = _horovod_worker(reporter)
         result = train(worker, **arguments)
-        return result if worker.index == 0 else None
+        worker.mean(0.0, "end")  # one that trained alone must not leave before the others
+        return result
     except BaseException as error:
         # The others are told by Horovod that one left; only the first to fail knows why.
         if "HorovodInternalError" not in type(error).__name__:
@@ -208,6 +209,23 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
         reporter.beat()
         return result
 
+    class LoneWorker(Worker):
+        """A worker among others with a training of its own."""
+
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+
+        def step(self, optimizer: torch.optim.Optimizer) -> None:
+            super().step(optimizer)
+            reporter.beat()
+
+        def mean(self, value: float, name: str) -> float:
+            reporter.beat()
+            return value
+
+        def log(self, message: str) -> None:
+            reporter.send("log", message)
+
     class HorovodWorker(Worker):
         """One of several workers; every method but `log` must be called by all of them in the same order."""
 
@@ -219,6 +237,9 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
             if self.mean(float(bool(enough)), "cuda") == 1:
                 self.device = torch.device("cuda", hvd.local_rank())
                 torch.cuda.set_device(self.device)
+
+        def alone(self) -> Worker:
+            return LoneWorker(self.device)
 
         def broadcast(self, module: torch.nn.Module) -> None:
             hvd.broadcast_parameters(module.state_dict(), root_rank=0)

@@ -7,7 +7,7 @@ import torch
 
 
 class Worker:
-    """One of `count` workers that train one model; this class is the only worker, distributed.launcher has the others.
+    """One of `count` workers that train together; this class is the only worker, distributed.launcher has the others.
 
     A training loop is written once against these methods and runs on a laptop without Horovod.
     """
@@ -15,6 +15,10 @@ class Worker:
     index: int = 0
     count: int = 1
     device: torch.device = torch.device("cpu")
+
+    def alone(self) -> "Worker":
+        """Return this worker as the only one of a training of its own; the others do not wait for it."""
+        return self
 
     def broadcast(self, module: torch.nn.Module) -> None:
         """Give every worker the parameters and buffers of worker 0."""
@@ -45,6 +49,17 @@ class Worker:
     def log(self, message: str) -> None:
         """Write one progress line, on the driver; lines of other workers than 0 are dropped."""
         logging.getLogger("ganrec").info("%s", message)
+
+
+def share(worker: Worker, n_models: int) -> tuple[Worker, range]:
+    """Return as whom, and which of `n_models`, this worker trains.
+
+    Where there are at least as many models as workers, each worker trains its own ones alone, side by side with the
+    others: no gradient has to travel. Otherwise all train every model together.
+    """
+    if n_models >= worker.count:
+        return worker.alone(), range(worker.index, n_models, worker.count)
+    return worker, range(n_models)
 
 
 Train = Callable[..., dict[str, object]]

@@ -1,4 +1,4 @@
-"""Train the generators of implicit feedback, all in one launch of the workers, one after the other."""
+"""Train the generators of implicit feedback, all in one launch of the workers."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.distributed.reader import read_batches
 from ganrec_spark.models.generator_training import Batch, Plan, train_generator
 from ganrec_spark.models.generators import training_seed
-from ganrec_spark.models.worker import Worker
+from ganrec_spark.models.worker import Worker, share
 
 _CHUNK_BYTES = 8 * 2**20
 _WATCHED_USERS = 512
@@ -37,7 +37,7 @@ def run(context: Context) -> str:
         context.config.distributed,
         plans=plans,
         urls=context.lake.data_files("user_rows"),
-        batch_size=context.config.generator.batch_size_per_worker,
+        batch_size=context.config.generator.batch_size,
         checkpoint_dir=checkpoint_dir,
         tensorboard_dir=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
     )
@@ -59,14 +59,15 @@ def train_generators(
     checkpoint_dir: str,
     tensorboard_dir: str | None,
 ) -> dict[str, object]:
-    """Be one worker that trains every plan; return by kind the state dict's bytes, the history and why it stopped."""
+    """Be one worker; return by kind the state dict's bytes, the history and why it stopped."""
+    trainer, own = share(worker, len(plans))
     results: dict[str, object] = {}
-    for plan in plans:
-        writer = _tensorboard(worker, tensorboard_dir, plan.kind)
+    for plan in (plans[i] for i in own):
+        writer = _tensorboard(trainer, tensorboard_dir, plan.kind)
 
         def report(epoch: int, values: dict[str, float], plan: Plan = plan, writer: Any = writer) -> None:
             if epoch % max(1, plan.epochs // 5) == 0:
-                worker.log(
+                trainer.log(
                     f"{plan.kind}: epoch {epoch} of {plan.epochs}, loss {values['loss']:.4f}, "
                     f"{values['distinct_items']:.0f} distinct items generated"
                 )
@@ -76,9 +77,10 @@ def train_generators(
 
         # The name holds all that the training follows from: a checkpoint of other data or settings is never resumed.
         checkpoints = file_checkpoints(checkpoint_dir, f"{plan.kind}-{_fingerprint(plan, urls, batch_size)}.pt")
-        seed = training_seed(plan.seed, plan.kind, "reader", worker.index) % 2**31
-        with read_batches(urls, ("items", "weights"), batch_size, worker.index, worker.count, seed) as batches:
-            trained = train_generator(worker, plan, _pairs(batches), checkpoints, report)
+        seed = training_seed(plan.seed, plan.kind, "reader", trainer.index) % 2**31
+        rows = max(1, batch_size // trainer.count)
+        with read_batches(urls, ("items", "weights"), rows, trainer.index, trainer.count, seed) as batches:
+            trained = train_generator(trainer, plan, _pairs(batches), checkpoints, report)
         if writer is not None:
             writer.close()
         results[plan.kind] = {
@@ -87,12 +89,12 @@ def train_generators(
             "history": trained.history,
             "stopped": trained.stopped,
         }
-    return results
+    return results if trainer.index == 0 else {}
 
 
 def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
     """Return what each generator is trained by; the same arrays serve all, so they travel once."""
-    config, workers = context.config.generator, context.config.distributed.workers
+    config = context.config.generator
     profile = context.lake.read("matrix_profile").first()
     n_items = int(profile.item_slots) if profile is not None else 0
     n_users = rows.count()
@@ -107,7 +109,7 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
             kind=kind,
             n_items=n_items,
             epochs=config.agn_epochs if kind == "agn" else config.epochs,
-            steps=math.ceil(n_users / (workers * config.batch_size_per_worker)),
+            steps=math.ceil(n_users / config.batch_size),
             seed=context.seed,
             settings=settings,
             item_vectors=vectors,

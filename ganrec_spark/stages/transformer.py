@@ -1,4 +1,4 @@
-"""Train SASRec on the users' sequences and rank the whole catalogue for every user."""
+"""Train SASRecs of several seeds on the users' sequences; rank the whole catalogue for every user by their mean."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.fills import NONE
 from ganrec_spark.models.sasrec import SASRec, Shape
 from ganrec_spark.models.sasrec_training import Judges, Plan, train_sasrec
-from ganrec_spark.models.worker import Worker
+from ganrec_spark.models.worker import Worker, share
 from ganrec_spark.seeding import stable_seed
 
 _CHUNK_BYTES = 16 * 1024 * 1024
@@ -48,21 +48,24 @@ def run(context: Context) -> str:
     Phase choose stops early on validation NDCG@10; phase final trains as many epochs on the longer sequences.
     """
     sequences, ratings = context.lake.read("user_sequences"), _observed(context)
-    plan = make_plan(context, sequences, ratings)
-    if plan is None:
+    plans = make_plans(context, sequences, ratings)
+    if not plans:
         for table in ("transformer_checkpoints", "transformer_history", "transformer_candidates"):
             context.lake.write(table, context.lake.frame(table, []))
         return "not trained: no user has two items in sequence; no candidates"
-    trained = train(context, plan)
-    write_training(context, plan, trained)
-    n_lists = context.lake.write("transformer_candidates", candidates(context, plan, trained, sequences, ratings))
+    trained = train(context, plans)
+    write_training(context, plans, trained)
+    states = [model.state for model in trained]
+    ranked = candidates(context, plans[0], states, sequences, ratings)
+    n_lists = context.lake.write("transformer_candidates", ranked)
     delete_checkpoints(_checkpoint_dir(context))
-    ndcg = max((value for _, name, value in trained.history if name == "validation_ndcg"), default=None)
+    return f"lists for {n_lists} users; {'; '.join(map(_told, trained))} on {_workers(context)} workers"
+
+
+def _told(model: Trained) -> str:
+    ndcg = max((value for _, name, value in model.history if name == "validation_ndcg"), default=None)
     judged = "" if ndcg is None else f", validation NDCG@10 {ndcg:.4f}"
-    return (
-        f"{trained.epoch} epochs kept{judged} ({trained.stopped}), {trained.seconds_per_epoch:.1f} s an epoch on "
-        f"{_workers(context)} workers; lists for {n_lists} users"
-    )
+    return f"{model.epoch} epochs kept{judged} ({model.stopped}), {model.seconds_per_epoch:.1f} s an epoch"
 
 
 def _observed(context: Context) -> DataFrame:
@@ -70,19 +73,21 @@ def _observed(context: Context) -> DataFrame:
     return train if context.phase == "choose" else train.unionByName(context.lake.read("validation_ratings"))
 
 
-def make_plan(context: Context, sequences: DataFrame, ratings: DataFrame) -> Plan | None:
-    """Return what to train, or None where no user has a next item to learn from."""
+def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> list[Plan]:
+    """Return what to train: plans that differ in their seed, in phase final also in the epochs that phase choose kept.
+
+    No plans where no user has a next item to learn from.
+    """
     config = context.config.transformer
     sizes = sequences.agg(F.count("*").alias("users"), F.max("length").alias("longest")).first()
     if sizes is None or not sizes["users"] or sizes["longest"] < 2:
-        return None
+        return []
     largest = ratings.agg(F.max("item_idx").alias("item_idx")).first()
     n_items = 1 + int(largest["item_idx"]) if largest else 0
-    users_per_step = config.batch_size_per_worker * _workers(context)
     plan = Plan(
         shape=Shape(n_items, config.max_length, config.embedding_size, config.blocks, config.heads, config.dropout),
         epochs=config.max_epochs,
-        steps=max(-(-int(sizes["users"]) // users_per_step), config.min_steps_per_epoch),
+        steps=max(-(-int(sizes["users"]) // config.batch_size), config.min_steps_per_epoch),
         seed=stable_seed(context.seed, "transformer"),
         learning_rate=config.learning_rate,
         negatives=config.negatives,
@@ -91,57 +96,71 @@ def make_plan(context: Context, sequences: DataFrame, ratings: DataFrame) -> Pla
         validate_every=config.validate_every,
         patience=config.patience,
     )
+    seeds = [plan.seed, *(stable_seed(context.seed, "transformer", i) for i in range(1, config.models))]
     if context.phase == "choose":
-        return replace(plan, judges=_judges(context, sequences))
-    return replace(plan, epochs=_chosen_epochs(context) or config.max_epochs)
+        plan = replace(plan, judges=_judges(context, sequences))
+        return [replace(plan, seed=seed) for seed in seeds]
+    kept = _chosen_epochs(context)
+    return [replace(plan, seed=seed, epochs=kept.get(_name(i), plan.epochs)) for i, seed in enumerate(seeds)]
 
 
-def train(context: Context, plan: Plan) -> Trained:
-    """Train on Horovod workers; where a killed run left a checkpoint of the same training, go on from there."""
+def _name(number: int) -> str:
+    return f"sasrec_{number}"
+
+
+def train(context: Context, plans: list[Plan]) -> list[Trained]:
+    """Train on Horovod workers; where a killed run left checkpoints of the same trainings, go on from there."""
     urls = context.lake.data_files("user_sequences")
     # Named by all that the result follows from: another training must not resume from it.
-    version = hashlib.sha256(repr((_fingerprint(plan), urls, _workers(context))).encode()).hexdigest()[:12]
-    result: dict[str, Any] = train_distributed(
+    versions = [
+        hashlib.sha256(repr((_fingerprint(plan), urls, _workers(context))).encode()).hexdigest()[:12] for plan in plans
+    ]
+    results: dict[str, Any] = train_distributed(
         context.spark,
         fit,
         context.config.distributed.model_copy(update={"workers": _workers(context)}),
-        plan=plan,
+        plans=plans,
         urls=urls,
-        batch_size=context.config.transformer.batch_size_per_worker,
+        batch_size=context.config.transformer.batch_size,
         checkpoint_dir=_checkpoint_dir(context),
-        checkpoint=f"sasrec-{version}.pt",
+        checkpoints=[f"sasrec-{version}.pt" for version in versions],
         scalars=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
     )
-    return Trained(**result)
+    return [Trained(**results[_name(number)]) for number in range(len(plans))]
 
 
 def fit(
     worker: Worker,
-    plan: Plan,
+    plans: list[Plan],
     urls: list[str],
     batch_size: int,
     checkpoint_dir: str,
-    checkpoint: str,
+    checkpoints: list[str],
     scalars: str | None,
 ) -> dict[str, object]:
-    """Be one training worker: read this worker's shard and train; worker 0 keeps checkpoints and scalars."""
-    checkpoints = file_checkpoints(checkpoint_dir, checkpoint)
-    with read_batches(urls, ["items", "length"], batch_size, worker.index, worker.count, plan.seed % 2**31) as rows:
-        trained = train_sasrec(
-            worker,
-            plan,
-            ((batch["items"], batch["length"]) for batch in rows),
-            checkpoints.load,
-            checkpoints.save,
-            _scalars(worker, scalars),
-        )
-    return {
-        "state": trained.state,
-        "epoch": trained.epoch,
-        "history": trained.history,
-        "stopped": trained.stopped,
-        "seconds_per_epoch": trained.seconds_per_epoch,
-    }
+    """Be one training worker: train this worker's models alone, or its shard of every model's batches."""
+    trainer, own = share(worker, len(plans))
+    results: dict[str, object] = {}
+    for number in own:
+        plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number])
+        rows, seed = max(1, batch_size // trainer.count), plan.seed % 2**31
+        with read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches:
+            trained = train_sasrec(
+                trainer,
+                plan,
+                ((batch["items"], batch["length"]) for batch in batches),
+                files.load,
+                files.save,
+                _scalars(trainer, None if scalars is None else f"{scalars}/{_name(number)}"),
+            )
+        results[_name(number)] = {
+            "state": trained.state,
+            "epoch": trained.epoch,
+            "history": trained.history,
+            "stopped": trained.stopped,
+            "seconds_per_epoch": trained.seconds_per_epoch,
+        }
+    return results if trainer.index == 0 else {}
 
 
 def _checkpoint_dir(context: Context) -> str:
@@ -164,59 +183,71 @@ def _scalars(worker: Worker, folder: str | None) -> Callable[[int, dict[str, flo
     return write
 
 
-def write_training(context: Context, plan: Plan, trained: Trained) -> None:
-    """Write the checkpoint in chunks with its card, and the history with the epoch that was kept."""
-    version = hashlib.sha256(trained.state).hexdigest()[:12]
-    card = json.dumps(
-        {
-            "model": "sasrec",
-            "shape": plan.shape.as_dict(),
-            "settings": context.config.transformer.model_dump(mode="json"),
-            "workers": _workers(context),
-            "steps_per_epoch": plan.steps,
-            "epoch": trained.epoch,
-            "stopped": trained.stopped,
-        },
-        sort_keys=True,
-    )
-    parts = [trained.state[start : start + _CHUNK_BYTES] for start in range(0, len(trained.state), _CHUNK_BYTES)]
-    chunks = [(version, card, number, bytearray(part)) for number, part in enumerate(parts)]
+def write_training(context: Context, plans: list[Plan], trained: list[Trained]) -> None:
+    """Write the checkpoints in chunks with their cards, and the histories with the epochs that were kept."""
+    chunks: list[tuple[object, ...]] = []
+    values: list[tuple[object, ...]] = []
+    for number, (plan, model) in enumerate(zip(plans, trained, strict=True)):
+        version = hashlib.sha256(model.state).hexdigest()[:12]
+        card = json.dumps(
+            {
+                "model": _name(number),
+                "shape": plan.shape.as_dict(),
+                "settings": context.config.transformer.model_dump(mode="json"),
+                "workers": _workers(context),
+                "steps_per_epoch": plan.steps,
+                "epoch": model.epoch,
+                "stopped": model.stopped,
+            },
+            sort_keys=True,
+        )
+        parts = [model.state[start : start + _CHUNK_BYTES] for start in range(0, len(model.state), _CHUNK_BYTES)]
+        chunks += [(version, card, position, bytearray(part)) for position, part in enumerate(parts)]
+        values += [(_name(number), epoch, name, value) for epoch, name, value in model.history]
+        values.append((_name(number), model.epoch, _BEST_EPOCH, float(model.epoch)))
     context.lake.write("transformer_checkpoints", context.lake.frame("transformer_checkpoints", chunks))
-    values = [("sasrec", epoch, name, value) for epoch, name, value in trained.history]
-    values.append(("sasrec", trained.epoch, _BEST_EPOCH, float(trained.epoch)))
     context.lake.write("transformer_history", context.lake.frame("transformer_history", values))
 
 
-def candidates(context: Context, plan: Plan, trained: Trained, sequences: DataFrame, ratings: DataFrame) -> DataFrame:
-    """Return table transformer_candidates: every user's best items of the catalogue, all observed ones excluded."""
-    state = torch.load(io.BytesIO(trained.state), weights_only=True, map_location="cpu")
+def candidates(
+    context: Context, plan: Plan, states: list[bytes], sequences: DataFrame, ratings: DataFrame
+) -> DataFrame:
+    """Return table transformer_candidates: every user's best items of the catalogue, all observed ones excluded.
+
+    A score is the mean over models of the log probability of the item among the catalogue's.
+    """
     bias = np.full(plan.shape.n_items, -np.inf, dtype=np.float32)
     bias[plan.catalogue] = 0
-    arrays = {name: tensor.numpy() for name, tensor in state.items()}
-    shipped = ship(context.spark, catalogue_bias=bias, **arrays)
+    shipped = [
+        ship(context.spark, catalogue_bias=bias, **{name: tensor.numpy() for name, tensor in loaded.items()})
+        for loaded in (torch.load(io.BytesIO(state), weights_only=True, map_location="cpu") for state in states)
+    ]
+    names = sorted(torch.load(io.BytesIO(states[0]), weights_only=True, map_location="cpu"))
     users = (
         sequences.where(F.col("length") > 0)
         .select("user_idx", F.expr("slice(items, 1, length)").alias("sequence"))
         .join(histories(ratings), "user_idx")
         .repartition(max(context.spark.sparkContext.defaultParallelism, 2), "user_idx")
     )
-    ranked = rank_catalogue(users, _scorer(shipped, plan.shape, sorted(arrays)), context.config.recommend.n_candidates)
+    ranked = rank_catalogue(users, _scorer(shipped, plan.shape, names), context.config.recommend.n_candidates)
     return ranked.withColumn("fill", F.lit(NONE))
 
 
-def _scorer(shipped: Shipped, shape: Shape, names: list[str]) -> Score:
+def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        model = _model(shipped, shape, names)
         histories = [history[-shape.max_length :] for history in lists(block, "sequence")]
         lengths = np.array([len(history) for history in histories], dtype=np.int32)
         items = np.full((len(histories), max(lengths)), -1, dtype=np.int32)
         for row, history in enumerate(histories):
             items[row, : len(history)] = history
-        with torch.no_grad():
-            states = model.last_states(torch.from_numpy(items), torch.from_numpy(lengths)).numpy()
-        scores = states @ shipped["items.weight"][: shape.n_items].T
-        scores += shipped["catalogue_bias"]
-        return np.asarray(scores, dtype=np.float32)
+        total = np.zeros((len(items), shape.n_items), dtype=np.float32)
+        for shipped in models:
+            with torch.no_grad():
+                last = _model(shipped, shape, names).last_states(torch.from_numpy(items), torch.from_numpy(lengths))
+            scores = last.numpy() @ shipped["items.weight"][: shape.n_items].T
+            scores += shipped["catalogue_bias"]
+            total += torch.log_softmax(torch.from_numpy(scores), dim=1).numpy()
+        return total / np.float32(len(models))
 
     return score
 
@@ -228,7 +259,6 @@ def _model(shipped: Shipped, shape: Shape, names: list[str]) -> SASRec:
         torch.set_num_threads(1)  # Spark runs a Python worker per core
         model = SASRec(shape)
         model.load_state_dict({name: torch.from_numpy(np.array(shipped[name])) for name in names})
-        _SCORERS.clear()
         _SCORERS[key] = model.eval()
     return _SCORERS[key]
 
@@ -263,10 +293,10 @@ def _judges(context: Context, sequences: DataFrame) -> Judges | None:
     )
 
 
-def _chosen_epochs(context: Context) -> int | None:
+def _chosen_epochs(context: Context) -> dict[str, int]:
+    """Return model -> epochs that phase choose kept."""
     chosen = context.lake.read("transformer_history", phase="choose").where(F.col("name") == _BEST_EPOCH)
-    row = chosen.select("epoch").first()
-    return None if row is None else int(row["epoch"])
+    return {row["model"]: int(row["epoch"]) for row in chosen.collect()}
 
 
 def _workers(context: Context) -> int:

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from ganrec_spark.config import Distributed
 from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.models.worker import Worker
+from ganrec_spark.models.worker import Worker, share
 
 # Workers cannot import tests; what they run travels whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -77,6 +77,19 @@ def test_two_workers_learn_in_step(spark: SparkSession, caplog: pytest.LogCaptur
     assert isinstance(torch.load(io.BytesIO(result["state"]), weights_only=True), dict)
     assert [record.message for record in caplog.records] == ["worker 0 of 2 is done"]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def fit_side_by_side(worker: Worker, models: int) -> dict[str, object]:
+    trainer, own = share(worker, models)
+    return {f"model {number}": fit(trainer) | {"worker": worker.index} for number in own}
+
+
+def test_as_many_models_as_workers_are_trained_side_by_side_as_if_each_were_alone(spark: SparkSession) -> None:
+    found = train_distributed(spark, fit_side_by_side, Distributed(workers=2), models=3)
+    assert [found[f"model {number}"]["worker"] for number in range(3)] == [0, 1, 0]
+    alone = fit(Worker())["losses"]
+    for number in range(3):
+        assert found[f"model {number}"]["losses"] == pytest.approx(alone, rel=1e-4)
 
 
 def test_one_worker_is_a_call(spark: SparkSession) -> None:

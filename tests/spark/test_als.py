@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from ganrec_spark.distributed import als
 from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
 from ganrec_spark.distributed.ranking import histories
 from ganrec_spark.errors import TrainingError
@@ -89,6 +90,16 @@ def test_items_keep_their_slots_and_gaps_have_none(lake: Lake, solver: str) -> N
     assert known.tolist() == [False, True, False, False, True]
     assert vectors[4] == pytest.approx(fitted.items[1])
     assert [row.user_idx for row in fitted.users.orderBy("user_idx").collect()] == [0, 3]
+
+
+def test_the_drivers_threads_and_sparks_tasks_give_the_same_bits(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    ratings, objective = table(lake, random_rows()), Objective(8, 2, 0.1, 1.0, True, 5)
+    monkeypatch.setattr(als, "_RATINGS_PER_SLICE", 20)
+    on_driver = fit_als(ratings, objective)
+    monkeypatch.setattr(als, "_LOCAL_RATINGS", 0)
+    on_executors = fit_als(ratings, objective)
+    assert on_driver.items.tobytes() == on_executors.items.tobytes()
+    assert user_matrix(on_driver).tobytes() == user_matrix(on_executors).tobytes()
 
 
 def test_no_rating_to_learn_from_is_one_clear_error(spark: SparkSession) -> None:

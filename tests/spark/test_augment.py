@@ -137,7 +137,7 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
     small = (
         "generator.epochs=25",
         "generator.agn_epochs=25",
-        "generator.batch_size_per_worker=24",
+        "generator.batch_size=24",
         "generator.learning_rate=0.01",
         "generator.cgan_embedding_size=8",
         "generator.vae_latent_size=8",

@@ -16,10 +16,11 @@ START = datetime(2026, 1, 1)
 ITEMS = 12
 SETTINGS = (
     "transformer.max_length=8", "transformer.embedding_size=16", "transformer.max_epochs=30",
-    "transformer.min_steps_per_epoch=1",
-    "transformer.learning_rate=0.01", "transformer.batch_size_per_worker=32", "transformer.patience=20",
+    "transformer.min_steps_per_epoch=1", "transformer.models=1",
+    "transformer.learning_rate=0.01", "transformer.batch_size=32", "transformer.patience=20",
     "partition.row_groups=2", "recommend.n_candidates=20",
 )  # fmt: skip
+SOURCES = (("user_sequences", "choose"), ("train_ratings",))
 Rows = list[tuple[int, int, float, datetime]]
 
 
@@ -73,6 +74,40 @@ def test_the_next_item_comes_first_in_both_phases(spark, lake: Lake, run_phase, 
     final = lake.read("transformer_history", "2026-11-01", "final").toPandas()
     assert final.epoch.max() == history.value["best_epoch"]
     assert not list(tmp_path.glob("*/checkpoints"))
+
+
+def test_several_models_keep_epochs_and_checkpoints_of_their_own_and_rank_by_their_mean(
+    spark, lake: Lake, run_phase, make_config
+) -> None:
+    train, held_out = cycle(96)
+    write(spark, lake, train, held_out)
+    for phase in ("choose", "final"):
+        run_phase(phase, "transformer.models=2", "transformer.max_epochs=3", "transformer.validate_every=1")
+    found = lake.read("transformer_history", "2026-11-01", "choose").toPandas()
+    best = found[found.name == "best_epoch"].set_index("model").value
+    assert sorted(best.index) == ["sasrec_0", "sasrec_1"]
+    final = lake.read("transformer_history", "2026-11-01", "final").toPandas()
+    assert final.groupby("model").epoch.max().to_dict() == best.to_dict()
+    versions = lake.read("transformer_checkpoints", "2026-11-01", "choose").toPandas().version
+    assert versions.nunique() == 2
+
+    stage = STAGE_BY_NAME["transformer_choose"]
+    staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
+    context = Context(spark, make_config(*SETTINGS), staged, "2026-11-01", "choose", "")
+    sequences, ratings = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
+    plan = transformer.make_plans(context, sequences, ratings)[0]
+    chunks = lake.read("transformer_checkpoints", "2026-11-01", "choose").orderBy("version").collect()
+    states = [bytes(row.content) for row in chunks]
+
+    def scores(*models: bytes) -> dict[tuple[int, int], float]:
+        rows = transformer.candidates(context, plan, list(models), sequences, ratings).collect()
+        return {
+            (row.user_idx, item): score for row in rows for item, score in zip(row["items"], row.scores, strict=True)
+        }
+
+    first, second, both = scores(states[0]), scores(states[1]), scores(*states)
+    assert both == pytest.approx({key: (first[key] + second[key]) / 2 for key in first}, abs=1e-5)
+    assert first != pytest.approx(second, abs=1e-3)
 
 
 @pytest.mark.parametrize(("least", "steps"), [(1, 2), (7, 7)])
