@@ -66,7 +66,9 @@ class AgnTraining:
         self.modules: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         self.optimizers = {
             name: worker.wrap(
-                torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.5, 0.999)), module, f"agn.{name}"
+                torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True),
+                module,
+                f"agn.{name}",
             )
             for name, module in self.modules.items()
         }

@@ -119,7 +119,9 @@ class CganTraining:
         if critic_weight > 0:
             self.modules["critic"] = Critic(embedding_size).to(worker.device)
         self.optimizers = {
-            name: worker.wrap(torch.optim.Adam(module.parameters(), lr=learning_rate), module, f"cgan.{name}")
+            name: worker.wrap(
+                torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True), module, f"cgan.{name}"
+            )
             for name, module in self.modules.items()
         }
         # What the critic sees of an item stays fixed: a moving view would let it win by renaming items.

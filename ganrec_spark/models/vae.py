@@ -23,25 +23,31 @@ class Vae(nn.Module):
         super().__init__()
         self.noise_size = 0
         self.n_items, self.latent_size = n_items, latent_size
-        self.encoder = nn.Sequential(
-            nn.Linear(n_items, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 2 * latent_size)
-        )
+        # The first layer of the encoder, read only where x is not 0.
+        self.items = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_items, hidden_size)))
+        self.items_bias = nn.Parameter(nn.init.normal_(torch.empty(hidden_size), std=0.001))
+        self.encoder = nn.Sequential(nn.Tanh(), nn.Linear(hidden_size, 2 * latent_size))
         self.decoder = nn.Sequential(nn.Linear(latent_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, n_items))
         for layer in (*self.encoder, *self.decoder):
             if isinstance(layer, nn.Linear):  # as the authors' code; torch's own start is too small for sparse inputs
                 nn.init.xavier_normal_(layer.weight)
                 nn.init.normal_(layer.bias, std=0.001)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits [B, I], mu and log sigma^2 [B, K]; z is drawn in training mode and mu otherwise."""
-        inputs = F.dropout(F.normalize(x, dim=1), _INPUT_DROPOUT, self.training)
-        mu, log_variance = self.encoder(inputs).split(self.latent_size, dim=1)
+    def forward(self, items: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits [B, I], mu and log sigma^2 [B, K] from items and their x [B, L].
+
+        z is drawn in training mode and is mu otherwise. Items outside 0..I-1 are left out.
+        """
+        known = (items >= 0) & (items < self.n_items)
+        inputs = F.dropout(F.normalize(torch.where(known, x, 0.0), dim=1), _INPUT_DROPOUT, self.training)
+        summed = F.embedding_bag(torch.where(known, items, 0), self.items, per_sample_weights=inputs, mode="sum")
+        mu, log_variance = self.encoder(summed + self.items_bias).split(self.latent_size, dim=1)
         z = mu + torch.randn_like(mu) * torch.exp(0.5 * log_variance) if self.training else mu
         return self.decoder(z), mu, log_variance
 
     def score(self, items: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
         """Return log probabilities [B, I] of the items given the history [B, L]; there is no noise."""
-        logits, _, _ = self(dense(items, strengths(items, weights), self.n_items))
+        logits, _, _ = self(items, strengths(items, weights))
         return F.log_softmax(logits, dim=1)
 
 
@@ -61,13 +67,14 @@ class VaeTraining:
         self.beta, self.gradient_clip, self.worker = beta, gradient_clip, worker
         self.generator = Vae(n_items, latent_size, hidden_size).to(worker.device)
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
-        adam = torch.optim.Adam(self.generator.parameters(), lr=learning_rate)
+        adam = torch.optim.Adam(self.generator.parameters(), lr=learning_rate, fused=True)
         self.optimizers = {"generator": worker.wrap(adam, self.generator, "vae")}
 
     def step(self, items: Tensor, weights: Tensor, progress: float) -> dict[str, float]:
         """Take one step on items and weights [B, L]; `progress` is the share of all steps taken before, 0 to 1."""
-        x = dense(items, strengths(items, weights), self.generator.n_items)
-        logits, mu, log_variance = self.generator(x)
+        values = strengths(items, weights)
+        logits, mu, log_variance = self.generator(items, values)
+        x = dense(items, values, self.generator.n_items)
         reconstruction = -(x * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
         kl = -0.5 * (1 + log_variance - mu.square() - log_variance.exp()).sum(dim=1).mean()
         loss = reconstruction + self.beta * min(1.0, progress / _ANNEALING_SHARE) * kl

@@ -6,7 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,7 +51,7 @@ def overrides(lakeside: Lakeside, master: str, *more: str) -> dict[str, object]:
 
 
 @pytest.mark.timeout(2400)  # a driver for every stage
-def test_dags_test_publishes_the_lists_of_one_local_process(
+def test_dags_test_publishes_the_lists_of_one_local_process_and_again_changes_nothing(
     scheduler: Airflow, lakeside: Lakeside, master: str, published: Published
 ) -> None:
     conf = json.dumps({"overrides": overrides(lakeside, master)})
@@ -60,18 +61,30 @@ def test_dags_test_publishes_the_lists_of_one_local_process(
     for stage in STAGES:
         assert f"{stage.name}: " in done.stdout
     assert lakeside.environment["GANREC_CATALOG_PASSWORD"] not in done.stdout
+    publications = lakeside.ganrec("publications").stdout
+    assert len(publications.splitlines()) == 1
+    # The cluster has been shown; from here on a local master saves the minutes of starting executors.
+    scheduler.environment["AIRFLOW_CONN_SPARK"] = json.dumps({"conn_type": "spark", "host": LOCAL})
+    conf = json.dumps({"overrides": overrides(lakeside, LOCAL)})
+    done = scheduler.run("dags", "test", "ganrec_daily", RUN_DATE, "--conf", conf)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert lakeside.digests() == published[0].digests()
+    assert lakeside.ganrec("publications").stdout == publications
 
 
 @contextmanager
 def running(scheduler: Airflow) -> Iterator[None]:
     """Run scheduler, API server and DAG processor until the block ends, and see all their processes go."""
-    port = str(free_port())
-    scheduler.environment.update({"AIRFLOW__API__PORT": port, "AIRFLOW__API__BASE_URL": f"http://localhost:{port}"})
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    api = {"AIRFLOW__API__HOST": "127.0.0.1", "AIRFLOW__API__PORT": str(port), "AIRFLOW__API__BASE_URL": url}
+    scheduler.environment.update(api)
     log = (Path(scheduler.environment["AIRFLOW_HOME"]) / "standalone.log").open("w")
     process = subprocess.Popen(
         [AIRFLOW, "standalone"], env=scheduler.environment, stdout=log, stderr=log, start_new_session=True
     )
     try:
+        # Tasks report to the API server; one that starts before it is lost.
+        wait_until(lambda: answers(f"{url}/api/v2/monitor/health"), 120)
         yield
     finally:
         family = psutil.Process(process.pid).children(recursive=True)
@@ -80,6 +93,21 @@ def running(scheduler: Airflow) -> Iterator[None]:
         _, alive = psutil.wait_procs(family, timeout=60)
         log.close()
     assert [child.cmdline() for child in alive] == []
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def wait_until(happened: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(1)
 
 
 def query(scheduler: Airflow, statement: str) -> list[tuple[str, ...]]:
@@ -107,7 +135,6 @@ def test_a_backfill_fails_is_cleared_goes_on_and_publishes_the_latest(
 ) -> None:
     """Three dates without sparse users; all break at recommend, for a file that is missing until they are cleared."""
     before = lakeside.ganrec("publications").stdout
-    # The test above has shown the cluster; here a local master saves minutes of starting executors.
     scheduler.environment["AIRFLOW_CONN_SPARK"] = json.dumps({"conn_type": "spark", "host": LOCAL})
     missing = tmp_path / "blocked.csv"
     faster = ("sparsity.max_ratings=0", "distributed.workers=1", f"recommend.blocked_items={missing}")
@@ -117,13 +144,13 @@ def test_a_backfill_fails_is_cleared_goes_on_and_publishes_the_latest(
     done = scheduler.run("dags", "reserialize")
     assert done.returncode == 0, done.stdout
     span = ("--from-date", dates[0], "--to-date", dates[-1])
-    done = scheduler.run(
-        "backfill", "create", "--dag-id", "ganrec_daily", *span, "--max-active-runs", "1", "--dag-run-conf", conf
-    )
-    assert done.returncode == 0, done.stdout
-    done = scheduler.run("dags", "unpause", "ganrec_daily", "--yes")
-    assert done.returncode == 0, done.stdout
     with running(scheduler):
+        done = scheduler.run("dags", "unpause", "ganrec_daily", "--yes")
+        assert done.returncode == 0, done.stdout
+        done = scheduler.run(
+            "backfill", "create", "--dag-id", "ganrec_daily", *span, "--max-active-runs", "1", "--dag-run-conf", conf
+        )
+        assert done.returncode == 0, done.stdout
         wait_for(scheduler, "failed", 3, 1500)
         states = {(run, task): state for run, task, state, _ in query(scheduler, TASKS) if "backfill" in run}
         for task in ("train_generator", "augment_choose", "gate", "augment_final"):
