@@ -29,9 +29,11 @@ def on_cluster(root: Path, source: Path, master: str, catalog: dict[str, str], n
 
 def executors(master: str) -> list[psutil.Process]:
     """Return the executors that this cluster's workers started, oldest first; nobody else's."""
-    workers = [process for process in psutil.process_iter(["cmdline"]) if master in (process.info["cmdline"] or [])]
-    children = {child for worker in workers for child in worker.children()}
-    found = [child for child in children if "org.apache.spark.executor.CoarseGrainedExecutorBackend" in child.cmdline()]
+    backend = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
+    # process_iter gives no command line for those that have just ended.
+    alive = [process for process in psutil.process_iter(["cmdline", "ppid"]) if process.info["cmdline"]]
+    workers = {process.pid for process in alive if master in process.info["cmdline"]}
+    found = [child for child in alive if child.info["ppid"] in workers and backend in child.info["cmdline"]]
     return sorted(found, key=lambda process: process.create_time())
 
 
