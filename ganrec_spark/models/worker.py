@@ -51,15 +51,17 @@ class Worker:
         logging.getLogger("ganrec").info("%s", message)
 
 
-def share(worker: Worker, n_models: int) -> tuple[Worker, range]:
+def share(worker: Worker, n_models: int) -> tuple[Worker, list[int]]:
     """Return as whom, and which of `n_models`, this worker trains.
 
     Where there are at least as many models as workers, each worker trains its own ones alone, side by side with the
-    others: no gradient has to travel. Otherwise all train every model together.
+    others: no gradient has to travel. They are dealt out to and fro (0, 1, 1, 0, 0, ...), which evens out the work
+    where costly ones come first. Otherwise all train every model together.
     """
-    if n_models >= worker.count:
-        return worker.alone(), range(worker.index, n_models, worker.count)
-    return worker, range(n_models)
+    if n_models < worker.count:
+        return worker, list(range(n_models))
+    dealt = [*range(worker.count), *reversed(range(worker.count))]
+    return worker.alone(), [model for model in range(n_models) if dealt[model % len(dealt)] == worker.index]
 
 
 Train = Callable[..., dict[str, object]]
