@@ -57,6 +57,7 @@ class Plan:
     judges: Judges | None = None
     validate_every: int = 1
     patience: int = 1
+    name: str = "sasrec"
 
 
 @dataclass
@@ -214,7 +215,7 @@ def _out_of_patience(plan: Plan, result: Trained) -> bool:
 def _log(worker: Worker, plan: Plan, epoch: int, values: dict[str, float], seconds: float) -> None:
     if epoch == 1 or epoch % max(plan.validate_every, 3) == 0 or epoch == plan.epochs:
         text = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-        worker.log(f"transformer: epoch {epoch}/{plan.epochs}: {text}, {seconds:.1f} s an epoch")
+        worker.log(f"{plan.name}: epoch {epoch}/{plan.epochs}: {text}, {seconds:.1f} s an epoch")
 
 
 def _resume(

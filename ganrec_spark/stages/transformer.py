@@ -99,13 +99,11 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     seeds = [plan.seed, *(stable_seed(context.seed, "transformer", i) for i in range(1, config.models))]
     if context.phase == "choose":
         plan = replace(plan, judges=_judges(context, sequences))
-        return [replace(plan, seed=seed) for seed in seeds]
+    plans = [replace(plan, seed=seed, name=f"sasrec_{i}") for i, seed in enumerate(seeds)]
+    if context.phase == "choose":
+        return plans
     kept = _chosen_epochs(context)
-    return [replace(plan, seed=seed, epochs=kept.get(_name(i), plan.epochs)) for i, seed in enumerate(seeds)]
-
-
-def _name(number: int) -> str:
-    return f"sasrec_{number}"
+    return [replace(plan, epochs=kept.get(plan.name, plan.epochs)) for plan in plans]
 
 
 def train(context: Context, plans: list[Plan]) -> list[Trained]:
@@ -126,7 +124,7 @@ def train(context: Context, plans: list[Plan]) -> list[Trained]:
         checkpoints=[f"sasrec-{version}.pt" for version in versions],
         scalars=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
     )
-    return [Trained(**results[_name(number)]) for number in range(len(plans))]
+    return [Trained(**results[plan.name]) for plan in plans]
 
 
 def fit(
@@ -151,9 +149,9 @@ def fit(
                 ((batch["items"], batch["length"]) for batch in batches),
                 files.load,
                 files.save,
-                _scalars(trainer, None if scalars is None else f"{scalars}/{_name(number)}"),
+                _scalars(trainer, None if scalars is None else f"{scalars}/{plan.name}"),
             )
-        results[_name(number)] = {
+        results[plan.name] = {
             "state": trained.state,
             "epoch": trained.epoch,
             "history": trained.history,
@@ -187,11 +185,11 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
     """Write the checkpoints in chunks with their cards, and the histories with the epochs that were kept."""
     chunks: list[tuple[object, ...]] = []
     values: list[tuple[object, ...]] = []
-    for number, (plan, model) in enumerate(zip(plans, trained, strict=True)):
+    for plan, model in zip(plans, trained, strict=True):
         version = hashlib.sha256(model.state).hexdigest()[:12]
         card = json.dumps(
             {
-                "model": _name(number),
+                "model": plan.name,
                 "shape": plan.shape.as_dict(),
                 "settings": context.config.transformer.model_dump(mode="json"),
                 "workers": _workers(context),
@@ -203,8 +201,8 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
         )
         parts = [model.state[start : start + _CHUNK_BYTES] for start in range(0, len(model.state), _CHUNK_BYTES)]
         chunks += [(version, card, position, bytearray(part)) for position, part in enumerate(parts)]
-        values += [(_name(number), epoch, name, value) for epoch, name, value in model.history]
-        values.append((_name(number), model.epoch, _BEST_EPOCH, float(model.epoch)))
+        values += [(plan.name, epoch, name, value) for epoch, name, value in model.history]
+        values.append((plan.name, model.epoch, _BEST_EPOCH, float(model.epoch)))
     context.lake.write("transformer_checkpoints", context.lake.frame("transformer_checkpoints", chunks))
     context.lake.write("transformer_history", context.lake.frame("transformer_history", values))
 
