@@ -19,6 +19,7 @@ FAST = (
     "als.embedding_size=8",
     "als.iterations=3",
     "item_item.ease_regularisation=[50.0]",
+    "transformer.models=1",
     "transformer.max_epochs=2",
     "transformer.min_steps_per_epoch=1",
     "transformer.validate_every=1",
