@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from cluster.services import postgresql, spark_cluster
 from e2e.conftest import published, source
@@ -26,5 +27,8 @@ def catalog() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def master(package: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with spark_cluster(tmp_path_factory.mktemp("cluster") / "spark") as url:
+    folder = tmp_path_factory.mktemp("cluster") / "spark"
+    with spark_cluster(folder) as url:
         yield url
+    assert not folder.exists()
+    assert [process for process in psutil.process_iter(["cmdline"]) if url in (process.info["cmdline"] or [])] == []

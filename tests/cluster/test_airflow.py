@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 from cluster.services import AIRFLOW, Airflow, airflow, free_port
-from cluster.test_cluster import SMALL, on_cluster
+from cluster.test_cluster import SMALL, left_behind, on_cluster
 from e2e.lakeside import FAST, REPOSITORY, RUN_DATE, Lakeside
 
 from ganrec_spark.pipeline import STAGES
@@ -70,6 +70,7 @@ def test_dags_test_publishes_the_lists_of_one_local_process_and_again_changes_no
     assert done.returncode == 0, done.stdout[-6000:]
     assert lakeside.digests() == published[0].digests()
     assert lakeside.ganrec("publications").stdout == publications
+    assert left_behind(lakeside, master) == []
 
 
 @contextmanager

@@ -24,7 +24,16 @@ SMALL = (
 
 def on_cluster(root: Path, source: Path, master: str, catalog: dict[str, str], namespace: str) -> Lakeside:
     options = (*CLUSTER, *SMALL, "--master", master, "--set", f"lake.namespace={namespace}")
-    return Lakeside(root, source, options, catalog)
+    scratch = root.with_name(f"{root.name}-scratch")
+    scratch.mkdir()
+    drivers = {"SPARK_LOCAL_DIRS": str(scratch), "TMPDIR": str(scratch)}
+    return Lakeside(root, source, options, catalog | drivers)
+
+
+def left_behind(lakeside: Lakeside, master: str) -> list[str]:
+    """Return what is left of a lakeside's drivers and executors once they have ended."""
+    scratch = Path(lakeside.environment["TMPDIR"])
+    return [*(str(path) for path in scratch.iterdir()), *(str(process) for process in executors(master))]
 
 
 def executors(master: str) -> list[psutil.Process]:
@@ -53,7 +62,7 @@ def test_killed_executors_end_in_the_same_lists(
     code, output = run_and_kill(lakeside, master, {"recommend": 2.0})
     assert code == 0, output[-3000:]
     assert lakeside.digests() == reference.digests()
-    assert executors(master) == []
+    assert left_behind(lakeside, master) == []
 
 
 def run_and_kill(lakeside: Lakeside, master: str, kills: dict[str, float]) -> tuple[int, str]:
@@ -114,3 +123,4 @@ def test_stages_without_torch_run_from_a_packed_environment(
     ours, theirs = lakeside.digests(), reference.digests()
     for table in ("ratings", "train_ratings", "validation_ratings", "test_ratings", "users", "items"):
         assert ours[table] == theirs[table]
+    assert left_behind(lakeside, master) == []

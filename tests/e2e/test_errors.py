@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from e2e.lakeside import RUN_DATE, Lakeside
+from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside
 
 Published = tuple[Lakeside, list[dict[str, object]], str]
 
@@ -48,3 +48,16 @@ def test_a_refused_run_keeps_the_published_one(published: Published) -> None:
     assert lakeside.ganrec("publications").stdout == before
     assert lakeside.ganrec("stage", *publish).returncode == 0  # the checks' rows as they were, for the other tests
     assert lakeside.ganrec("publications").stdout == before
+
+
+def test_a_catalog_that_does_not_answer_is_one_message_without_its_password(tmp_path: Path) -> None:
+    catalog = {"ADDRESS": "127.0.0.1:1/nobody", "USER": "ganrec", "PASSWORD": "known-to-nobody"}
+    options = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"), *LOCAL)
+    environment = {f"GANREC_CATALOG_{name}": value for name, value in catalog.items()}
+    done = Lakeside(tmp_path, tmp_path / "none.parquet", options, environment).ganrec("publications")
+    assert done.returncode == 4
+    last = done.stderr.splitlines()[-1]
+    assert "expected an answer" in last
+    assert "127.0.0.1:1" in last
+    assert "Traceback" not in done.stderr
+    assert catalog["PASSWORD"] not in done.stdout + done.stderr
