@@ -31,7 +31,8 @@ def on_cluster(root: Path, source: Path, master: str, catalog: dict[str, str], n
 
 
 def left_behind(lakeside: Lakeside, master: str) -> list[str]:
-    """Return what is left of a lakeside's drivers and executors once they have ended."""
+    """Return what is left of a lakeside's drivers and executors; the last executors get a while to end."""
+    psutil.wait_procs(executors(master), timeout=30)
     scratch = Path(lakeside.environment["TMPDIR"])
     return [*(str(path) for path in scratch.iterdir()), *(str(process) for process in executors(master))]
 
