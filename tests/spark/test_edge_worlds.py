@@ -22,6 +22,7 @@ FAST = (
     "als.embedding_size=4",
     "als.iterations=2",
     "item_item.ease_regularisation=[10.0]",
+    "transformer.models=1",
     "transformer.max_epochs=1",
     "transformer.min_steps_per_epoch=1",
     "transformer.validate_every=1",
