@@ -65,7 +65,11 @@ class AlsFactors:
 
 
 def fit_als(
-    ratings: DataFrame, objective: Objective, solver: str = "auto", max_gathered_gib: float = 2.0
+    ratings: DataFrame,
+    objective: Objective,
+    solver: str = "auto",
+    max_gathered_gib: float = 2.0,
+    checkpoint_dir: str | None = None,
 ) -> AlsFactors:
     """Fit ALS on (user_idx, item_idx, rating) rows, read from a committed table.
 
@@ -74,6 +78,7 @@ def fit_als(
     rating of 0 says nothing and is dropped, so a user or item that has no other gets no vector.
 
     `solver`: numpy, mllib, or auto: numpy while the vectors of both sides take at most `max_gathered_gib`.
+    MLlib needs a `checkpoint_dir` that all machines reach for more than ten iterations: their plan grows too deep.
     The same table gives the same vectors to the last bit, on any cluster.
     """
     kept = ratings.where("rating != 0") if objective.implicit else ratings
@@ -85,6 +90,8 @@ def fit_als(
         raise TrainingError("als: expected ratings to learn from, found none (implicit: none other than 0)")
     gathered = 4 * objective.embedding_size * (sizes.users + sizes.items + 2) / _GIB
     if solver == "mllib" or (solver == "auto" and gathered > max_gathered_gib):
+        if checkpoint_dir is not None:
+            ratings.sparkSession.sparkContext.setCheckpointDir(checkpoint_dir)
         return _fit_mllib(kept, objective, sizes.n)
     return _fit_numpy(kept, objective, sizes.users + 1, sizes.items + 1, local=sizes.n <= _LOCAL_RATINGS)
 

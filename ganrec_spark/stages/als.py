@@ -87,7 +87,7 @@ def fit(context: Context, ratings: DataFrame, setting: Setting) -> AlsFactors:
     seed = stable_seed(context.seed, "als")
     context.log(f"fitting {_text(setting)}")
     objective = Objective(config.embedding_size, config.iterations, implicit=config.implicit, seed=seed, **setting)
-    return fit_als(ratings, objective, config.solver, config.max_gathered_gib)
+    return fit_als(ratings, objective, config.solver, config.max_gathered_gib, f"{context.work_dir}/mllib")
 
 
 def validation_ndcg(context: Context, fitted: AlsFactors, seen: DataFrame) -> float:

@@ -119,7 +119,7 @@ def _fit(context: Context, ratings: DataFrame, regularisation: float, alpha: flo
     als = context.config.als
     seed = stable_seed(context.seed, "gate")
     objective = Objective(als.embedding_size, als.iterations, regularisation, alpha, als.implicit, seed)
-    return fit_als(ratings, objective, als.solver, als.max_gathered_gib)
+    return fit_als(ratings, objective, als.solver, als.max_gathered_gib, f"{context.work_dir}/mllib")
 
 
 def _fitted(context: Context, users: DataFrame, models: dict[str, AlsFactors]) -> dict[tuple[str, str], Totals]:

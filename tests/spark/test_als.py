@@ -1,6 +1,7 @@
 """ALS: two solvers of one objective, the same bits for the same table, and folding in gives user vectors back."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,14 +53,14 @@ def loss(fitted: AlsFactors, rows: list[tuple[int, int, float]], objective: Obje
 
 @pytest.mark.parametrize("implicit", [True, False])
 def test_both_solvers_reach_the_same_loss_and_folding_in_gives_their_user_vectors_back(
-    lake: Lake, implicit: bool
+    lake: Lake, implicit: bool, tmp_path: Path
 ) -> None:
     rows = random_rows()
     ratings = table(lake, rows)
     objective = Objective(8, 15, 0.1, 2.0, implicit, 5)
     losses = {}
     for solver in ("numpy", "mllib"):
-        fitted = fit_als(ratings, objective, solver)
+        fitted = fit_als(ratings, objective, solver, checkpoint_dir=str(tmp_path))
         losses[solver] = loss(fitted, rows, objective)
         # Users are solved last, so their vectors are the answer to the final item vectors.
         known = histories(ratings).orderBy("user_idx").collect()

@@ -154,7 +154,7 @@ def test_explicit_rmse_of_a_rank_one_world(
     pairs = [(u, i, float(users[u] * items[i])) for u in range(40) for i in range(30)]
     held_out = [pair for pair in pairs if (pair[0] + pair[1]) % 5 == 0]
     write(lake, [pair for pair in pairs if (pair[0] + pair[1]) % 5], validation=held_out)
-    run_stages(make_config("als.implicit=false", "als.embedding_size=2", "als.regularisation=[0.0001]"), "als_choose")
+    run_stages(make_config("als.implicit=false", "als.embedding_size=1", "als.regularisation=[0.0001]"), "als_choose")
     row = lake.read("als_quality", RUN, "choose").first()
     assert (row.fill, row.name) == ("none", "rmse")
     # Predicting the mean would be off by the ratings' standard deviation, about 0.6.
