@@ -191,7 +191,7 @@ class Trending(Section):
 
 class Als(Section):
     solver: Literal["auto", "numpy", "mllib"] = "auto"
-    max_gathered_gib: Positive = 2.0
+    max_gathered_gib: Positive = 0.8
     implicit: bool = True
     embedding_size: Count = 128
     iterations: Count = 10

@@ -68,7 +68,7 @@ def fit_als(
     ratings: DataFrame,
     objective: Objective,
     solver: str = "auto",
-    max_gathered_gib: float = 2.0,
+    max_gathered_gib: float = 0.8,
     checkpoint_dir: str | None = None,
 ) -> AlsFactors:
     """Fit ALS on (user_idx, item_idx, rating) rows, read from a committed table.
