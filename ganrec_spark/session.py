@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyspark
@@ -35,13 +36,19 @@ def jar_properties(config: Config) -> dict[str, str]:
 
 
 def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql") -> SparkSession:
-    """Start (or return) the session of a stage's profile. Raises LakeError where Iceberg's classes cannot be loaded."""
+    """Start (or return) the session of a stage's profile.
+
+    Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded.
+    """
     if config.spark.python:
         os.environ["PYSPARK_PYTHON"] = config.spark.python
     # Else workers take the first python3 of the PATH, which need not have our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if not submitted:
+        _require_files("spark.py_files", config.spark.py_files)
+        _require_files("spark.archives", config.spark.archives)
     if config.spark.master:
         builder = builder.master(config.spark.master)
     elif not submitted:
@@ -74,6 +81,16 @@ def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql"
         for file in config.spark.py_files:
             session.sparkContext.addPyFile(file)
     return session
+
+
+def _require_files(key: str, files: Iterable[str]) -> None:
+    """Raise ConfigError where a local one is missing: Spark would say so in a Java trace, after it has started."""
+    for file in files:
+        path = file.partition("#")[0]
+        if "://" not in path and not Path(path).exists():
+            raise ConfigError(
+                f"{key}: expected '{path}' (relative to {Path.cwd()}), found nothing; run `make package`, or set {key}"
+            )
 
 
 def _require_iceberg(session: SparkSession, config: Config) -> None:

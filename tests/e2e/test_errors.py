@@ -54,7 +54,12 @@ def test_a_catalog_that_does_not_answer_is_one_message_without_its_password(tmp_
     catalog = {"ADDRESS": "127.0.0.1:1/nobody", "USER": "ganrec", "PASSWORD": "known-to-nobody"}
     options = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"), *LOCAL)
     environment = {f"GANREC_CATALOG_{name}": value for name, value in catalog.items()}
-    done = Lakeside(tmp_path, tmp_path / "none.parquet", options, environment).ganrec("publications")
+    lakeside = Lakeside(tmp_path, tmp_path / "none.parquet", options, environment)
+    unpacked = lakeside.ganrec("publications", "--set", "spark.py_files=[dist/missing.zip]")
+    assert unpacked.returncode == 2
+    assert "dist/missing.zip" in unpacked.stderr
+    assert "make package" in unpacked.stderr
+    done = lakeside.ganrec("publications", "--set", "spark.py_files=[]")
     assert done.returncode == 4
     last = done.stderr.splitlines()[-1]
     assert "expected an answer" in last
