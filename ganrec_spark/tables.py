@@ -351,7 +351,7 @@ TABLES: tuple[Table, ...] = (
             recommender string: popularity, als, item_item, transformer, trending or blend
             fill string: none or the accepted fill
             split string: validation (phase choose) or test (phase final)
-            segment string: all, sparse, dense, or bucket:RANGE of training ratings
+            segment string: all, sparse, dense, cold (no training rating), or bucket:RANGE of training ratings
             metric string: precision, recall, ndcg, mrr, map, coverage, gini, novelty, diversity, rmse
             k int: cut-off of the list; 0 where none applies
             value double: mean over the segment's users (coverage, gini: over the lists)

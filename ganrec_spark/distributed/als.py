@@ -25,7 +25,7 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.models.als_fold_in import FixedSide, fixed_side, fold_in
 
 _GIB = 2**30
-_LOCAL_RATINGS = 2_000_000  # up to so many, starting Spark's tasks takes longer than solving
+_LOCAL_RATINGS = 2_000_000  # up to so many are solved on the driver: few rows do not repay starting Spark's tasks
 _RATINGS_PER_SLICE = 4_096
 # Of MLlib:
 _RATINGS_PER_BLOCK = 5_000_000
@@ -79,7 +79,7 @@ def fit_als(
 
     `solver`: numpy, mllib, or auto: numpy while the vectors of both sides take at most `max_gathered_gib`.
     MLlib needs a `checkpoint_dir` that all machines reach for more than ten iterations: their plan grows too deep.
-    The same table gives the same vectors to the last bit, on any cluster.
+    The same table gives the same vectors to the last bit, whatever the number of machines and cores.
     """
     kept = ratings.where("rating != 0") if objective.implicit else ratings
     kept = kept.select("user_idx", "item_idx", F.col("rating").cast("float").alias("rating"))

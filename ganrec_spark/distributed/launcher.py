@@ -25,6 +25,7 @@ from ganrec_spark.models.worker import Train, Worker
 
 _POLL_SECONDS = 0.5
 _WAIT_SECONDS = 0.0002
+_LEAVE_SECONDS = 5.0  # time for the others to notice by themselves that one failed
 
 
 def train_distributed(spark: SparkSession, train: Train, config: Distributed, **arguments: object) -> dict[str, object]:
@@ -33,8 +34,8 @@ def train_distributed(spark: SparkSession, train: Train, config: Distributed, **
     `train` and `arguments` are sent by cloudpickle, so `train` must be importable where workers run. Workers that
     train together must make the same number of steps. With one worker `train` is called here, without Horovod.
 
-    Raises TrainingError where Spark has too few slots, a worker raises or dies, or none makes progress for
-    `config.stall_timeout_seconds`.
+    Raises TrainingError where Spark has too few slots, or a worker raises, dies, or makes no progress for
+    `config.stall_timeout_seconds`; the others are ended, whatever they are at.
     """
     if config.workers == 1:
         return _train_alone(train, config, arguments)
@@ -117,21 +118,22 @@ def _run_horovod(
 
 
 def _watch(spark: SparkSession, reports: ReportServer, config: Distributed, stopped: threading.Event) -> None:
-    """Cancel Horovod's Spark job when workers have been silent for too long; Horovod then raises in the main thread."""
+    """Cancel Horovod's Spark job once a worker stalls, fails or dies; Horovod then raises in the main thread."""
     from horovod.spark.driver import job_id
 
-    limit = config.start_timeout_seconds + config.stall_timeout_seconds
     while not stopped.wait(_POLL_SECONDS):
-        if reports.started:
-            limit = config.stall_timeout_seconds
-        if reports.silent_seconds() > limit:
-            reports.failures.setdefault(
-                -1,
-                f"no worker made progress for {limit} s (distributed.stall_timeout_seconds); look for a worker that "
-                "waits for data or for memory, or raise the limit if one step or one validation takes so long",
+        worker, seconds = reports.longest_silent()
+        limit = config.stall_timeout_seconds + (config.start_timeout_seconds if worker < 0 else 0)
+        if seconds > limit:
+            reports.fail(
+                worker,
+                f"made no progress for {limit} s (distributed.stall_timeout_seconds); see whether it waits for data or "
+                "for memory, or raise the limit if one step or one validation takes so long",
             )
-            spark.sparkContext.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
-            return
+        elif reports.failing_seconds() < _LEAVE_SECONDS:
+            continue
+        spark.sparkContext.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
+        return
 
 
 def _python_error(text: str) -> str:
@@ -142,7 +144,8 @@ def _python_error(text: str) -> str:
 
 def _failure(reports: ReportServer, config: Distributed, error: Exception) -> str:
     found = "; ".join(
-        text if worker < 0 else f"worker {worker}: {text}" for worker, text in sorted(reports.failures.items())
+        f"{'a worker' if worker < 0 else f'worker {worker}'}: {text}"
+        for worker, text in sorted(reports.failures.items())
     )
     cause = found or reports.job_failure
     cause = cause or f"a worker died without a message (killed, or out of memory?): {str(error).strip()}"
@@ -190,12 +193,33 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
         worker = _horovod_worker(reporter)
         result = train(worker, **arguments)
         worker.mean(0.0, "end")  # one that trained alone must not leave before the others
+        reporter.send("end", "")
         return result
     except BaseException as error:
         # The others are told by Horovod that one left; only the first to fail knows why.
-        if "HorovodInternalError" not in type(error).__name__:
+        if "HorovodInternalError" in type(error).__name__:
+            reporter.send("end", "")
+        else:
             reporter.send("failure", f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
         raise
+
+
+class _LoneWorker(Worker):
+    """A worker among others with a training of its own."""
+
+    def __init__(self, reporter: Reporter, device: torch.device) -> None:
+        self._reporter, self.device = reporter, device
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().step(optimizer)
+        self._reporter.beat()
+
+    def mean(self, value: float, name: str) -> float:
+        self._reporter.beat()
+        return value
+
+    def log(self, message: str) -> None:
+        self._reporter.send("log", message)
 
 
 def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small class
@@ -205,26 +229,9 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
         """Return the result of `handle`; Horovod's own wait spins, and takes the core that its exchange needs."""
         while not hvd.poll(handle):
             time.sleep(_WAIT_SECONDS)
+            reporter.beat()
         result: torch.Tensor = hvd.synchronize(handle)
-        reporter.beat()
         return result
-
-    class LoneWorker(Worker):
-        """A worker among others with a training of its own."""
-
-        def __init__(self, device: torch.device) -> None:
-            self.device = device
-
-        def step(self, optimizer: torch.optim.Optimizer) -> None:
-            super().step(optimizer)
-            reporter.beat()
-
-        def mean(self, value: float, name: str) -> float:
-            reporter.beat()
-            return value
-
-        def log(self, message: str) -> None:
-            reporter.send("log", message)
 
     class HorovodWorker(Worker):
         """One of several workers; every method but `log` must be called by all of them in the same order."""
@@ -239,7 +246,7 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
                 torch.cuda.set_device(self.device)
 
         def alone(self) -> Worker:
-            return LoneWorker(self.device)
+            return _LoneWorker(reporter, self.device)
 
         def broadcast(self, module: torch.nn.Module) -> None:
             hvd.broadcast_parameters(module.state_dict(), root_rank=0)
@@ -263,6 +270,7 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
             for handle, _ in optimizer._handles.values():  # type: ignore[attr-defined]
                 while handle is not None and not hvd.poll(handle):
                     time.sleep(_WAIT_SECONDS)
+                    reporter.beat()
             optimizer.synchronize()  # type: ignore[attr-defined]
             super().clip(optimizer, module, max_norm)
             self._clipped.add(id(optimizer))

@@ -1,6 +1,7 @@
 """What training workers tell the driver while Horovod runs: progress, log lines, and why one failed.
 
-Horovod itself forwards an exit code and notices no stall. Messages are lines of signed JSON over TCP, never pickle.
+Horovod itself forwards an exit code. It notices no stall and, among workers that train models of their own, no death.
+Messages are lines of signed JSON over TCP, never pickle.
 """
 
 import hashlib
@@ -12,11 +13,13 @@ import socket
 import socketserver
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
 _MAX_LINE = 65_536
 _BEAT_SECONDS = 2.0
+_DIED = "died without a message (killed, or out of memory?)"
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,25 @@ class Address:
 
 
 class ReportServer:
-    """Listens on the driver: when workers last reported, what they logged, and by worker why it failed."""
+    """Listens on the driver: when each worker last reported, what it logged, and why it failed."""
 
     def __init__(self, host: str) -> None:
         self._key = secrets.token_bytes(32)
-        self._last = time.monotonic()
-        self.started = False
+        self._start = time.monotonic()
+        self._last: dict[int, float] = {}
+        self._ended: set[int] = set()
+        self._failed = 0.0
         self.failures: dict[int, str] = {}
         self.job_failure = ""
         report = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                while line := self.rfile.readline(_MAX_LINE):
-                    report._receive(line)
+                worker = -1
+                with suppress(OSError):
+                    while line := self.rfile.readline(_MAX_LINE):
+                        worker = report._receive(line)
+                report._disconnected(worker)
 
         self._server = socketserver.ThreadingTCPServer(("", 0), Handler)
         self._server.daemon_threads = True
@@ -59,20 +67,43 @@ class ReportServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def silent_seconds(self) -> float:
-        """Return the seconds since any worker reported progress (or since the start)."""
-        return time.monotonic() - self._last
+    def longest_silent(self) -> tuple[int, float]:
+        """Return the worker that has been silent longest, and for how many seconds; -1 before any has reported."""
+        working = {worker: last for worker, last in self._last.copy().items() if worker not in self._ended}
+        worker = min(working, key=working.__getitem__, default=-1)
+        return worker, time.monotonic() - working.get(worker, max(self._last.values(), default=self._start))
 
-    def _receive(self, line: bytes) -> None:
+    def failing_seconds(self) -> float:
+        """Return the seconds since a worker was found to have failed or died; 0 while all is well."""
+        return time.monotonic() - self._failed if self.failures else 0.0
+
+    def fail(self, worker: int, reason: str) -> None:
+        """Note why `worker` failed (-1: none in particular); its first reason stays."""
+        self._failed = self._failed if self.failures else time.monotonic()
+        self.failures.setdefault(worker, reason)
+
+    def _receive(self, line: bytes) -> int:
         signature, _, body = line.strip().partition(b" ")
         if not hmac.compare_digest(signature, _sign(self._key, body)):
-            return
+            return -1
         message = json.loads(body)
-        self.started, self._last = True, time.monotonic()
+        worker = int(message["worker"])
+        if worker >= 0:
+            self._last[worker] = time.monotonic()
+        if self.failures.get(worker) == _DIED:  # no: it had only lost its connection
+            del self.failures[worker]
         if message["kind"] == "failure":
-            self.failures.setdefault(int(message["worker"]), str(message["text"]))
+            self.fail(worker, str(message["text"]))
+        elif message["kind"] == "end":
+            self._ended.add(worker)
         elif message["kind"] == "log":
             logging.getLogger("ganrec").info("%s", message["text"])
+        return worker
+
+    def _disconnected(self, worker: int) -> None:
+        # Once one has failed, the others are made to leave.
+        if worker >= 0 and worker not in self._ended and not self.failures:
+            self.fail(worker, _DIED)
 
 
 class Reporter:
@@ -92,7 +123,7 @@ class Reporter:
             self.send("beat", "")
 
     def send(self, kind: str, text: str) -> None:
-        """Send one message of kind beat, log or failure."""
+        """Send one message of kind beat, log, failure, or end: a worker that leaves without it counts as dead."""
         body = json.dumps({"kind": kind, "worker": self.worker, "text": text[:4000]}).encode()
         try:
             if self._socket is None:

@@ -28,7 +28,7 @@ from ganrec_spark.seeding import stable_seed
 
 _CHUNK_BYTES = 16 * 1024 * 1024
 _BEST_EPOCH = "best_epoch"
-_SCORERS: dict[str, SASRec] = {}
+_SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
 
 
 @dataclass(frozen=True)
@@ -239,9 +239,9 @@ def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
         for row, history in enumerate(histories):
             items[row, : len(history)] = history
         total = np.zeros((len(items), shape.n_items), dtype=np.float32)
-        for shipped in models:
+        for shipped, network in zip(models, _networks(models, shape, names), strict=True):
             with torch.no_grad():
-                last = _model(shipped, shape, names).last_states(torch.from_numpy(items), torch.from_numpy(lengths))
+                last = network.last_states(torch.from_numpy(items), torch.from_numpy(lengths))
             scores = last.numpy() @ shipped["items.weight"][: shape.n_items].T
             scores += shipped["catalogue_bias"]
             total += torch.log_softmax(torch.from_numpy(scores), dim=1).numpy()
@@ -250,14 +250,17 @@ def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
     return score
 
 
-def _model(shipped: Shipped, shape: Shape, names: list[str]) -> SASRec:
-    """Return the network, built once per Python worker over the arrays that this machine maps."""
-    key = shipped.file("items.weight")
+def _networks(models: list[Shipped], shape: Shape, names: list[str]) -> list[SASRec]:
+    """Return the networks, built once per Python worker; those of an earlier phase or run are let go."""
+    key = tuple(shipped.file("items.weight") for shipped in models)
     if key not in _SCORERS:
         torch.set_num_threads(1)  # Spark runs a Python worker per core
-        model = SASRec(shape)
-        model.load_state_dict({name: torch.from_numpy(np.array(shipped[name])) for name in names})
-        _SCORERS[key] = model.eval()
+        networks = [SASRec(shape) for _ in models]
+        for network, shipped in zip(networks, models, strict=True):
+            network.load_state_dict({name: torch.from_numpy(np.array(shipped[name])) for name in names})
+            network.eval()
+        _SCORERS.clear()
+        _SCORERS[key] = networks
     return _SCORERS[key]
 
 

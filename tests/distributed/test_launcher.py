@@ -92,6 +92,41 @@ def test_as_many_models_as_workers_are_trained_side_by_side_as_if_each_were_alon
         assert found[f"model {number}"]["losses"] == pytest.approx(alone, rel=1e-4)
 
 
+def fail_beside_a_long_training(worker: Worker, accident: str) -> dict[str, object]:
+    trainer, _ = share(worker, 2)
+    if worker.index == 1:
+        happen(accident)
+    trainer.log(str(os.getpid()))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    for _ in range(3000):  # five minutes
+        trainer.step(optimizer)
+        time.sleep(0.1)
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("accident", "stall_timeout", "says"),
+    [
+        ("raise", 300, "worker 1: ValueError: the data"),
+        ("kill", 300, "worker 1: died without a message"),
+        ("stall", 12, "worker 1: made no progress for 12 s"),
+    ],
+)
+def test_a_worker_that_fails_ends_the_training_of_the_others_beside_it(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture, accident: str, stall_timeout: int, says: str
+) -> None:
+    config = Distributed(workers=2, stall_timeout_seconds=stall_timeout)
+    started = time.monotonic()
+    with caplog.at_level(logging.INFO, "ganrec"), pytest.raises(TrainingError, match=says):
+        train_distributed(spark, fail_beside_a_long_training, config, accident=accident)
+    assert time.monotonic() - started < 120
+    [other] = [int(record.message) for record in caplog.records]
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{other}"):  # noqa: PTH110
+        assert time.monotonic() < deadline, "the worker beside the failed one lives on"
+        time.sleep(0.5)
+
+
 def test_one_worker_is_a_call(spark: SparkSession) -> None:
     assert train_distributed(spark, fit, Distributed(workers=1)) == fit(Worker())
     with pytest.raises(ValueError, match="sick"):
@@ -102,8 +137,8 @@ def test_one_worker_is_a_call(spark: SparkSession) -> None:
     ("accident", "stall_timeout", "says"),
     [
         ("raise", 300, "worker 1: ValueError: the data of worker 1 is sick"),
-        ("kill", 300, "died without a message"),
-        ("stall", 20, "no worker made progress for 20 s"),
+        ("kill", 300, "worker 1: died without a message"),
+        ("stall", 12, "worker 1: made no progress for 12 s"),
     ],
 )
 def test_whatever_stops_a_worker_ends_the_training(
