@@ -2,13 +2,11 @@
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
@@ -87,31 +85,12 @@ def test_running_the_date_again_keeps_everything(published: Published) -> None:
     assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
 
 
-@pytest.fixture(scope="module")
-def one_by_one(
-    published: Published, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Lakeside, Future[None]]]:
-    """Submit every stage in a driver of its own, beside the tests that ask for this: starting leaves cores idle."""
-    lakeside = Lakeside(tmp_path_factory.mktemp("one_by_one") / "lake", published[0].source)
-    with ThreadPoolExecutor(1) as pool:
-        yield lakeside, pool.submit(submit_each, lakeside)
-
-
-def submit_each(lakeside: Lakeside) -> None:
-    commands = lakeside.ganrec("submit", "--run-date", RUN_DATE).stdout.splitlines()
-    assert len(commands) == len(STAGES)
-    for stage, command in zip(STAGES, commands, strict=True):
-        done = lakeside.run([str(Path(sys.executable).parent / "spark-submit"), *shlex.split(command)[1:]])
-        assert done.returncode == 0, f"{stage.name}: {done.stderr[-3000:]}"
-
-
 # Stage -> seconds after it began: 0 is between two stages, more is in the middle of one.
 KILLS = (("train_generator", 6.0), ("gate", 0.0), ("recommend", 2.0), ("publish", 0.5))
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(2400)
-@pytest.mark.usefixtures("one_by_one")  # beside it, to save minutes
 def test_killed_drivers_end_in_the_same_tables(published: Published, tmp_path: Path) -> None:
     reference, _, _ = published
     lakeside = Lakeside(tmp_path / "lake", reference.source)

@@ -14,6 +14,11 @@ from ganrec_spark.runner import Outcome, run_stage
 from ganrec_spark.session import build_session
 
 _NUMBER = itertools.count()
+# Plans of a few rows are not worth compiling; the end-to-end tests run with Spark's own defaults.
+INTERPRETED = (
+    "spark.sql.codegen.wholeStage: 'false', spark.sql.codegen.factoryMode: NO_CODEGEN, "
+    "spark.driver.extraJavaOptions: '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC'"
+)
 MakeConfig = Callable[..., Config]
 
 
@@ -24,11 +29,8 @@ def lake_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def spark(lake_root: Path) -> Iterator[SparkSession]:
-    session = build_session(
-        load_config(
-            overrides=[f"lake.root={lake_root}", "spark.master=local[2]", "spark.shuffle_partitions=2"], environ={}
-        )
-    )
+    overrides = [f"lake.root={lake_root}", "spark.master=local[2]", "spark.shuffle_partitions=2"]
+    session = build_session(load_config(overrides=[*overrides, f"spark.properties={{{INTERPRETED}}}"], environ={}))
     yield session
     session.stop()
 
