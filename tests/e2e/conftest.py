@@ -43,11 +43,7 @@ def one_by_one(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def published(
-    source: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    one_by_one: tuple[Lakeside, Future[None]],  # begins now
-) -> tuple[Lakeside, list[dict[str, object]], str]:
+def published(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakeside, list[dict[str, object]], str]:
     """Return a lake with one published run, the run's metrics, and what the command printed."""
     lakeside = Lakeside(tmp_path_factory.mktemp("lake"), source)
     metrics = lakeside.root / "metrics.json"
