@@ -215,11 +215,12 @@ class Transformer(Section):
     blocks: Count = 1
     heads: Count = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    learning_rate: Positive = 0.001
+    learning_rate: Positive = 0.002
     models: Count = 2
     batch_size: Count = 128
     negatives: Count = 256
     gradient_clip: Positive = 5.0
+    averaging: Annotated[float, Field(ge=0)] = 2.0
     min_steps_per_epoch: Count = 50
     max_epochs: Count = 60
     validate_every: Count = 3

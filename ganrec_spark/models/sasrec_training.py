@@ -1,5 +1,7 @@
 """Train a SASRec: length-bucketed epochs, early stop on validation NDCG@10, a checkpoint an epoch, resume.
 
+What is judged and kept is a running mean of the weights, in which step t weighs about as t^averaging (polynomial-decay
+averaging: Shamir & Zhang, ICML 2013, section 4): it lacks the noise of the last steps, whatever their number.
 Everything from outside is handed in: batches, where checkpoints go, who hears of progress.
 """
 
@@ -9,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.swa_utils import AveragedModel
 
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.models.sasrec import SASRec, Shape, next_item_loss
@@ -44,6 +47,7 @@ class Plan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
     `catalogue` holds the items that may be negatives and be ranked. Without `judges` all `epochs` are trained.
+    With `averaging` 0 every step weighs the same.
     """
 
     shape: Shape
@@ -53,6 +57,7 @@ class Plan:
     learning_rate: float
     negatives: int
     gradient_clip: float
+    averaging: float
     catalogue: NDArray[np.int64]
     judges: Judges | None = None
     validate_every: int = 1
@@ -91,10 +96,12 @@ def train_sasrec(
         torch.manual_seed(stable_seed(plan.seed, "sasrec", "start"))
         model = SASRec(plan.shape).to(worker.device)
         worker.broadcast(model)
+        mean = AveragedModel(model, multi_avg_fn=_polynomial_decay(plan.averaging))
+        averaged = cast(SASRec, mean.module)
         adam = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
         optimizer = worker.wrap(adam, model, "sasrec")
         result = Trained()
-        done = _resume(worker, model, optimizer, load, result)
+        done = _resume(worker, model, mean, optimizer, load, result)
         _skip(batches, done * plan.steps)
         started = time.monotonic()
         for epoch in range(done + 1, plan.epochs + 1):
@@ -102,16 +109,16 @@ def train_sasrec(
             if worker.from_first(float(_out_of_patience(plan, result)), "stop"):
                 result.stopped = f"no better NDCG@{_K} in {plan.patience} validations"
                 break
-            values = {"loss": _epoch(worker, plan, model, optimizer, batches, epoch)}
+            values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch)}
             if not math.isfinite(values["loss"]):
                 result.stopped = f"loss not finite in epoch {epoch}; epoch {result.epoch} was kept"
                 break
             if plan.judges is not None and (epoch % plan.validate_every == 0 or epoch == plan.epochs):
-                values["validation_ndcg"] = validation_ndcg(worker, model, plan.judges, plan.catalogue)
-            _keep(model, plan, result, epoch, values)
+                values["validation_ndcg"] = validation_ndcg(worker, averaged, plan.judges, plan.catalogue)
+            _keep(averaged, plan, result, epoch, values)
             result.seconds_per_epoch = (time.monotonic() - started) / (epoch - done)
             if worker.index == 0:
-                save(_snapshot(model, optimizer, epoch, result))
+                save(_snapshot(model, mean, optimizer, epoch, result))
                 report(epoch, values)
                 _log(worker, plan, epoch, values, result.seconds_per_epoch)
     if worker.index == 0 and not result.state:
@@ -153,10 +160,20 @@ def validation_ndcg(worker: Worker, model: SASRec, judges: Judges, catalogue: ND
     return worker.mean(total * worker.count / len(judges.items), "validation_ndcg")
 
 
+def _polynomial_decay(power: float) -> Callable[[Any, Any, Any], None]:
+    """Return the update of a mean of the first t weights to that of the first t + 1, for AveragedModel."""
+
+    def update(mean: list[torch.Tensor], weights: list[torch.Tensor], t: torch.Tensor | int) -> None:
+        torch._foreach_lerp_(mean, weights, float((power + 1) / (t + 1 + power)))
+
+    return update
+
+
 def _epoch(
     worker: Worker,
     plan: Plan,
     model: SASRec,
+    mean: AveragedModel,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     epoch: int,
@@ -175,6 +192,7 @@ def _epoch(
         loss.backward()
         worker.clip(optimizer, model, plan.gradient_clip)
         worker.step(optimizer)
+        mean.update_parameters(model)
         total += float(loss.detach())
     return worker.mean(total / plan.steps, "loss")
 
@@ -200,7 +218,7 @@ def _skip(batches: Iterator[Batch], n: int) -> None:
     next(islice(batches, n, n), None)
 
 
-def _keep(model: SASRec, plan: Plan, result: Trained, epoch: int, values: dict[str, float]) -> None:
+def _keep(model: torch.nn.Module, plan: Plan, result: Trained, epoch: int, values: dict[str, float]) -> None:
     result.history += [(epoch, name, value) for name, value in values.items()]
     ndcg = values.get("validation_ndcg", -1.0)
     if plan.judges is None or ndcg > result.best_ndcg or not result.state:
@@ -221,6 +239,7 @@ def _log(worker: Worker, plan: Plan, epoch: int, values: dict[str, float], secon
 def _resume(
     worker: Worker,
     model: SASRec,
+    mean: AveragedModel,
     optimizer: torch.optim.Optimizer,
     load: Callable[[], bytes | None],
     result: Trained,
@@ -231,6 +250,7 @@ def _resume(
     if content is not None:
         saved = torch.load(io.BytesIO(content), weights_only=True, map_location=worker.device)
         model.load_state_dict(saved["model"])
+        mean.load_state_dict(saved["mean"])
         optimizer.load_state_dict(saved["optimizer"])
         done = int(saved["epoch"])
         result.state, result.epoch, result.best_ndcg = saved["kept"], saved["kept_epoch"], saved["kept_ndcg"]
@@ -238,14 +258,18 @@ def _resume(
     done = int(worker.from_first(float(done), "resume"))
     if done:
         worker.broadcast(model)
+        worker.broadcast(mean)
         worker.broadcast_optimizer(optimizer)
     return done
 
 
-def _snapshot(model: SASRec, optimizer: torch.optim.Optimizer, epoch: int, result: Trained) -> bytes:
+def _snapshot(
+    model: SASRec, mean: AveragedModel, optimizer: torch.optim.Optimizer, epoch: int, result: Trained
+) -> bytes:
     return _bytes(
         {
             "model": model.state_dict(),
+            "mean": mean.state_dict(),
             "optimizer": optimizer.state_dict(),
             "epoch": epoch,
             "kept": result.state,

@@ -92,6 +92,7 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
         learning_rate=config.learning_rate,
         negatives=config.negatives,
         gradient_clip=config.gradient_clip,
+        averaging=config.averaging,
         catalogue=_catalogue(sequences),
         validate_every=config.validate_every,
         patience=config.patience,

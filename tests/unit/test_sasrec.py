@@ -17,6 +17,7 @@ from ganrec_spark.models.sasrec_training import (
     Judges,
     Plan,
     _bucketed,
+    _polynomial_decay,
     train_sasrec,
     validation_ndcg,
 )
@@ -64,6 +65,7 @@ PLAN = Plan(
     learning_rate=0.01,
     negatives=8,
     gradient_clip=5.0,
+    averaging=4.0,
     catalogue=np.arange(ITEMS),
     judges=judges(),
     validate_every=2,
@@ -82,6 +84,36 @@ def test_learns_that_the_next_item_is_one_up() -> None:
     # 1 means that the right item is first, of all that are not in the history, for every user.
     assert validation_ndcg(Worker(), network(trained.state), judges(), PLAN.catalogue) == pytest.approx(1.0)
     assert validation_ndcg(Worker(), SASRec(SHAPE), judges(), PLAN.catalogue) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("power", "by_hand"), [(0.0, (5 + 1 + 4 + 2) / 4), (1.0, (1 * 5 + 2 * 1 + 3 * 4 + 4 * 2) / 10)]
+)
+def test_the_mean_of_weights_is_that_worked_by_hand(power: float, by_hand: float) -> None:
+    mean = [torch.tensor([5.0])]
+    for t, weight in enumerate((1.0, 4.0, 2.0), 1):
+        _polynomial_decay(power)(mean, [torch.tensor([weight])], torch.tensor(t))
+    assert mean[0].item() == pytest.approx(by_hand)
+
+
+def test_what_is_kept_is_the_mean_of_the_weights_of_all_steps() -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    class Watching(Worker):
+        model: torch.nn.Module | None = None
+
+        def broadcast(self, module: torch.nn.Module) -> None:
+            self.model = module
+
+        def step(self, optimizer: torch.optim.Optimizer) -> None:
+            super().step(optimizer)
+            assert self.model is not None
+            seen.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
+
+    trained = train_sasrec(Watching(), replace(PLAN, epochs=2, judges=None, averaging=0.0), stream())
+    assert len(seen) == 6
+    for name, tensor in network(trained.state).state_dict().items():
+        torch.testing.assert_close(tensor, torch.stack([state[name] for state in seen]).mean(0), msg=name)
 
 
 def test_a_position_sees_neither_later_items_nor_padding() -> None:
