@@ -140,8 +140,8 @@ def test_a_backfill_fails_is_cleared_goes_on_and_publishes_the_latest(
     missing = tmp_path / "blocked.csv"
     faster = ("sparsity.max_ratings=0", "distributed.workers=1", f"recommend.blocked_items={missing}")
     conf = json.dumps({"overrides": overrides(lakeside, LOCAL, *faster)})
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    dates = [(yesterday - timedelta(days=days)).isoformat() for days in (2, 1, 0)]
+    today = datetime.now(UTC).date()  # yesterday's run is the scheduler's own, as soon as the DAG is unpaused
+    dates = [(today - timedelta(days=days)).isoformat() for days in (4, 3, 2)]
     done = scheduler.run("dags", "reserialize")
     assert done.returncode == 0, done.stdout
     span = ("--from-date", dates[0], "--to-date", dates[-1])
