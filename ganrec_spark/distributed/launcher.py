@@ -148,7 +148,7 @@ def _failure(reports: ReportServer, config: Distributed, error: Exception) -> st
         for worker, text in sorted(reports.failures.items())
     )
     cause = found or reports.job_failure
-    cause = cause or f"a worker died without a message (killed, or out of memory?): {str(error).strip()}"
+    cause = cause or f"a worker died without a message (killed, or out of memory?): {' '.join(str(error).split())}"
     return f"training on {config.workers} workers stopped: {cause}"
 
 
