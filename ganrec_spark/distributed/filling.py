@@ -106,11 +106,16 @@ def _fill_block(
         scores = _scorer(source, seed)(items, weights, users)
         scores = _eligible(scores, catalogue, seen)
         best = scores.max(axis=1, keepdims=True, initial=-np.inf)
-        parts += [
-            _rows(candidate, source.version, users, scores, best[:, 0], temperature, seed)
-            for candidate in candidates
-            if candidate.generator == source.kind
-        ]
+        own = [candidate for candidate in candidates if candidate.generator == source.kind]
+        # The best are sought once: those of the longest list contain the others'.
+        ranked, _ = top_n(scores, max((candidate.n for candidate in own if candidate.how == "top"), default=0))
+        for candidate in own:
+            seeds = [stable_seed(seed, candidate.name, int(user)) for user in users]
+            if candidate.how == "top":
+                chosen = [row[: candidate.n] for row in ranked]
+            else:
+                chosen, _ = top_n(_perturbed(scores / np.float32(temperature), seeds), candidate.n)
+            parts.append(_rows(candidate, source.version, users, scores, best[:, 0], chosen, seeds))
     return pa.concat_tables(parts)
 
 
@@ -129,9 +134,9 @@ def _eligible(
 ) -> NDArray[np.float32]:
     """Return the scores with -inf for items outside the catalogue and for what the user has."""
     n_items = scores.shape[1]
-    eligible = np.full_like(scores, -np.inf)
-    inside = catalogue[catalogue < n_items]
-    eligible[:, inside] = scores[:, inside]
+    outside = np.ones(n_items, dtype=np.bool_)
+    outside[catalogue[catalogue < n_items]] = False
+    eligible = np.where(outside, np.float32(-np.inf), scores)
     mask_seen(eligible, [row[row < n_items] for row in seen])
     return eligible
 
@@ -142,13 +147,10 @@ def _rows(
     users: NDArray[np.int32],
     scores: NDArray[np.float32],
     best: NDArray[np.float32],
-    temperature: float,
-    seed: int,
+    chosen: list[NDArray[np.int32]],
+    seeds: list[int],
 ) -> pa.Table:
     """Return the candidate's rows of generated_ratings for a block of users, the surest item first."""
-    seeds = [stable_seed(seed, candidate.name, int(user)) for user in users]
-    keys = scores if candidate.how == "top" else _perturbed(scores / np.float32(temperature), seeds)
-    chosen, _ = top_n(keys, candidate.n)
     columns: dict[str, list[Any]] = {column.name: [] for column in _COLUMNS}
     for row, picked in enumerate(chosen):
         confidence = np.exp((scores[row, picked] - best[row]).astype(np.float64)).clip(_MIN_CONFIDENCE, 1.0)
@@ -167,12 +169,13 @@ def _rows(
 
 
 def _perturbed(scores: NDArray[np.float32], seeds: list[int]) -> NDArray[np.float32]:
-    """Return scores + Gumbel noise, each user's from the user's own seed."""
+    """Return scores + Gumbel noise (minus the log of exponential noise), each user's from the user's own seed."""
     noise = np.empty_like(scores)
     for row, seed in enumerate(seeds):
-        uniform = np.random.default_rng(seed).random(scores.shape[1], dtype=np.float32)
-        noise[row] = -np.log(-np.log(uniform.clip(1e-9, 1 - 1e-7)))
-    return scores + noise
+        np.random.default_rng(seed).standard_exponential(dtype=np.float32, out=noise[row])
+    # Zero is drawn now and then, and its log would be infinite.
+    perturbed: NDArray[np.float32] = scores - np.log(noise.clip(np.finfo(np.float32).tiny))
+    return perturbed
 
 
 def _scorer(source: Source, seed: int) -> Score:

@@ -1,7 +1,7 @@
 """Train a SASRec: length-bucketed epochs, early stop on validation NDCG@10, a checkpoint an epoch, resume.
 
 What is judged and kept is a running mean of the weights, in which step t weighs about as t^averaging (polynomial-decay
-averaging: Shamir & Zhang, ICML 2013, section 4): it lacks the noise of the last steps, whatever their number.
+averaging: Shamir & Zhang, ICML 2013): it lacks the noise of the last steps, whatever their number.
 Everything from outside is handed in: batches, where checkpoints go, who hears of progress.
 """
 

@@ -1,10 +1,13 @@
 """The best unseen items of a block of users."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_LARGEST_GROUP = 16
 
 
 def mask_seen(scores: NDArray[np.float32], seen: Sequence[NDArray[np.integer[Any]]]) -> None:
@@ -21,27 +24,31 @@ def top_n(scores: NDArray[np.float32], n: int) -> tuple[list[NDArray[np.int32]],
     `scores` is [B users, I items]; items at -inf are never listed, so lists may be shorter than n.
     """
     n = min(n, scores.shape[1])
-    if n == scores.shape[1]:
-        best = np.broadcast_to(np.arange(n), scores.shape).copy()
-    else:
-        best = np.argpartition(-scores, n - 1, axis=1)[:, :n]
-        _settle_ties(scores, best, n)
-    values = np.take_along_axis(scores, best, axis=1)
-    order = np.lexsort((best, -values), axis=1)
-    best = np.take_along_axis(best, order, axis=1).astype(np.int32)
-    values = np.take_along_axis(values, order, axis=1)
-    kept = [np.isfinite(row) for row in values]
-    return (
-        [row[keep] for row, keep in zip(best, kept, strict=True)],
-        [row[keep] for row, keep in zip(values, kept, strict=True)],
-    )
+    rows, items = np.divmod(np.flatnonzero(_contenders(scores, n)), max(1, scores.shape[1]))
+    values = scores[rows, items]
+    order = np.lexsort((items, -values, rows))
+    rows, items, values = rows[order], items[order].astype(np.int32), values[order]
+    starts = np.searchsorted(rows, np.arange(len(scores) + 1))
+    ranges = [slice(start, min(start + n, end)) for start, end in pairwise(starts.tolist())]
+    return [items[part] for part in ranges], [values[part] for part in ranges]
 
 
-def _settle_ties(scores: NDArray[np.float32], best: NDArray[np.int64], n: int) -> None:
-    """Where several items tie for the last place, keep those of smallest index, in place."""
-    last = np.take_along_axis(scores, best, axis=1).min(axis=1, keepdims=True)
-    tied = (scores >= last).sum(axis=1) > n
-    for row in np.flatnonzero(tied & np.isfinite(last[:, 0])):
-        above = np.flatnonzero(scores[row] > last[row])
-        level = np.flatnonzero(scores[row] == last[row])
-        best[row] = np.concatenate([above, level[: n - len(above)]])
+def _contenders(scores: NDArray[np.float32], n: int) -> NDArray[np.bool_]:
+    """Return a mask [B, I] that holds each row's n best items, few others, and none at -inf.
+
+    The n-th best maximum of groups of items bounds the n-th best item from below; several times as fast as
+    partitioning the items themselves.
+    """
+    if n == 0:
+        return np.zeros(scores.shape, dtype=np.bool_)
+    group = max(1, min(_LARGEST_GROUP, scores.shape[1] // (4 * n)))
+    even = scores.shape[1] // group * group
+    # Every even / group-th item makes a group, so that maxima are taken along contiguous memory.
+    best = scores[:, :even].reshape(len(scores), group, even // group).max(axis=1)
+    best = np.hstack([best, scores[:, even:]])
+    bound = np.maximum(np.partition(best, -n, axis=1)[:, [-n]], np.finfo(scores.dtype).min)
+    mask: NDArray[np.bool_] = scores >= bound
+    # Of many items level with the bound the first n suffice.
+    for row in np.flatnonzero(mask.sum(axis=1) > 8 * n):
+        mask[row, np.flatnonzero(scores[row] == bound[row])[n:]] = False
+    return mask
