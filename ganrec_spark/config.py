@@ -239,6 +239,11 @@ class Recommend(Section):
     n_candidates: Annotated[int, Field(ge=20)] = 100
     fusion_constant: Positive = 30.0
     weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    reranker: Literal["auto", "none"] = "auto"
+    rerank_depth: Annotated[int, Field(ge=10)] = 50
+    rerank_trees: Count = 150
+    rerank_users: Count = 20_000
+    rerank_min_hits: Count = 200
     available_items: str | None = None
     blocked_items: str | None = None
 

@@ -172,7 +172,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "recommend",
         "recommend",
-        "Choose the blend's weights on validation, exclude what users saw, write n items or a reason code.",
+        "Choose the blend on validation, exclude what users saw, write n items or a reason code.",
         (
             "als_candidates",
             "item_item_candidates",
@@ -186,7 +186,7 @@ STAGES: tuple[Stage, ...] = (
             "users",
             "items",
         ),
-        ("blend_weights", "blend_candidates", "recommendations", "unserved_users"),
+        ("blend_weights", "rerank_choices", "blend_candidates", "recommendations", "unserved_users"),
         ("recommend", "merge"),
         profile="scoring",
     ),

@@ -317,6 +317,22 @@ TABLES: tuple[Table, ...] = (
         """),
     ),
     Table(
+        "rerank_choices",
+        "how trees that reorder one blend's head did on validation",
+        ("fill",),
+        _columns("""
+            fill string: none or the accepted fill: which variant of the members was blended
+            n_users bigint: validation users that were looked at
+            n_hits bigint: of them, those with a held-out item in the head: the ones that trees can learn from
+            ndcg_change double: NDCG@10 with trees, cross-fitted, minus that without, over n_users
+            ndcg_change_low double: lower bound of its 95 % interval
+            sparse_ndcg_change double: the same change for sparse users
+            accepted boolean: true where the trees are used
+            gains string: JSON, feature -> share of what the splits gained
+            trees string: the trees of phase final as LightGBM's text; empty where they are not used
+        """),
+    ),
+    Table(
         "recommendations",
         "one recommended item of one user",
         ("user_id", "rank"),

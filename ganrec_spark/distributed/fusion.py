@@ -1,7 +1,9 @@
 """Blend the recommenders' lists in Spark, a partition of users at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
+import lightgbm
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -9,8 +11,10 @@ from pyspark.sql import DataFrame
 
 from ganrec_spark.distributed.ranking import lists
 from ganrec_spark.distributed.ship import Shipped
-from ganrec_spark.ranking import blend
+from ganrec_spark.ranking import blend, rerank
 from ganrec_spark.ranking.serving import Catalogue, final_list
+
+_TREES: dict[str, lightgbm.Booster] = {}  # of this Python worker
 
 _LISTS = pa.schema([("user_idx", pa.int32()), ("items", pa.list_(pa.int32())), ("scores", pa.list_(pa.float32()))])
 _SUMS = "setting int, n bigint, total double, n_sparse bigint, total_sparse double"
@@ -38,6 +42,70 @@ _SERVED_ARROW = pa.schema(
         ("n_available", pa.int32()),
     ]
 )
+
+_EXAMPLES = "user_idx int, fold int, is_sparse boolean, n_relevant int, features binary, hits binary"
+_EXAMPLES_ARROW = pa.schema(
+    [
+        ("user_idx", pa.int32()),
+        ("fold", pa.int32()),
+        ("is_sparse", pa.bool_()),
+        ("n_relevant", pa.int32()),
+        ("features", pa.binary()),
+        ("hits", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How members' lists become one: weights [M] and constant of the rank fusion, and what reorders its head.
+
+    Rows that it reads have, per member, the list columns `member` and `member_scores` (NULL: no list), n_ratings
+    (NULL: 0) and fold, the index of the user's model in `models`, LightGBM's texts; without models nothing is
+    reordered. `popularity`: the shipped array [I items] of that name.
+    """
+
+    members: tuple[str, ...]
+    weights: NDArray[np.float64]
+    constant: float
+    depth: int
+    popularity: Shipped
+    models: tuple[str, ...] = field(default=(), repr=False)
+
+    def fused(self, batch: pa.RecordBatch) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Return each row's items and scores, best first. Reordered items take over the scores of their places."""
+        lists_of = [lists(batch, member) for member in self.members]
+        rows = [blend.fuse(ranked, self.weights, self.constant) for ranked in zip(*lists_of, strict=True)]
+        if not self.models:
+            return rows
+        features, folds = self.features(batch, rows), batch.column("fold").to_pylist()
+        owners = np.repeat(np.arange(len(rows)), [len(head) for head in features])
+        table = np.concatenate(features) if features else np.empty((0, 0), np.float32)
+        predicted = np.zeros(len(table))
+        for fold, model in enumerate(self.models):
+            # One call for many users: LightGBM's calls cost more than its trees.
+            own = np.isin(owners, [row for row, of in enumerate(folds) if of == fold])
+            if own.any():
+                predicted[own] = rerank.predict(_trees(model), table[own])
+        starts = np.searchsorted(owners, np.arange(len(rows) + 1))
+        return [
+            (rerank.reorder(items, predicted[start:stop]), places)
+            for (items, places), start, stop in zip(rows, starts, starts[1:], strict=False)
+        ]
+
+    def features(
+        self, batch: pa.RecordBatch, rows: list[tuple[NDArray[np.int64], NDArray[np.float64]]]
+    ) -> list[NDArray[np.float32]]:
+        """Return the features [N, F] of each row's head."""
+        lists_of = [lists(batch, member) for member in self.members]
+        scores_of = [lists(batch, f"{member}_scores") for member in self.members]
+        popularity, n_ratings = self.popularity["popularity"], batch.column("n_ratings").fill_null(0).to_pylist()
+        return [
+            rerank.features(items[: self.depth], scores[: self.depth], ranked, values, popularity, length)
+            for (items, scores), ranked, values, length in zip(
+                rows, zip(*lists_of, strict=True), zip(*scores_of, strict=True), n_ratings, strict=True
+            )
+        ]
 
 
 def grid_sums(
@@ -67,20 +135,55 @@ def grid_sums(
     return rows.mapInArrow(judge, _SUMS)
 
 
-def fuse_lists(
-    rows: DataFrame, members: Sequence[str], tail: str, weights: NDArray[np.float64], constant: float, n: int
-) -> DataFrame:
-    """Return (user_idx, items, scores): each user's n best items of the blend with `weights` [M].
+def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
+    """Gather what trees learn from: the users with a held-out item in the fusion's head, ordered by user_idx.
 
-    In: one row per user: user_idx, a list column per member; the list of column `tail` follows what is fused.
+    In: rows as `Fusion` reads them, with user_idx, relevant and is_sparse (NULL: no). Driver memory: 4 bytes x depth x
+    features for each of these users.
+    """
+
+    def gather(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = [lists(batch, member) for member in fusion.members]
+            fused = [blend.fuse(ranked, fusion.weights, fusion.constant) for ranked in zip(*columns, strict=True)]
+            relevant = lists(batch, "relevant")
+            hits = [np.isin(items[: fusion.depth], held) for (items, _), held in zip(fused, relevant, strict=True)]
+            kept = np.flatnonzero([found.any() for found in hits])
+            part = batch.take(pa.array(kept, pa.int64()))
+            features = fusion.features(part, [fused[row] for row in kept])
+            arrays = [
+                part.column("user_idx"),
+                part.column("fold").cast(pa.int32()),
+                part.column("is_sparse").fill_null(False),
+                pa.array([len(relevant[row]) for row in kept], pa.int32()),
+                pa.array([table.tobytes() for table in features], pa.binary()),
+                pa.array([hits[row].tobytes() for row in kept], pa.binary()),
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=_EXAMPLES_ARROW)
+
+    table = rows.mapInArrow(gather, _EXAMPLES).orderBy("user_idx").toArrow()
+    width = len(rerank.feature_names(fusion.members))
+    features = np.full((table.num_rows, fusion.depth, width), np.nan, dtype=np.float32)
+    hits = np.zeros((table.num_rows, fusion.depth), dtype=np.bool_)
+    for row, (values, found) in enumerate(zip(table["features"].to_pylist(), table["hits"].to_pylist(), strict=True)):
+        head = np.frombuffer(found, np.bool_)
+        features[row, : len(head)] = np.frombuffer(values, np.float32).reshape(len(head), width)
+        hits[row, : len(head)] = head
+    n_relevant, fold = (table[name].to_numpy().astype(np.int64) for name in ("n_relevant", "fold"))
+    return rerank.Examples(features, hits, n_relevant, fold, table["is_sparse"].to_numpy())
+
+
+def fuse_lists(rows: DataFrame, fusion: Fusion, tail: str, n: int) -> DataFrame:
+    """Return (user_idx, items, scores): each user's n best items of the blend.
+
+    In: one row per user as `Fusion` reads them, with user_idx; the list of column `tail` follows what is fused.
     """
 
     def fuse(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            columns = [lists(batch, member) for member in members]
             fused = [
-                blend.fuse(ranked, weights, constant, popular)
-                for *ranked, popular in zip(*columns, lists(batch, tail), strict=True)
+                blend.fill_up(items, scores, popular, fusion.constant)
+                for (items, scores), popular in zip(fusion.fused(batch), lists(batch, tail), strict=True)
             ]
             items = pa.array([row[:n].astype(np.int32) for row, _ in fused], pa.list_(pa.int32()))
             scores = pa.array([row[:n].astype(np.float32) for _, row in fused], pa.list_(pa.float32()))
@@ -89,31 +192,32 @@ def fuse_lists(
     return rows.mapInArrow(fuse, "user_idx int, items array<int>, scores array<float>")
 
 
-def serve(
-    rows: DataFrame,
-    members: Sequence[str],
-    tail: str,
-    weights: NDArray[np.float64],
-    constant: float,
-    n: int,
-    facts: Shipped,
-) -> DataFrame:
+def serve(rows: DataFrame, fusion: Fusion, tail: str, n: int, facts: Shipped) -> DataFrame:
     """Return each user's final list: ranking.serving.Served as columns, one row per user.
 
-    In: one row per user: user_idx, a list column per member, seen (observed items); the list of column `tail` fills
-    up. `facts`: the arrays of ranking.serving.Catalogue.
+    In: one row per user as `Fusion` reads them, with user_idx and seen (observed items); the list of column `tail`
+    fills up. `facts`: the arrays of ranking.serving.Catalogue.
     """
 
     def recommend(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         catalogue = Catalogue(facts["popular"], facts["allowed"], facts["indptr"], facts["neighbours"])
         for batch in batches:
-            columns = [lists(batch, member) for member in members]
+            columns = [lists(batch, member) for member in fusion.members]
             served = [
-                final_list(ranked, weights, constant, popular, seen, catalogue, n)
-                for *ranked, popular, seen in zip(*columns, lists(batch, tail), lists(batch, "seen"), strict=True)
+                final_list(blended, ranked, fusion.weights, fusion.constant, popular, seen, catalogue, n)
+                for blended, *ranked, popular, seen in zip(
+                    fusion.fused(batch), *columns, lists(batch, tail), lists(batch, "seen"), strict=True
+                )
             ]
             values = {field.name: [getattr(user, field.name) for user in served] for field in list(_SERVED_ARROW)[1:]}
             arrays = [pa.array(values[field.name], field.type) for field in list(_SERVED_ARROW)[1:]]
             yield pa.RecordBatch.from_arrays([batch.column("user_idx"), *arrays], schema=_SERVED_ARROW)
 
     return rows.mapInArrow(recommend, _SERVED)
+
+
+def _trees(text: str) -> lightgbm.Booster:
+    """Return the trees of LightGBM's text, read once per Python worker."""
+    if text not in _TREES:
+        _TREES[text] = rerank.load(text)
+    return _TREES[text]

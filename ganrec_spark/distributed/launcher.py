@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -62,9 +63,24 @@ def _train_alone(train: Train, config: Distributed, arguments: dict[str, Any]) -
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads_per_worker or threads)
     try:
-        return train(worker, **arguments)
+        with _compiler_files_removed():
+            return train(worker, **arguments)
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _compiler_files_removed() -> Iterator[None]:
+    """Give Torch's compiler, which makes a folder with the first optimizer, one that goes with the training."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="ganrec-torch-") as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["TORCHINDUCTOR_CACHE_DIR"]
 
 
 def _require_slots(spark: SparkSession, config: Distributed) -> None:
@@ -191,7 +207,8 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
         reporter.beat()
         torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // hvd.local_size()))
         worker = _horovod_worker(reporter)
-        result = train(worker, **arguments)
+        with _compiler_files_removed():
+            result = train(worker, **arguments)
         worker.mean(0.0, "end")  # one that trained alone must not leave before the others
         reporter.send("end", "")
         return result

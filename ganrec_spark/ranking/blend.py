@@ -54,19 +54,23 @@ def fused_scores(weights: Floats, ranks: Floats) -> Floats:
     return total
 
 
-def fuse(lists: Sequence[Items], weights: Floats, constant: float, tail: Items) -> tuple[NDArray[np.int64], Floats]:
+def fuse(lists: Sequence[Items], weights: Floats, constant: float) -> tuple[NDArray[np.int64], Floats]:
     """Return items and scores of the fused list, best first, ties by smaller item index.
 
     Items that only members of weight 0 list are left out, so weight 1 for one member gives that member's list.
-    Items of `tail` (the popular ones) that are not fused follow in their order.
     """
     items, ranks = reciprocal_ranks(lists, constant)
     scores = fused_scores(weights[None, :], ranks)[0]
     items, scores = items[scores > 0], scores[scores > 0]
     order = np.lexsort((items, -scores))
+    return items[order], scores[order]
+
+
+def fill_up(items: NDArray[np.int64], scores: Floats, tail: Items, constant: float) -> tuple[NDArray[np.int64], Floats]:
+    """Return the list with the items of `tail` (the popular ones) that it lacks behind it, in their order."""
     rest = tail[~np.isin(tail, items)].astype(np.int64)
     tail_scores = TAIL_WEIGHT / (constant + 1 + np.arange(len(rest)))
-    return np.concatenate([items[order], rest]), np.concatenate([scores[order], tail_scores])
+    return np.concatenate([items, rest]), np.concatenate([scores, tail_scores])
 
 
 def grid_ndcg(lists: Sequence[Items], relevant: Items, weights: Floats, constant: float, k: int) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganrec_spark.ranking.blend import fuse
+from ganrec_spark.ranking.blend import fill_up
 
 Items = NDArray[np.integer[Any]]
 
@@ -52,6 +52,7 @@ class Served:
 
 
 def final_list(
+    blended: tuple[NDArray[np.int64], NDArray[np.float64]],
     ranked: Sequence[Items],
     weights: NDArray[np.float64],
     constant: float,
@@ -60,13 +61,13 @@ def final_list(
     catalogue: Catalogue,
     n: int,
 ) -> Served:
-    """Blend `ranked`, one list per member, without seen and forbidden items; fill up to n from `tail`.
+    """Cut `blended`, the items and scores of the blend of `ranked`, without seen and forbidden items, to n.
 
-    `tail` are popular items that the user has not seen; where they do not suffice, the whole catalogue is searched, so
-    the list is short only where fewer than n allowed items are left.
+    Filled up from `tail`, popular items that the user has not seen; where they do not suffice, the whole catalogue is
+    searched, so the list is short only where fewer than n allowed items are left.
     """
     for popular in (tail, catalogue.popular):
-        items, scores = fuse(ranked, weights, constant, popular)
+        items, scores = fill_up(*blended, popular, constant)
         kept = catalogue.allowed[items] & ~np.isin(items, seen)
         items, scores = items[kept][:n], scores[kept][:n]
         if len(items) == n:

@@ -1,6 +1,7 @@
-"""Choose the blend's weights on validation, blend the members' lists, and give every user n items or a code."""
+"""Choose the blend on validation, blend the members' lists, and give every user n items or a code."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
@@ -10,14 +11,16 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.fusion import fuse_lists, grid_sums, serve
+from ganrec_spark.distributed.fusion import Fusion, fuse_lists, grid_sums, rerank_examples, serve
 from ganrec_spark.distributed.popularity import ANYONE
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE
 from ganrec_spark.pipeline import MEMBERS
+from ganrec_spark.ranking import rerank
 from ganrec_spark.ranking.blend import choose, weight_grid
 from ganrec_spark.ranking.serving import NO_REASON
+from ganrec_spark.seeding import stable_seed
 from ganrec_spark.sources import explained
 
 _K = 10
@@ -27,7 +30,11 @@ _TAIL_BIT = 1 << MEMBERS.index(_TAIL)
 
 @dataclass(frozen=True)
 class Blend:
-    """A variant of the blend: its weights [M] in MEMBERS' order, NDCG@10 on validation for all and sparse users."""
+    """A variant of the blend: its weights [M] in MEMBERS' order, NDCG@10 on validation for all and sparse users.
+
+    `trees` are the models that reorder the head, empty where none does: one per fold for lists of phase choose,
+    trained without the fold's users, and at last that of all users for phase final.
+    """
 
     fill: str
     weights: NDArray[np.float64]
@@ -35,37 +42,43 @@ class Blend:
     sparse_ndcg: float
     member_ndcg: tuple[float, ...]
     n_users: int
+    trees: tuple[str, ...] = field(default=(), repr=False)
 
 
 def run(context: Context) -> str:
-    """Write blend_weights, blend_candidates of both phases, recommendations and unserved_users."""
+    """Write blend_weights, rerank_choices, blend_candidates of both phases, recommendations and unserved_users."""
     settings = context.config.recommend
-    variants = [NONE, *_fills(context)]
-    blends = [_choose_weights(context, fill) for fill in variants]
+    facts = {phase: _popularity(context, phase) for phase in ("choose", "final")}
+    blends, choices = [], []
+    for fill in (NONE, *_fills(context)):
+        fused = _choose_weights(context, fill)
+        chosen, rows = _choose_trees(context, fused, facts["choose"])
+        blends.append(chosen)
+        choices += rows
     published = published_blend(blends)
     context.lake.write("blend_weights", _weight_rows(context, blends, published))
+    context.lake.write("rerank_choices", context.lake.frame("rerank_choices", choices))
     for phase in ("choose", "final"):
         users = _users(context)
         parts = [
             fuse_lists(
                 _member_lists(context, users, phase, blend.fill),
-                MEMBERS,
+                _fusion(context, blend, phase, facts[phase]),
                 _TAIL,
-                blend.weights,
-                settings.fusion_constant,
                 settings.n_candidates,
             ).withColumn("fill", F.lit(blend.fill))
             for blend in blends
         ]
         context.lake.write("blend_candidates", reduce(DataFrame.unionByName, parts), phase)
     # Cached: both tables are cut from it.
-    served = _served_lists(context, published).cache()
+    served = _served_lists(context, published, facts["final"]).cache()
     n_rows = context.lake.write("recommendations", _recommendations(context, served))
     n_unserved = context.lake.write("unserved_users", _unserved(context, served))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, published.weights, strict=True))
+    reordered = ", reordered by trees" if published.trees else ""
     judged = f"NDCG@{_K} {published.ndcg:.4f} on {published.n_users} validation users"
     how = judged if published.n_users else "equal weights, for there are no validation users"
-    blended = f"blend of fill '{published.fill}': {weights} ({how})"
+    blended = f"blend of fill '{published.fill}': {weights}{reordered} ({how})"
     return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}"
 
 
@@ -85,32 +98,62 @@ def _users(context: Context) -> DataFrame:
 
 
 def _member_lists(context: Context, users: DataFrame, phase: str, fill: str) -> DataFrame:
-    """Return one row per user: user_idx, a list column per member (NULL: no list).
+    """Return one row per user as distributed.fusion.Fusion reads them.
 
     Members that learn from fills give the lists of `fill`, the others their plain ones. Users that trending has no
     list for get its list for anyone.
     """
-    rows = users
+    rows = users.withColumn("fold", F.pmod(F.xxhash64(F.lit(context.seed), "user_idx"), F.lit(rerank.FOLDS)))
     for member in MEMBERS:
         variant = fill if member in context.config.merge.fill_members else NONE
         candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
-        rows = rows.join(candidates.select("user_idx", F.col("items").alias(member)), "user_idx", "left")
-    tails = context.lake.read(f"{_TAIL}_candidates", phase)
-    anyone = tails.where(F.col("user_idx") == ANYONE).select(F.col("items").alias("anyone"))
-    listed = F.coalesce(_TAIL, "anyone", F.array().cast("array<int>"))
-    return rows.join(F.broadcast(anyone), F.lit(True), "left").withColumn(_TAIL, listed).drop("anyone")
+        listed = candidates.select("user_idx", F.col("items").alias(member), F.col("scores").alias(f"{member}_scores"))
+        rows = rows.join(listed, "user_idx", "left")
+    tails = context.lake.read(f"{_TAIL}_candidates", phase).where(F.col("user_idx") == ANYONE)
+    for column, kind in (("items", "int"), ("scores", "float")):
+        name = _TAIL if column == "items" else f"{_TAIL}_{column}"
+        rows = rows.join(F.broadcast(tails.select(F.col(column).alias("anyone"))), F.lit(True), "left")
+        rows = rows.withColumn(name, F.coalesce(name, "anyone", F.array().cast(f"array<{kind}>"))).drop("anyone")
+    observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
+    return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
+
+
+def _judged(context: Context, fill: str) -> DataFrame:
+    """Return the rows of validation users, with relevant (held-out items) and is_sparse (NULL: no training rating)."""
+    held_out = context.lake.read("validation_ratings")
+    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    sparse = context.lake.read("user_sparsity").select("user_idx", "is_sparse")
+    rows = _member_lists(context, relevant.select("user_idx"), "choose", fill)
+    return rows.join(relevant, "user_idx").join(sparse, "user_idx", "left")
+
+
+def _popularity(context: Context, phase: str) -> Shipped:
+    """Ship the log of 1 + each item's number of users, which the trees read. Driver memory: a number per item."""
+    observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
+    counts = observed.groupBy("item_idx").agg(F.count("*").alias("n")).toPandas()
+    popularity = np.zeros(_slots(context), dtype=np.float32)
+    popularity[counts["item_idx"].to_numpy(dtype=np.int64)] = np.log1p(counts["n"].to_numpy(dtype=np.float32))
+    return ship(context.spark, popularity=popularity)
+
+
+def _slots(context: Context) -> int:
+    """Return 1 + the largest item index of the run."""
+    last = context.lake.read("ratings").agg(F.max("item_idx").alias("last")).first()
+    return 1 + int(last.last) if last is not None and last.last is not None else 0
+
+
+def _fusion(context: Context, blend: Blend, phase: str, popularity: Shipped) -> Fusion:
+    """Return what fuses the phase's lists: in phase final the model of all users serves every fold."""
+    settings = context.config.recommend
+    models = blend.trees[: rerank.FOLDS] if phase == "choose" else blend.trees[rerank.FOLDS :] * rerank.FOLDS
+    return Fusion(MEMBERS, blend.weights, settings.fusion_constant, settings.rerank_depth, popularity, models)
 
 
 def _choose_weights(context: Context, fill: str) -> Blend:
     """Return the setting of the grid with the best NDCG@10 on validation; equal weights where nobody is held out."""
     settings = context.config.recommend
     grid = weight_grid(len(MEMBERS), settings.weight_step)
-    held_out = context.lake.read("validation_ratings")
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    sparse = context.lake.read("user_sparsity").select("user_idx", "is_sparse")
-    rows = _member_lists(context, relevant.select("user_idx"), "choose", fill)
-    judged = rows.join(relevant, "user_idx").join(sparse, "user_idx", "left")
-    sums = grid_sums(judged, MEMBERS, grid, settings.fusion_constant, _K)
+    sums = grid_sums(_judged(context, fill), MEMBERS, grid, settings.fusion_constant, _K)
     totals = sums.groupBy("setting").agg(*(F.sum(name).alias(name) for name in sums.columns if name != "setting"))
     table = totals.orderBy("setting").toPandas()
     if table.empty:
@@ -122,6 +165,46 @@ def _choose_weights(context: Context, fill: str) -> Blend:
     alone = tuple(round(float(ndcg[corner]), 12) for corner in corners)
     ndcg, sparse_ndcg = np.round(ndcg, 12), np.round(sparse_ndcg, 12)
     return Blend(fill, grid[best], float(ndcg[best]), float(sparse_ndcg[best]), alone, int(table["n"].iloc[0]))
+
+
+def _choose_trees(context: Context, blend: Blend, popularity: Shipped) -> tuple[Blend, list[tuple[object, ...]]]:
+    """Return the blend with trees where they are provably better on validation users that they did not learn from."""
+    settings = context.config.recommend
+    if settings.reranker == "none" or not blend.n_users:
+        return blend, []
+    order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
+    judged = _judged(context, blend.fill).orderBy(*order).limit(settings.rerank_users).cache()
+    counts = judged.agg(F.count("*").alias("users"), F.count_if("is_sparse").alias("sparse")).first()
+    fusion = replace(_fusion(context, blend, "choose", popularity), models=())
+    examples = rerank_examples(judged, fusion)
+    judged.unpersist()
+    n_hits = len(examples.fold)
+    if counts is None or np.bincount(examples.fold, minlength=rerank.FOLDS).min() < settings.rerank_min_hits:
+        context.log(
+            f"fill '{blend.fill}': not reordered by trees, for only {n_hits} validation users have a held-out item "
+            f"among their {settings.rerank_depth} first (recommend.rerank_min_hits {settings.rerank_min_hits} a fold)"
+        )
+        return blend, []
+    seed = stable_seed(context.seed, "rerank") % 2**31
+    models, changes = rerank.cross_fit(examples, settings.rerank_trees, seed, _K)
+    found = rerank.verdict(changes, examples.is_sparse, counts["users"], counts["sparse"], 0.95)
+    context.log(
+        f"fill '{blend.fill}': trees change NDCG@{_K} by {found.change:+.4f} (at least {found.low:+.4f}), "
+        f"of sparse users by {found.sparse_change:+.4f}: {'taken' if found.accepted else 'not taken'}"
+    )
+    final = rerank.train(examples, settings.rerank_trees, seed) if found.accepted else ""
+    gains = rerank.gains(final, MEMBERS) if found.accepted else {}
+    row = (blend.fill, counts["users"], n_hits, found.change, found.low, found.sparse_change, found.accepted)
+    rows: list[tuple[object, ...]] = [(*row, json.dumps(gains), final)]
+    if not found.accepted:
+        return blend, rows
+    better = replace(
+        blend,
+        ndcg=round(blend.ndcg + found.change, 12),
+        sparse_ndcg=round(blend.sparse_ndcg + found.sparse_change, 12),
+        trees=(*models, final),
+    )
+    return better, rows
 
 
 def published_blend(blends: list[Blend]) -> Blend:
@@ -144,14 +227,14 @@ def _weight_rows(context: Context, blends: list[Blend], published: Blend) -> Dat
     )
 
 
-def _served_lists(context: Context, blend: Blend) -> DataFrame:
+def _served_lists(context: Context, blend: Blend, popularity: Shipped) -> DataFrame:
     """Return one row per user of the run: the final list with sources and explanations (distributed.fusion.serve)."""
-    settings = context.config.recommend
     observed = context.lake.read("merged_ratings", "final").where("source = 'observed'")
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
     rows = _member_lists(context, _users(context), "final", blend.fill).join(seen, "user_idx", "left")
     facts = _catalogue(context, observed)
-    return serve(rows, MEMBERS, _TAIL, blend.weights, settings.fusion_constant, settings.n, facts)
+    fusion = _fusion(context, blend, "final", popularity)
+    return serve(rows, fusion, _TAIL, context.config.recommend.n, facts)
 
 
 def _catalogue(context: Context, observed: DataFrame) -> Shipped:
@@ -159,8 +242,7 @@ def _catalogue(context: Context, observed: DataFrame) -> Shipped:
     settings, lake = context.config.recommend, context.lake
     counts = observed.groupBy("item_idx").agg(F.count("*").alias("n"))
     popular = counts.orderBy(F.col("n").desc(), "item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int32)
-    last = context.lake.read("ratings").agg(F.max("item_idx").alias("last")).first()
-    slots = 1 + int(last.last) if last is not None and last.last is not None else 0
+    slots = _slots(context)
     allowed = np.zeros(slots, dtype=np.bool_)
     allowed[popular] = True
     if settings.available_items is not None:

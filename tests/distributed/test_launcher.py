@@ -4,8 +4,10 @@ import io
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -131,6 +133,30 @@ def test_one_worker_is_a_call(spark: SparkSession) -> None:
     assert train_distributed(spark, fit, Distributed(workers=1)) == fit(Worker())
     with pytest.raises(ValueError, match="sick"):
         train_distributed(spark, fit, Distributed(workers=1), accident="raise")
+
+
+def test_torch_leaves_no_files_behind(tmp_path: Path) -> None:
+    # In a process of its own: Torch makes its compiler's folder once, with the first optimizer.
+    program = """
+import torch
+from ganrec_spark.config import Distributed
+from ganrec_spark.distributed.launcher import train_distributed
+
+def train(worker):
+    torch.optim.Adam(torch.nn.Linear(2, 2).parameters())
+    return {"done": True}
+
+print(train_distributed(None, train, Distributed(workers=1)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "{'done': True}", done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ FAST = (
     "transformer.validate_every=1",
     "transformer.embedding_size=16",
     "recommend.n_candidates=30",
+    "recommend.rerank_min_hits=20",
+    "recommend.rerank_trees=20",
 )
 
 

@@ -6,11 +6,10 @@ import pytest
 from ganrec_spark.ranking import blend, metrics
 
 A, B, C = np.array([4, 2, 7]), np.array([2, 9]), np.array([], dtype=int)
-NO_TAIL = np.array([], dtype=int)
 
 
 def test_scores_by_hand() -> None:
-    items, scores = blend.fuse([A, B, C], np.array([0.5, 0.25, 0.25]), 10.0, NO_TAIL)
+    items, scores = blend.fuse([A, B, C], np.array([0.5, 0.25, 0.25]), 10.0)
     expected = {2: 0.5 / 12 + 0.25 / 11, 4: 0.5 / 11, 7: 0.5 / 13, 9: 0.25 / 12}
     assert items.tolist() == [2, 4, 7, 9]
     assert scores == pytest.approx([expected[item] for item in items.tolist()])
@@ -21,21 +20,22 @@ def test_weight_1_gives_the_member_exactly(member: int) -> None:
     rng = np.random.default_rng(member)
     for _ in range(50):
         lists = [rng.permutation(300)[:100] for _ in range(3)]
-        items, scores = blend.fuse(lists, np.eye(3)[member], 30.0, NO_TAIL)
+        items, scores = blend.fuse(lists, np.eye(3)[member], 30.0)
         assert items.tolist() == lists[member].tolist()
         assert (np.diff(scores) < 0).all()
 
 
 def test_ties_go_to_the_smaller_item() -> None:
-    items, _ = blend.fuse([np.array([8, 5]), np.array([3, 6])], np.array([0.5, 0.5]), 30.0, NO_TAIL)
+    items, _ = blend.fuse([np.array([8, 5]), np.array([3, 6])], np.array([0.5, 0.5]), 30.0)
     assert items.tolist() == [3, 8, 5, 6]
 
 
 def test_popular_items_follow_and_never_overtake() -> None:
-    items, scores = blend.fuse([A, B], np.array([1.0, 0.0]), 30.0, np.array([2, 11, 12]))
+    items, scores = blend.fill_up(*blend.fuse([A, B], np.array([1.0, 0.0]), 30.0), np.array([2, 11, 12]), 30.0)
     assert items.tolist() == [4, 2, 7, 11, 12]
     assert (np.diff(scores) < 0).all()
-    assert blend.fuse([C, C], np.array([0.5, 0.5]), 30.0, np.array([3, 1]))[0].tolist() == [3, 1]
+    nothing = blend.fuse([C, C], np.array([0.5, 0.5]), 30.0)
+    assert blend.fill_up(*nothing, np.array([3, 1]), 30.0)[0].tolist() == [3, 1]
 
 
 def test_the_grid_holds_corners_and_equal_weights_first() -> None:
@@ -53,7 +53,7 @@ def test_grid_ndcg_equals_fusing_and_measuring_each_setting() -> None:
     for size in (0, 3, 40):
         lists = [rng.permutation(60)[:size] for _ in range(3)]
         relevant = rng.permutation(60)[:8]
-        fused = [blend.fuse(lists, weights, 30.0, NO_TAIL)[0] for weights in grid]
+        fused = [blend.fuse(lists, weights, 30.0)[0] for weights in grid]
         hits = metrics.hit_matrix(fused, [relevant] * len(grid), 10)
         expected = metrics.ndcg(hits, np.full(len(grid), 8), 10)
         assert blend.grid_ndcg(lists, relevant, grid, 30.0, 10) == pytest.approx(expected)

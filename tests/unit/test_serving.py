@@ -1,8 +1,10 @@
 """One user's list: filters, filling up, sources, explanations."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ganrec_spark.ranking.serving import NO_REASON, Catalogue, final_list
+from ganrec_spark.ranking.blend import fuse
+from ganrec_spark.ranking.serving import NO_REASON, Catalogue, Served, final_list
 
 NONE = np.array([], dtype=np.int32)
 
@@ -15,9 +17,17 @@ def catalogue(blocked: tuple[int, ...] = ()) -> Catalogue:
     return Catalogue(np.arange(10), allowed, starts, np.array([0, 1, 0]))
 
 
+def served_list(
+    lists: list[NDArray[np.int64]], weights: list[float], tail: list[int], seen: list[int], items: Catalogue, n: int
+) -> Served:
+    shares = np.array(weights)
+    blended = fuse(lists, shares, 30.0)
+    return final_list(blended, lists, shares, 30.0, np.array(tail, int), np.array(seen, int), items, n)
+
+
 def test_sources_and_explanations() -> None:
     lists = [np.array([5, 8]), np.array([6, 5]), np.array([9])]
-    served = final_list(lists, np.array([0.5, 0.5, 0.0]), 30.0, np.array([2, 3]), np.array([0, 1]), catalogue(), 5)
+    served = served_list(lists, [0.5, 0.5, 0.0], [2, 3], [0, 1], catalogue(), 5)
     assert served.items.tolist() == [5, 6, 8, 2, 3]
     assert served.sources.tolist() == [0b11, 0b10, 0b01, 0, 0]
     assert served.because.tolist() == [0, 1, NO_REASON, NO_REASON, NO_REASON]
@@ -26,13 +36,12 @@ def test_sources_and_explanations() -> None:
 
 def test_seen_and_blocked_items_are_never_listed_and_the_list_is_filled_from_the_catalogue() -> None:
     lists = [np.array([1, 5, 6, 7])]
-    served = final_list(lists, np.array([1.0]), 30.0, np.array([2]), np.array([1]), catalogue(blocked=(5, 2)), 6)
+    served = served_list(lists, [1.0], [2], [1], catalogue(blocked=(5, 2)), 6)
     assert served.items.tolist() == [6, 7, 0, 3, 4, 8]
     assert (np.diff(served.scores) < 0).all()
 
 
 def test_short_only_where_too_few_items_are_left() -> None:
-    everything = np.arange(8)
-    served = final_list([NONE], np.array([1.0]), 30.0, NONE, everything, catalogue(blocked=(9,)), 3)
+    served = served_list([NONE], [1.0], [], list(range(8)), catalogue(blocked=(9,)), 3)
     assert served.items.tolist() == [8]
     assert (served.n_unseen, served.n_available) == (2, 1)
