@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = """exit codes: 0 done · 1 unexpected · 2 configuration · 3 input data · 4 lake or missing stage
 5 training · 6 quality checks refused publication"""
+_TUNED = ("als", "item_item", "transformer")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _one_run,
     )
     _add(commands, "world", "write a generated world of ratings to a Parquet file", _world, _world_options)
+    _add(commands, "tune", "search the recommenders' settings on a run's validation users", _tune, _tune_options)
     _add(commands, "sql", "print the command that opens spark-sql on the lake", _sql, _common)
     _add(
         commands,
@@ -279,6 +281,36 @@ def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]"
         action(Lake(spark, config.lake.catalog, config.lake.namespace))
     finally:
         spark.stop()
+    return 0
+
+
+def _tune_options(parser: argparse.ArgumentParser) -> None:
+    _one_run(parser)
+    parser.add_argument("--minutes", type=float, default=30.0, help="time for all members together; 30")
+    parser.add_argument(
+        "--members",
+        nargs="+",
+        choices=_TUNED,
+        default=list(_TUNED),
+        metavar="MEMBER",
+        help=f"whose settings are searched: {', '.join(_TUNED)}; all",
+    )
+    parser.add_argument("--out", metavar="FILE", required=True, help="write the best settings there, for --config")
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.session import build_session
+    from ganrec_spark.tuning import as_config, tune
+
+    config = _load(arguments)
+    spark = build_session(config, f"ganrec tune {arguments.run_date}", "training")
+    try:
+        found = tune(spark, config, arguments.run_date, arguments.members, arguments.minutes)
+    finally:
+        spark.stop()
+    text = as_config(found, config, arguments.run_date)
+    Path(arguments.out).write_text(text, encoding="utf-8")
+    print(text, end="")
     return 0
 
 

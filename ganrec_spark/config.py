@@ -140,7 +140,7 @@ class Generator(Section):
     learning_rate: Positive = 0.003
     gradient_clip: Positive = 5.0
     agn_noise_size: Count = 100
-    agn_epochs: Count = 3
+    agn_epochs: Count = 2
     vae_latent_size: Count = 64
     vae_hidden_size: Count = 256
     vae_beta: Annotated[float, Field(ge=0)] = 0.2
@@ -242,7 +242,7 @@ class Recommend(Section):
     reranker: Literal["auto", "none"] = "auto"
     rerank_depth: Annotated[int, Field(ge=10)] = 50
     rerank_trees: Count = 150
-    rerank_users: Count = 20_000
+    rerank_users: Count = 50_000
     rerank_min_hits: Count = 200
     available_items: str | None = None
     blocked_items: str | None = None
@@ -322,6 +322,18 @@ def load_config(
         merged = _deep_merge(merged, layer)
     try:
         # JSON mode: strict about types, yet lists may become tuples.
+        return Config.model_validate_json(json.dumps(merged))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return the configuration with `section.key` values replaced. Raises ConfigError as load_config does."""
+    merged = config.model_dump(mode="json")
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        merged[section] = {**merged[section], name: value}
+    try:
         return Config.model_validate_json(json.dumps(merged))
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None

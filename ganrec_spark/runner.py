@@ -38,20 +38,20 @@ def run_stage(spark: SparkSession, config: Config, stage: Stage, run_id: str) ->
     skipped here. Raises LakeError where another one that it reads from has not run.
     """
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    fingerprints, finished = _fingerprints(config), _finished(lake, run_id)
+    fingerprints, finished = _fingerprints(config), finished_stages(lake, run_id)
     for earlier in _sources(stage):
         stale = finished.get(earlier.name) != fingerprints[earlier.name]
         if earlier.needs_sparse_users and stale and "sparsity" in finished and not fill_wanted(lake, run_id):
-            _execute(spark, config, lake, earlier, run_id, fingerprints[earlier.name])
+            _execute(config, lake, earlier, run_id, fingerprints[earlier.name])
             finished[earlier.name] = fingerprints[earlier.name]
-    _require_inputs(finished, stage, run_id)
-    return _execute(spark, config, lake, stage, run_id, fingerprints[stage.name])
+    _require(finished, stage, run_id)
+    return _execute(config, lake, stage, run_id, fingerprints[stage.name])
 
 
 def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool = False) -> list[Outcome]:
     """Run every stage in order; stages that finished before with the same inputs are kept unless `force`."""
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    finished, fingerprints = _finished(lake, run_id), _fingerprints(config)
+    finished, fingerprints = finished_stages(lake, run_id), _fingerprints(config)
     outcomes: list[Outcome] = []
     for number, stage in enumerate(STAGES, 1):
         _LOG.info("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
@@ -59,7 +59,7 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
         if not force and finished.get(stage.name) == fingerprint:
             outcome = Outcome(stage.name, "kept", "done before with the same inputs", 0.0)
         else:
-            outcome = _execute(spark, config, lake, stage, run_id, fingerprint)
+            outcome = _execute(config, lake, stage, run_id, fingerprint)
             # Whatever came after was made from rows that have just been replaced.
             finished = {}
         _LOG.info("%s: %s in %.1f s: %s", stage.name, outcome.outcome, outcome.seconds, outcome.message)
@@ -67,24 +67,29 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
     return outcomes
 
 
-def _execute(spark: SparkSession, config: Config, lake: Lake, stage: Stage, run_id: str, fingerprint: str) -> Outcome:
+def _execute(config: Config, lake: Lake, stage: Stage, run_id: str, fingerprint: str) -> Outcome:
     started = time.monotonic()
-    stage_lake = StageLake(lake, check_run_id(run_id), stage.name, stage.phase, stage.reads, stage.writes)
+    context = stage_context(lake, config, stage, run_id)
     if stage.needs_sparse_users and not fill_wanted(lake, run_id):
         for table in stage.writes:
             lake.clear(table, run_id, stage.phase)
         outcome, message = "skipped", "matrix_profile calls for no filling"
     else:
-        work_dir = f"{lake_root(config)}/runs/{run_id}/{stage.name}"
-        context = Context(spark, _visible(config, stage), stage_lake, run_id, stage.phase, work_dir)
         module = importlib.import_module(f"ganrec_spark.stages.{stage.module}")
         outcome, message = "done", str(module.run(context))
     seconds = time.monotonic() - started
-    row = stage_lake.frame(
+    row = context.lake.frame(
         "stage_log", [(stage.name, fingerprint, outcome, message, seconds, datetime.now(UTC).replace(tzinfo=None))]
     )
     lake.replace("stage_log", row, run_id, only={"stage": stage.name})
     return Outcome(stage.name, outcome, message, seconds)
+
+
+def stage_context(lake: Lake, config: Config, stage: Stage, run_id: str) -> Context:
+    """Return what the stage is given in this run."""
+    stage_lake = StageLake(lake, check_run_id(run_id), stage.name, stage.phase, stage.reads, stage.writes)
+    work_dir = f"{lake_root(config)}/runs/{run_id}/{stage.name}"
+    return Context(lake.spark, _visible(config, stage), stage_lake, run_id, stage.phase, work_dir)
 
 
 def _visible(config: Config, stage: Stage) -> Config:
@@ -99,7 +104,8 @@ def fill_wanted(lake: Lake, run_id: str) -> bool:
     return row is not None and bool(row.fill_wanted)
 
 
-def _finished(lake: Lake, run_id: str) -> dict[str, str]:
+def finished_stages(lake: Lake, run_id: str) -> dict[str, str]:
+    """Return stage -> fingerprint of what has run."""
     rows = lake.read("stage_log", check_run_id(run_id)).select("stage", "fingerprint").collect()
     return {row.stage: row.fingerprint for row in rows}
 
@@ -109,7 +115,12 @@ def _sources(stage: Stage) -> list[Stage]:
     return [earlier for earlier in STAGES[: STAGES.index(stage)] if set(earlier.writes) & set(stage.reads)]
 
 
-def _require_inputs(finished: dict[str, str], stage: Stage, run_id: str) -> None:
+def require_inputs(lake: Lake, stage: Stage, run_id: str) -> None:
+    """Raise LakeError where a stage that `stage` reads from has not run."""
+    _require(finished_stages(lake, run_id), stage, run_id)
+
+
+def _require(finished: dict[str, str], stage: Stage, run_id: str) -> None:
     for earlier in _sources(stage):
         if earlier.name not in finished:
             table = min(set(earlier.writes) & set(stage.reads))

@@ -400,6 +400,21 @@ TABLES: tuple[Table, ...] = (
         scope="pointer",
     ),
     Table(
+        "tuning_trials",
+        "one setting of one recommender that `ganrec tune` tried",
+        ("trial",),
+        _columns("""
+            trial string: member, basis and number
+            member string: als, item_item or transformer
+            basis string: hash of the rows and settings that trials must share to be compared
+            number int: 0, 1, ... in the order they were tried
+            settings string: JSON, configuration key -> value
+            ndcg double: NDCG@10 on validation
+            seconds double: wall time of the trial
+        """),
+        partition_by=("trial",),
+    ),
+    Table(
         "stage_log",
         "the last finished execution of one stage of one run",
         ("stage",),

@@ -29,7 +29,7 @@ from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 
 _K = 10
-_JUDGED_USERS = 20_000
+_JUDGED_USERS = 10_000
 _BLOCK = 512
 Setting = dict[str, float | str]
 Fits = Iterator[tuple[Setting, Weights]]
@@ -113,7 +113,7 @@ def fits(context: Context, users: DataFrame, item_idx: NDArray[np.int32], settin
 
 
 def judged_users(context: Context, users: DataFrame) -> pa.Table:
-    """Return the profiles (user_idx, items, ratings, relevant) of validation users, at most 20,000 by hash."""
+    """Return the profiles (user_idx, items, ratings, relevant) of validation users, at most 10,000 by hash."""
     held_out = context.lake.read("validation_ratings")
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
     order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]

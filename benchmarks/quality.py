@@ -1,0 +1,372 @@
+"""Measure the pipeline against tuned peers on the same split: one table, one picture and one Parquet file per data set.
+
+    .venv/bin/python benchmarks/quality.py DATASET... [--seeds 3] [--out docs/benchmarks] [--work DIR] [--set KEY=VALUE]
+
+DATASET is a folder with ratings.parquet (each user's last two ratings held out) or train.parquet and test.parquet.
+For each seed the whole pipeline runs as shipped, then every peer is tuned on the same validation ratings for at most
+as long as the pipeline ran, fitted again on train + validation, and ranks the catalogue; test ratings are read once.
+
+Lifts are those of a row over the peer that was best on validation, per user and averaged over seeds, with paired
+95 % bootstrap intervals over users. `--cut SHARE` cuts that share of the users to 5-10 training ratings first.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from peers import PEERS, Peer, Score, Setting, blocks, popularity
+from pyspark.sql import functions as F
+from scipy import sparse
+
+from ganrec_spark.config import load_config
+from ganrec_spark.lake import Lake
+from ganrec_spark.pipeline import MEMBERS
+from ganrec_spark.ranking.bootstrap import poisson_weights, relative_lift
+from ganrec_spark.ranking.metrics import hit_matrix, ndcg, recall
+from ganrec_spark.ranking.top_n import mask_seen, top_n
+from ganrec_spark.session import build_session
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_DEPTH = 20
+_CHOSEN_BY = "ndcg@10"
+_SAMPLES = 1000
+Lists = dict[int, NDArray[np.int32]]  # user -> items, best first
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A folder of ratings, as it is handed to the pipeline, and the cut-offs its figures are published at."""
+
+    name: str
+    settings: tuple[str, ...]
+    ks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One run's split: ratings as matrices [U, I], held-out items per user, buckets and sparse flags of users."""
+
+    train: sparse.csr_matrix
+    fitted: sparse.csr_matrix
+    validation: Lists
+    test: Lists
+    segments: dict[int, tuple[str, ...]]
+
+
+def main() -> None:
+    """Parse the command line; run, judge and write each data set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
+    parser.add_argument("--work", type=Path, help="keeps the lakes, so that a second call goes on where one stopped")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ganrec-quality-") as scratch:
+        for folder in options.datasets:
+            data = prepared(folder, options.cut, options.work or Path(scratch))
+            measure(data, (options.work or Path(scratch)) / data.name, options)
+
+
+def prepared(folder: Path, cut: float, work: Path) -> DataSet:
+    """Return the data set in `folder`; with `cut`, a copy in `work` in which that share of users has few ratings."""
+    given = (folder / "train.parquet").exists()
+    source, name = folder / ("train.parquet" if given else "ratings.parquet"), folder.name
+    if cut:
+        name = f"{name}-cut-{cut:g}"
+        ratings = cut_users(pd.read_parquet(source), cut, held_out=0 if given else 2)
+        source = work / f"{name}.parquet"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        ratings.to_parquet(source)
+    settings = [f"ingest.source={source.resolve()}"]
+    if given:
+        settings += ["split.protocol=given", f"ingest.test_source={(folder / 'test.parquet').resolve()}"]
+    return DataSet(name, tuple(settings), (5, 20) if given else (10,))
+
+
+def cut_users(ratings: pd.DataFrame, share: float, held_out: int) -> pd.DataFrame:
+    """Return the ratings with a random `share` of the users cut to their last 5-10, `held_out` more not counted."""
+    rng = np.random.default_rng(0)
+    users = np.sort(ratings["user_id"].unique())
+    kept = pd.Series(np.where(rng.random(len(users)) < share, rng.integers(5, 11, len(users)) + held_out, 10**9), users)
+    newest = ratings.sort_values(["timestamp", "item_id"], ascending=False).groupby("user_id").cumcount()
+    return ratings[newest.reindex(ratings.index) < ratings["user_id"].map(kept)]
+
+
+def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
+    """Run every seed of one data set, then write its table, its picture and its rows."""
+    parts, seconds = [], []
+    for seed in range(options.seeds):
+        taken = run_pipeline(data, work, seed, options.set)
+        seconds.append(taken)
+        settings = [*data.settings, f"lake.root={work}", *options.set]
+        config = load_config(overrides=settings, environ={})
+        spark = build_session(config, "ganrec benchmark")
+        try:
+            lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+            split = read_split(lake, run_id(seed))
+            found = {**our_lists(lake, run_id(seed)), **peer_lists(split, taken, seed)}
+        finally:
+            spark.stop()
+        for (kind, system), (validation, test) in found.items():
+            for name, lists, relevant in (("validation", validation, split.validation), ("test", test, split.test)):
+                parts.append(judged(lists, relevant, data.ks).assign(split=name, kind=kind, system=system, seed=seed))
+    values = pd.concat(parts, ignore_index=True)
+    table = summary(values, split.segments).assign(dataset=data.name, seeds=options.seeds)
+    write(data, table, seconds, options)
+
+
+def run_id(seed: int) -> str:
+    """Return the run date that stands for a seed: all seeds share one lake."""
+    return f"2026-01-{seed + 1:02}"
+
+
+def run_pipeline(data: DataSet, work: Path, seed: int, settings: list[str]) -> float:
+    """Run the pipeline as its users do; return seconds. A finished run takes none, and keeps its first time."""
+    noted = work / f"seconds-{seed}"
+    if noted.exists():
+        return float(noted.read_text())
+    command = [sys.executable, str(REPOSITORY / "jobs" / "run_pipeline.py"), "--run-date", run_id(seed)]
+    for setting in (*data.settings, f"lake.root={work}", f"run.seed={seed}", *settings):
+        command += ["--set", setting]
+    print(f"{data.name}, seed {seed}: {shlex.join(command[1:])}", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=REPOSITORY)
+    taken = time.monotonic() - started
+    noted.write_text(str(taken))
+    return taken
+
+
+def read_split(lake: Lake, run: str) -> Split:
+    """Return the split that the pipeline made, so that peers see exactly the same."""
+    parts = {name: lake.read(f"{name}_ratings", run).select("user_idx", "item_idx").toPandas() for name in _SPLITS}
+    users = 1 + max(int(part["user_idx"].max()) for part in parts.values() if len(part))
+    items = 1 + max(int(part["item_idx"].max()) for part in parts.values() if len(part))
+
+    def matrix(*names: str) -> sparse.csr_matrix:
+        rows = pd.concat([parts[name] for name in names])
+        ones = np.ones(len(rows), dtype=np.float32)
+        return sparse.csr_matrix((ones, (rows["user_idx"], rows["item_idx"])), shape=(users, items))
+
+    sparsity = lake.read("user_sparsity", run).select("user_idx", "bucket", "is_sparse").toPandas()
+    segments = {
+        int(row.user_idx): ("all", "sparse" if row.is_sparse else "dense", f"bucket:{row.bucket}")
+        for row in sparsity.itertuples()
+    }
+    held = {name: _held_out(parts[name]) for name in ("validation", "test")}
+    return Split(matrix("train"), matrix("train", "validation"), held["validation"], held["test"], segments)
+
+
+_SPLITS = ("train", "validation", "test")
+
+
+def _held_out(rows: pd.DataFrame) -> Lists:
+    return {int(user): items.to_numpy(np.int32) for user, items in rows.groupby("user_idx")["item_idx"]}
+
+
+def our_lists(lake: Lake, run: str) -> dict[tuple[str, str], tuple[Lists, Lists]]:
+    """Return (kind, system) -> lists on validation and test of every member and of the blend.
+
+    A system with fill is that of the accepted one; where none was accepted, it is the one without.
+    """
+    rows = lake.read("gate_decisions", run).where("accepted").select("candidate").collect()
+    accepted = next((row.candidate for row in rows if row.candidate != "none"), "none")
+    weights = lake.read("blend_weights", run).where("published").select("fill").first()
+    published = weights.fill if weights is not None else "none"
+    found = {}
+    for system, table, fill in (
+        *((name, name, "none") for name in MEMBERS),
+        ("als with fill", "als", accepted),
+        ("blend", "blend", "none"),
+        ("blend with fill", "blend", accepted),
+        ("published", "blend", published),
+    ):
+        both = [_listed(lake, run, table, fill, phase) for phase in ("choose", "final")]
+        kind = "blend" if table == "blend" else "member"
+        found[kind, system] = (both[0], both[1])
+    return found
+
+
+def _listed(lake: Lake, run: str, table: str, fill: str, phase: str) -> Lists:
+    rows = lake.read(f"{table}_candidates", run, phase).where(F.col("fill") == fill)
+    pairs = rows.select("user_idx", F.slice("items", 1, _DEPTH).alias("items")).toPandas()
+    return {int(user): np.asarray(row, np.int32) for user, row in zip(pairs["user_idx"], pairs["items"], strict=True)}
+
+
+def peer_lists(split: Split, budget: float, seed: int) -> dict[tuple[str, str], tuple[Lists, Lists]]:
+    """Return the lists of every peer, tuned on validation for at most `budget` seconds each."""
+    found = {}
+    for peer in PEERS:
+        setting, validation = tuned(peer, split, budget, seed)
+        test = ranked(peer.fit(split.fitted, setting, seed), split.fitted, split.test)
+        found["peer", peer.name] = (validation, test)
+    return found
+
+
+def tuned(peer: Peer, split: Split, budget: float, seed: int) -> tuple[Setting, Lists]:
+    """Return the setting with the best NDCG@10 on validation, in random order until the budget is spent."""
+    started, tried = time.monotonic(), 0
+    best: tuple[float, Setting, Lists] | None = None
+    for index in np.random.default_rng(seed).permutation(len(peer.settings)):
+        if tried and time.monotonic() - started > budget:
+            break
+        setting = peer.settings[index]
+        lists = ranked(peer.fit(split.train, setting, seed), split.train, split.validation)
+        value = float(judged(lists, split.validation, (10,))["ndcg@10"].mean())
+        tried += 1
+        if best is None or value > best[0]:
+            best = (value, setting, lists)
+    if best is None:
+        raise ValueError(f"{peer.name}: no settings")
+    how = f"{best[1]}, best of {tried} of {len(peer.settings)} settings in {time.monotonic() - started:.0f} s"
+    print(f"{peer.name}: {how}, validation NDCG@10 {best[0]:.4f}", file=sys.stderr, flush=True)
+    return best[1], best[2]
+
+
+def ranked(score: Score, ratings: sparse.csr_matrix, wanted: Lists) -> Lists:
+    """Return the best unseen items of the users in `wanted`; users without ratings get the popular ones."""
+    catalogue = ratings.getnnz(axis=0) > 0
+    anyone = popularity(ratings, {}, 0)(slice(0, 1))
+    lists: Lists = {}
+    for block in blocks(ratings.shape[0]):
+        scores = np.array(score(block), dtype=np.float32)
+        rows = ratings[block]
+        scores[np.diff(rows.indptr) == 0] = anyone
+        scores[:, ~catalogue] = -np.inf
+        mask_seen(scores, np.split(rows.indices, rows.indptr[1:-1]))
+        best, _ = top_n(scores, _DEPTH)
+        lists |= {user: row for user, row in zip(range(block.start, block.stop), best, strict=True) if user in wanted}
+    return lists
+
+
+def judged(lists: Lists, relevant: Lists, ks: tuple[int, ...]) -> pd.DataFrame:
+    """Return user_idx and recall@k, ndcg@k of every user in `relevant`; ndcg@10 always, for choosing."""
+    users = sorted(relevant)
+    empty = np.empty(0, np.int32)
+    hits = hit_matrix([lists.get(user, empty) for user in users], [relevant[user] for user in users], _DEPTH)
+    counts = np.array([len(relevant[user]) for user in users])
+    columns = {"user_idx": np.array(users)}
+    for k in sorted({10, *ks}):
+        columns |= {f"recall@{k}": recall(hits, counts, k), f"ndcg@{k}": ndcg(hits, counts, k)}
+    return pd.DataFrame(columns)
+
+
+def summary(values: pd.DataFrame, segments: dict[int, tuple[str, ...]]) -> pd.DataFrame:
+    """Return a row per system, segment and metric: mean, interval, and the lift over the best peer with its own."""
+    metrics = [name for name in values.columns if "@" in name]
+    chosen = values[(values["split"] == "validation") & (values["kind"] == "peer")]
+    best_peer = str(chosen.groupby("system")[_CHOSEN_BY].mean().idxmax())
+    test = values[values["split"] == "test"]
+    per_user = test.groupby(["kind", "system", "user_idx"], sort=False)[metrics].mean()
+    validation = values[values["split"] == "validation"].groupby("system")[_CHOSEN_BY].mean()
+    users = np.sort(test["user_idx"].unique())
+    weights = poisson_weights(users, _SAMPLES, seed=0)
+    peers = per_user.xs(("peer", best_peer)).reindex(users)
+    rows = []
+    for segment, members in _members(users, segments).items():
+        before = {metric: peers[metric].to_numpy()[members] @ weights[members] for metric in metrics}
+        totals = weights[members].sum(axis=0)
+        for kind, system in per_user.index.droplevel("user_idx").unique():
+            own = per_user.xs((kind, system)).reindex(users)
+            for metric in metrics:
+                sums = own[metric].to_numpy()[members] @ weights[members]
+                means = np.divide(sums, totals, out=np.full(len(sums), np.nan), where=totals > 0)
+                lift = relative_lift(before[metric], sums, 0.95)
+                low, high = np.nanquantile(means[1:], [0.025, 0.975])
+                row = (kind, system, segment, metric, means[0], low, high, lift.value, lift.low, lift.high)
+                rows.append((*row, best_peer, validation[system], int(members.sum())))
+    names = ("kind", "system", "segment", "metric", "value", "low", "high", "lift", "lift_low", "lift_high")
+    return pd.DataFrame(rows, columns=[*names, "best_peer", f"validation_{_CHOSEN_BY}", "n_users"])
+
+
+def _members(users: NDArray[np.int64], segments: dict[int, tuple[str, ...]]) -> dict[str, NDArray[np.bool_]]:
+    """Return segment -> mask of `users`; users without a training rating are the cold ones."""
+    of_user = [segments.get(int(user), ("all", "cold")) for user in users]
+    names = sorted({name for row in of_user for name in row}, key=_segment_order)
+    return {name: np.array([name in row for row in of_user]) for name in names}
+
+
+def _segment_order(name: str) -> tuple[int, int]:
+    fixed = ("all", "sparse", "dense", "cold")
+    return (0, fixed.index(name)) if name in fixed else (1, int(name.partition(":")[2].split("-")[0].rstrip("+")))
+
+
+def write(data: DataSet, table: pd.DataFrame, seconds: list[float], options: argparse.Namespace) -> None:
+    """Write DATASET.parquet, DATASET.md and DATASET.svg into the folder of results, and print the table."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(options.out / f"{data.name}.parquet", index=False)
+    lines = [f"# {data.name}", "", *_preamble(data, table, seconds, options), ""]
+    for metric in [f"{name}@{k}" for k in data.ks for name in ("recall", "ndcg")]:
+        lines += [f"## {metric}", "", *_markdown(data, table, metric), ""]
+    lines += [f"![{data.name}]({data.name}.svg)", ""]
+    text = "\n".join(lines)
+    (options.out / f"{data.name}.md").write_text(text)
+    picture(data, table).savefig(options.out / f"{data.name}.svg", metadata={"Date": None})
+    print(text)
+
+
+def _preamble(data: DataSet, table: pd.DataFrame, seconds: list[float], options: argparse.Namespace) -> Iterator[str]:
+    arguments = [f"--seeds {options.seeds}", *(f"--set {shlex.quote(setting)}" for setting in options.set)]
+    if options.cut:
+        arguments.append(f"--cut {options.cut:g}")
+    yield f"`benchmarks/quality.py {data.name.partition('-cut-')[0]} {' '.join(arguments)}`"
+    yield ""
+    users = int(table.loc[table["segment"] == "all", "n_users"].iloc[0])
+    taken = ", ".join(f"{value:.0f}" for value in seconds)
+    yield (
+        f"{users} users, full catalogue ranked, mean of {options.seeds} seeds. The whole pipeline took {taken} s on "
+        f"{len(os.sched_getaffinity(0))} cores. Lifts: over {table['best_peer'].iloc[0]}, the best peer on validation, "
+        "paired over users, 95 %."
+    )
+
+
+def _markdown(data: DataSet, table: pd.DataFrame, metric: str) -> Iterator[str]:
+    segments = list(dict.fromkeys(table["segment"]))
+    yield "| system | " + " | ".join(segments) + " | lift, all | lift, sparse |"
+    yield "|---" * (len(segments) + 3) + "|"
+    rows = table[table["metric"] == metric]
+    for (kind, system), own in rows.groupby(["kind", "system"], sort=False):
+        cells = own.set_index("segment")
+        values = [f"{cells.loc[name, 'value']:.4f}" for name in segments]
+        lifts = [_lift(cells.loc[name]) if name in cells.index else "" for name in ("all", "sparse")]
+        yield f"| {system} ({kind}) | " + " | ".join([*values, *lifts]) + " |"
+    for entry in yaml.safe_load((Path(__file__).parent / "published.yaml").read_text()).get(data.name, []):
+        if metric in entry:
+            yield f"| {entry['system']} (published) | {entry[metric]:.4f} | " + " | " * len(segments) + "|"
+
+
+def _lift(row: pd.Series) -> str:
+    value, low, high = (f"{100 * row[name]:+.1f}" for name in ("lift", "lift_low", "lift_high"))
+    return f"{value} % [{low}, {high}]"
+
+
+def picture(data: DataSet, table: pd.DataFrame) -> Figure:
+    """Draw NDCG at the last cut-off of every system, for all and for sparse users, with intervals."""
+    metric = f"ndcg@{data.ks[-1]}"
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, segment in zip(axes, ("all", "sparse"), strict=True):
+        rows = table[(table["metric"] == metric) & (table["segment"] == segment)]
+        colours = rows["kind"].map({"peer": "#999999", "member": "#56B4E9", "blend": "#0072B2"})
+        spread = np.stack([rows["value"] - rows["low"], rows["high"] - rows["value"]])
+        axis.barh(rows["system"], rows["value"], xerr=spread, color=colours, capsize=2)
+        axis.set(title=f"{data.name}: {segment} users", xlabel=metric.upper())
+    axes[0].invert_yaxis()
+    return figure
+
+
+if __name__ == "__main__":
+    main()

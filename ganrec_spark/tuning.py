@@ -1,0 +1,230 @@
+"""Search the recommenders' settings on a run's validation users; every trial is a row of the lake.
+
+Optuna's TPE proposes (Bergstra et al. 2011), the stages' own code fits and judges, so a trial's NDCG@10 is what the
+stage would have reached. The settings that the configuration holds come first, so the result is never worse than
+they are on validation. Test ratings are not read. A search that was stopped goes on from its rows.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ganrec_spark.config import Config, with_values
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.checkpoint_files import delete_checkpoints
+from ganrec_spark.distributed.item_item import item_axis, profiles
+from ganrec_spark.distributed.ranking import histories
+from ganrec_spark.errors import InputError
+from ganrec_spark.fills import NONE, of_variant
+from ganrec_spark.lake import Lake, declared
+from ganrec_spark.pipeline import STAGE_BY_NAME
+from ganrec_spark.runner import finished_stages, require_inputs, stage_context
+from ganrec_spark.seeding import stable_seed
+from ganrec_spark.stages import als, item_item, transformer
+
+Values = dict[str, Any]  # key, such as als.alpha -> value
+Space = dict[str, BaseDistribution]
+
+# Keys whose value is a list of choices: the best one becomes the only one.
+_LISTS = ("als.regularisation", "als.alpha", "item_item.ease_regularisation", "item_item.rp3_beta")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried for one recommender: key -> distribution, and the NDCG@10 of a context with values of them."""
+
+    space: Callable[[Context], Space]
+    judge: Callable[[Context], float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of tuning_trials."""
+
+    number: int
+    values: Values
+    ndcg: float
+    seconds: float
+
+
+def tune(
+    spark: SparkSession, config: Config, run_id: str, members: list[str], minutes: float, trials: int | None = None
+) -> dict[str, list[Trial]]:
+    """Search each member's settings in its share of `minutes`; return all its trials, those of earlier calls first.
+
+    The run must have got as far as merge_choose. At least the configuration's own settings are tried; `trials` ends
+    a member's search earlier. Raises LakeError where a stage has not run, InputError where nobody is held out.
+    """
+    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+    found = {}
+    for place, member in enumerate(members):
+        started = time.monotonic()
+        found[member] = _search(lake, config, run_id, member, minutes * 60 / (len(members) - place), trials)
+        minutes -= (time.monotonic() - started) / 60
+    return found
+
+
+def best(trials: list[Trial]) -> Trial:
+    """Return the trial of the best NDCG@10, of equally good ones the first."""
+    return max(trials, key=lambda trial: (trial.ndcg, -trial.number))
+
+
+def as_config(found: dict[str, list[Trial]], config: Config, run_id: str) -> str:
+    """Return the best settings as a configuration file for a run, with what they reached in comments."""
+    sections: dict[str, dict[str, Any]] = {}
+    lines = [f"# Found by `ganrec tune` on the validation users of run {run_id}: NDCG@10"]
+    for member, trials in found.items():
+        chosen = best(trials)
+        configured = list(_current(config, chosen.values))
+        before = best([trial for trial in trials if trial.values in configured])
+        reached = f"{chosen.ndcg:.4f} by trial {chosen.number + 1} of {len(trials)}, {before.ndcg:.4f} as configured"
+        lines.append(f"# {member}: {reached}")
+        for key, value in _as_keys(chosen.values).items():
+            section, _, name = key.partition(".")
+            sections.setdefault(section, {})[name] = value
+    return "\n".join([*lines, yaml.safe_dump(sections, sort_keys=False)])
+
+
+def _search(lake: Lake, config: Config, run_id: str, member: str, seconds: float, trials: int | None) -> list[Trial]:
+    search, stage = SEARCHES[member], STAGE_BY_NAME[f"{member}_choose"]
+    require_inputs(lake, stage, run_id)
+    context = stage_context(lake, config, stage, run_id)
+    if not context.lake.read("validation_ratings").limit(1).count():
+        raise InputError(f"run '{run_id}', table validation_ratings: expected held-out ratings to judge by, found none")
+    space = search.space(context)
+    basis = _basis(lake, config, run_id, member, space)
+    done = _earlier(lake, run_id, basis)
+    study = _study(space, done, stable_seed(config.run.seed, "tune", member, len(done)) % 2**31)
+    for values in _current(config, space):
+        if values not in [trial.values for trial in done]:
+            study.enqueue_trial(values)
+    started, first = time.monotonic(), len(done)
+    while _waiting(study) or (time.monotonic() - started < seconds if trials is None else len(done) - first < trials):
+        begun = time.monotonic()
+        asked = study.ask(space)
+        values = dict(asked.params)
+        tried = stage_context(lake, with_values(config, _as_keys(values)), stage, run_id)
+        ndcg = round(search.judge(tried), 10)
+        study.tell(asked, ndcg)
+        done.append(Trial(len(done), values, ndcg, time.monotonic() - begun))
+        _write(lake, run_id, member, basis, done[-1])
+        context.log(f"trial {len(done)}: {json.dumps(values)}: NDCG@10 {ndcg:.4f}, best {best(done).ndcg:.4f}")
+    return done
+
+
+def _study(space: Space, done: list[Trial], seed: int) -> optuna.Study:
+    """Return a study that knows the earlier trials, but for those configured outside what is searched."""
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    for trial in done:
+        if all(space[key]._contains(space[key].to_internal_repr(value)) for key, value in trial.values.items()):
+            study.add_trial(optuna.create_trial(params=trial.values, distributions=space, value=trial.ndcg))
+    return study
+
+
+def _waiting(study: optuna.Study) -> bool:
+    return any(trial.state == optuna.trial.TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+
+
+def _basis(lake: Lake, config: Config, run_id: str, member: str, space: Space) -> str:
+    """Return a hash of what makes trials comparable: the rows they learn from, the space, and all other settings."""
+    section, _, _ = next(iter(space)).partition(".")
+    settings = getattr(config, section).model_dump(mode="json")
+    fixed = {name: value for name, value in settings.items() if f"{section}.{name}" not in space}
+    parts = [finished_stages(lake, run_id)["merge_choose"], member, sorted(map(str, space.items())), fixed]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _current(config: Config, keys: Iterable[str]) -> Iterator[Values]:
+    """Yield the settings that the configuration holds; of keys with several values every combination."""
+    choices, keys = [], list(keys)
+    for key in keys:
+        section, _, name = key.partition(".")
+        value = getattr(getattr(config, section), name)
+        choices.append(value if key in _LISTS else [value])
+    yield from (dict(zip(keys, values, strict=True)) for values in product(*choices))
+
+
+def _as_keys(values: Values) -> Values:
+    return {key: [value] if key in _LISTS else value for key, value in values.items()}
+
+
+def _earlier(lake: Lake, run_id: str, basis: str) -> list[Trial]:
+    rows = lake.read("tuning_trials", run_id).where(F.col("basis") == basis).orderBy("number").collect()
+    return [Trial(row["number"], json.loads(row["settings"]), row["ndcg"], row["seconds"]) for row in rows]
+
+
+def _write(lake: Lake, run_id: str, member: str, basis: str, trial: Trial) -> None:
+    name = f"{member}-{basis}-{trial.number:04}"
+    row = (name, member, basis, trial.number, json.dumps(trial.values), trial.ndcg, trial.seconds)
+    schema = ", ".join(f"{column.name} {column.type}" for column in declared("tuning_trials").columns)
+    lake.replace("tuning_trials", lake.spark.createDataFrame([row], schema), run_id, only={"trial": name})
+
+
+def _als_space(context: Context) -> Space:
+    space: Space = {
+        "als.embedding_size": IntDistribution(16, 256, log=True),
+        "als.regularisation": FloatDistribution(0.001, 10.0, log=True),
+    }
+    return space | ({"als.alpha": FloatDistribution(0.01, 1000.0, log=True)} if context.config.als.implicit else {})
+
+
+def _judge_als(context: Context) -> float:
+    merged = context.lake.read("merged_ratings")
+    (setting,) = als.grid(context.config.als)
+    fitted = als.fit(context, of_variant(merged, NONE), setting)
+    return als.validation_ndcg(context, fitted, histories(merged.where("source = 'observed'")))
+
+
+def _item_item_space(context: Context) -> Space:
+    n_items = len(item_axis(context.lake.read("merged_ratings")))
+    if item_item.grid(context.config.item_item, n_items)[0]["method"] == "ease":
+        return {"item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True)}
+    return {"item_item.rp3_alpha": FloatDistribution(0.2, 2.0), "item_item.rp3_beta": FloatDistribution(0.0, 1.0)}
+
+
+def _judge_item_item(context: Context) -> float:
+    merged = context.lake.read("merged_ratings")
+    items, users = item_axis(merged), profiles(of_variant(merged, NONE))
+    settings = item_item.grid(context.config.item_item, len(items))
+    ((_, weights),) = item_item.fits(context, users, items, settings)
+    return item_item.validation_ndcg(item_item.judged_users(context, users).to_batches(), weights, items)
+
+
+def _transformer_space(context: Context) -> Space:
+    sizes = {32, 64, 96, 128, context.config.transformer.embedding_size}
+    return {
+        "transformer.embedding_size": CategoricalDistribution(sorted(sizes)),
+        "transformer.blocks": IntDistribution(1, 3),
+        "transformer.dropout": FloatDistribution(0.0, 0.6),
+        "transformer.learning_rate": FloatDistribution(0.0003, 0.01, log=True),
+        "transformer.negatives": IntDistribution(64, 1024, log=True),
+    }
+
+
+def _judge_transformer(context: Context) -> float:
+    train = context.lake.read("train_ratings")
+    plans = transformer.make_plans(context, context.lake.read("user_sequences"), train)[:1]
+    if not plans:
+        raise InputError(
+            "transformer: expected users with two items in sequence, found none; leave it out of --members"
+        )
+    (trained,) = transformer.train(context, plans)
+    delete_checkpoints(f"{context.work_dir}/checkpoints")
+    return max(value for _, name, value in trained.history if name == "validation_ndcg")
+
+
+SEARCHES = {
+    "als": Search(_als_space, _judge_als),
+    "item_item": Search(_item_item_space, _judge_item_item),
+    "transformer": Search(_transformer_space, _judge_transformer),
+}

@@ -1,0 +1,79 @@
+"""What benchmarks/quality.py rests on: peers against our own models, lists by hand, the cut, the summary."""
+
+import numpy as np
+import pandas as pd
+import peers
+import pytest
+import quality
+from scipy import sparse
+
+from ganrec_spark.models import ease, rp3beta
+
+
+def ratings(users: int = 60, items: int = 25) -> sparse.csr_matrix:
+    rng = np.random.default_rng(5)
+    return sparse.csr_matrix((rng.random((users, items)) < 0.2).astype(np.float32))
+
+
+def test_the_peers_ease_is_ours() -> None:
+    observed = ratings()
+    weights = ease.ease_weights((observed.T @ observed).toarray(), 20.0)
+    theirs = peers.ease(observed, {"lambda": 20.0}, 0)(slice(0, 60))
+    np.testing.assert_allclose(theirs, observed @ weights, atol=1e-4)
+
+
+def test_the_peers_rp3beta_is_ours() -> None:
+    observed = ratings()
+    walked = rp3beta.walks(sparse.csr_array(observed.astype(np.float64)), 0.7)
+    popularity = observed.sum(axis=0).A1
+    found = rp3beta.transition_weights(walked, np.arange(25), popularity, 0.7, 0.4, 200)
+    weights = np.zeros((25, 25))
+    for row, (targets, values) in enumerate(zip(*found, strict=True)):
+        weights[row, targets] = values
+    theirs = peers.rp3beta(observed, {"alpha": 0.7, "beta": 0.4}, 0)(slice(0, 60))
+    # A user's own row sums to 1 in the walk's first step; ours leaves that out, for it is the same for all items.
+    np.testing.assert_allclose(theirs, observed @ weights, rtol=1e-4)
+
+
+def test_lists_leave_out_what_was_seen_and_users_without_ratings_get_the_popular_ones() -> None:
+    observed = sparse.csr_matrix(np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0]], float))
+    wanted = {user: np.array([0]) for user in (0, 1, 3)}
+    found = quality.ranked(lambda block: np.arange(5.0) * np.ones((4, 1)), observed, wanted)
+    # Item 4 has no rating; items 0, 2 and 3 have one each.
+    assert {user: items.tolist() for user, items in found.items()} == {0: [3, 2], 1: [3, 0], 3: [1, 0, 2, 3]}
+
+
+def test_a_cut_leaves_the_newest_ratings_and_the_other_users_alone() -> None:
+    whole = pd.DataFrame({"user_id": np.repeat(np.arange(200), 30), "item_id": np.tile(np.arange(30), 200)})
+    whole["timestamp"] = whole["item_id"]
+    cut = quality.cut_users(whole, 0.5, held_out=2)
+    counts = cut.groupby("user_id").size()
+    assert set(counts) == {7, 8, 9, 10, 11, 12, 30}
+    assert 70 < (counts < 30).sum() < 130
+    assert (cut.groupby("user_id")["item_id"].min() == 30 - counts).all()
+    pd.testing.assert_frame_equal(cut, quality.cut_users(whole, 0.5, held_out=2))
+
+
+def test_the_summary_compares_with_the_peer_that_was_best_on_validation() -> None:
+    rows = []
+    for kind, system, validation, gain in (
+        ("peer", "A", 0.5, 1.0),
+        ("peer", "B", 0.4, 9.0),
+        ("blend", "ours", 0.6, 2.0),
+    ):
+        for user in range(100):
+            value = gain * (1 + user % 2) / 20
+            rows += [
+                (user, 0.0, validation, "validation", kind, system, 0),
+                (user, 0.0, value, "test", kind, system, 0),
+            ]
+    values = pd.DataFrame(rows, columns=["user_idx", "recall@10", "ndcg@10", "split", "kind", "system", "seed"])
+    segments = {user: ("all", "sparse" if user < 30 else "dense") for user in range(99)}
+    found = quality.summary(values, segments).set_index(["system", "segment", "metric"])
+    ours = found.loc["ours", "all", "ndcg@10"]
+    assert ours["best_peer"] == "A"
+    assert ours["value"] == pytest.approx(0.15)
+    assert (ours["lift"], ours["lift_low"], ours["lift_high"]) == pytest.approx((1.0, 1.0, 1.0))
+    assert ours["low"] < 0.15 < ours["high"]
+    assert found.loc["ours", "sparse", "ndcg@10"]["n_users"] == 30
+    assert found.loc["ours", "cold", "ndcg@10"]["n_users"] == 1
