@@ -68,7 +68,7 @@ demo: env ## from raw ratings to published recommendations, on a generated world
 test: lint airflow ## everything CI needs: lint, types, dependency direction, every test of one machine
 	$(BIN)/python -m pytest -m "not cluster"
 
-test-cluster: env airflow postgresql ## half an hour more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
+test-cluster: env airflow postgresql ## 50 minutes more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
 	$(BIN)/python -m pytest -m cluster
 
 check: lint ## about a minute, no Spark: lint, types, dependency direction, unit tests
