@@ -52,7 +52,7 @@ def submitted(lakeside: Lakeside) -> dict[str, tuple[float, float]]:
         done = lakeside.run([str(Path(sys.executable).parent / "spark-submit"), *shlex.split(command)[1:]])
         if done.returncode:
             sys.exit(f"{stage.name}: {done.stderr[-3000:]}")
-        found[stage.name] = (time.monotonic() - started, inside(done.stderr)[stage.name])
+        found[stage.name] = (time.monotonic() - started, inside(done.stdout)[stage.name])
         print(f"{stage.name}: {found[stage.name][0]:.1f} s", file=sys.stderr, flush=True)
     return found
 
