@@ -302,14 +302,16 @@ def _tune(arguments: argparse.Namespace) -> int:
     from ganrec_spark.session import build_session
     from ganrec_spark.tuning import as_config, tune
 
-    config = _load(arguments)
+    config, out = _load(arguments), Path(arguments.out)
+    if not out.parent.is_dir():  # said before the search, not after it
+        raise ConfigError(f"--out '{out}': expected a file in an existing folder, found no folder '{out.parent}'")
     spark = build_session(config, f"ganrec tune {arguments.run_date}", "training")
     try:
         found = tune(spark, config, arguments.run_date, arguments.members, arguments.minutes)
     finally:
         spark.stop()
     text = as_config(found, config, arguments.run_date)
-    Path(arguments.out).write_text(text, encoding="utf-8")
+    out.write_text(text, encoding="utf-8")
     print(text, end="")
     return 0
 

@@ -320,11 +320,7 @@ def load_config(
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = _deep_merge(merged, layer)
-    try:
-        # JSON mode: strict about types, yet lists may become tuples.
-        return Config.model_validate_json(json.dumps(merged))
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+    return _validated(merged)
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
@@ -333,15 +329,20 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     for key, value in values.items():
         section, _, name = key.partition(".")
         merged[section] = {**merged[section], name: value}
-    try:
-        return Config.model_validate_json(json.dumps(merged))
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+    return _validated(merged)
 
 
 def section_json(config: Config, sections: Iterable[str]) -> str:
     """Return the canonical JSON of the named sections, for fingerprints and checkpoint cards."""
     return json.dumps({name: getattr(config, name).model_dump(mode="json") for name in sections}, sort_keys=True)
+
+
+def _validated(content: dict[str, Any]) -> Config:
+    try:
+        # JSON mode: strict about types, yet lists may become tuples.
+        return Config.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
 
 
 def _read_file(path: str | Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Search the recommenders' settings on a run's validation users; every trial is a row of the lake.
 
 Optuna's TPE proposes (Bergstra et al. 2011), the stages' own code fits and judges, so a trial's NDCG@10 is what the
-stage would have reached. The settings that the configuration holds come first, so the result is never worse than
-they are on validation. Test ratings are not read. A search that was stopped goes on from its rows.
+stage would have reached (the Transformer's: its first seed alone). The settings that the configuration holds come
+first, so the result is never worse than they are on validation. Test ratings are not read. A search that was stopped
+goes on from its rows.
 """
 
 import hashlib
@@ -220,7 +221,10 @@ def _judge_transformer(context: Context) -> float:
         )
     (trained,) = transformer.train(context, plans)
     delete_checkpoints(f"{context.work_dir}/checkpoints")
-    return max(value for _, name, value in trained.history if name == "validation_ndcg")
+    found = [value for _, name, value in trained.history if name == "validation_ndcg"]
+    if not found:
+        raise InputError("transformer: expected validation users with a sequence to judge by, found none; leave it out")
+    return max(found)
 
 
 SEARCHES = {
