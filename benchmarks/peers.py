@@ -20,11 +20,15 @@ Score = Callable[[slice], Floats]
 
 @dataclass(frozen=True)
 class Peer:
-    """A named model, the settings to try, and how it is fitted: ratings [U, I], a setting and a seed to a `Score`."""
+    """A named model, the settings to try, and how it is fitted: ratings [U, I], a setting and a seed to a `Score`.
+
+    Of more than `max_items` items it cannot be fitted on one machine.
+    """
 
     name: str
     settings: tuple[Setting, ...]
     fit: Callable[[sparse.csr_matrix, Setting, int], Score]
+    max_items: int = 10**9
 
 
 def popularity(ratings: sparse.csr_matrix, setting: Setting, seed: int) -> Score:
@@ -73,7 +77,7 @@ def _product(**choices: tuple[float, ...]) -> tuple[Setting, ...]:
 
 PEERS = (
     Peer("popularity", ({},), popularity),
-    Peer("EASE", _product(**{"lambda": (10, 30, 100, 300, 1000, 3000)}), ease),
+    Peer("EASE", _product(**{"lambda": (10, 30, 100, 300, 1000, 3000)}), ease, max_items=20_000),
     Peer("RP3beta", _product(alpha=(0.4, 0.7, 1.0, 1.3), beta=(0.0, 0.2, 0.4, 0.6, 0.8)), rp3beta),
     Peer(
         "implicit ALS",

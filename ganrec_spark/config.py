@@ -200,17 +200,19 @@ class Als(Section):
 
 
 class ItemItem(Section):
-    method: Literal["auto", "ease", "rp3beta"] = "auto"
+    method: Literal["auto", "ease", "rp3beta", "gfcf"] = "auto"
     max_exact_items: Count = 15_000
     ease_regularisation: tuple[Positive, ...] = (100.0, 400.0, 1000.0)
     rp3_alpha: Positive = 1.0
     rp3_beta: tuple[Annotated[float, Field(ge=0)], ...] = (0.3, 0.6)
+    gfcf_rank: Count = 256
+    gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3,)
     neighbours: Count = 200
     stored_neighbours: Count = 50
 
 
 class Transformer(Section):
-    max_length: Count = 50
+    max_length: Count = 200
     embedding_size: Count = 64
     blocks: Count = 1
     heads: Count = 1
@@ -218,11 +220,12 @@ class Transformer(Section):
     learning_rate: Positive = 0.002
     models: Count = 2
     batch_size: Count = 128
+    batch_ratings: Count = 4096
     negatives: Count = 256
     gradient_clip: Positive = 5.0
     averaging: Annotated[float, Field(ge=0)] = 2.0
     min_steps_per_epoch: Count = 50
-    max_epochs: Count = 60
+    max_epochs: Count = 100
     validate_every: Count = 3
     patience: Count = 3
     validation_users: Count = 5000

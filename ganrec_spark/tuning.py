@@ -37,7 +37,13 @@ Values = dict[str, Any]  # key, such as als.alpha -> value
 Space = dict[str, BaseDistribution]
 
 # Keys whose value is a list of choices: the best one becomes the only one.
-_LISTS = ("als.regularisation", "als.alpha", "item_item.ease_regularisation", "item_item.rp3_beta")
+_LISTS = (
+    "als.regularisation",
+    "als.alpha",
+    "item_item.ease_regularisation",
+    "item_item.rp3_beta",
+    "item_item.gfcf_weight",
+)
 
 
 @dataclass(frozen=True)
@@ -146,13 +152,22 @@ def _basis(lake: Lake, config: Config, run_id: str, member: str, space: Space) -
 
 
 def _current(config: Config, keys: Iterable[str]) -> Iterator[Values]:
-    """Yield the settings that the configuration holds; of keys with several values every combination."""
-    choices, keys = [], list(keys)
+    """Yield the settings that the configuration holds; of keys with several values every combination.
+
+    Of item_item those that its stage tries, keys of other methods at their first value.
+    """
+    choices = {}
     for key in keys:
         section, _, name = key.partition(".")
         value = getattr(getattr(config, section), name)
-        choices.append(value if key in _LISTS else [value])
-    yield from (dict(zip(keys, values, strict=True)) for values in product(*choices))
+        choices[key] = value if key in _LISTS else [value]
+    if "item_item.method" not in choices:
+        yield from (dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
+        return
+    first = {key: values[0] for key, values in choices.items()}
+    for setting in item_item.grid(config.item_item, exact="item_item.ease_regularisation" in choices):
+        named = {f"item_item.{name}": value for name, value in setting.items()}
+        yield first | {key: value for key, value in named.items() if key in first}
 
 
 def _as_keys(values: Values) -> Values:
@@ -187,16 +202,25 @@ def _judge_als(context: Context) -> float:
 
 
 def _item_item_space(context: Context) -> Space:
-    n_items = len(item_axis(context.lake.read("merged_ratings")))
-    if item_item.grid(context.config.item_item, n_items)[0]["method"] == "ease":
-        return {"item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True)}
-    return {"item_item.rp3_alpha": FloatDistribution(0.2, 2.0), "item_item.rp3_beta": FloatDistribution(0.0, 1.0)}
+    config = context.config.item_item
+    exact = item_item.fits_exactly(config, len(item_axis(context.lake.read("merged_ratings"))))
+    methods = sorted({str(setting["method"]) for setting in item_item.grid(config, exact)})
+    keys: dict[str, Space] = {
+        "ease": {"item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True)},
+        "rp3beta": {
+            "item_item.rp3_alpha": FloatDistribution(0.2, 2.0),
+            "item_item.rp3_beta": FloatDistribution(0.0, 1.0),
+        },
+        "gfcf": {"item_item.gfcf_weight": FloatDistribution(0.0, 2.0)},
+    }
+    space: Space = {"item_item.method": CategoricalDistribution(methods)}
+    return space | {key: kind for method in methods for key, kind in keys[method].items()}
 
 
 def _judge_item_item(context: Context) -> float:
     merged = context.lake.read("merged_ratings")
     items, users = item_axis(merged), profiles(of_variant(merged, NONE))
-    settings = item_item.grid(context.config.item_item, len(items))
+    settings = item_item.grid(context.config.item_item, exact=True)
     ((_, weights),) = item_item.fits(context, users, items, settings)
     return item_item.validation_ndcg(item_item.judged_users(context, users).to_batches(), weights, items)
 

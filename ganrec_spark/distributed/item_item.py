@@ -1,4 +1,7 @@
-"""Item-item sums from Spark: co-occurrences for EASE, walks for RP3beta. Nothing that grows with users leaves Spark."""
+"""Item-item sums from Spark: co-occurrences for EASE, walks for RP3beta and GF-CF.
+
+Nothing that grows with users leaves Spark.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -12,14 +15,16 @@ from scipy import sparse
 
 from ganrec_spark.distributed.ranking import Score, histories, lists
 from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.models.gfcf import LowPass, normalised, singular_vectors
 from ganrec_spark.models.rp3beta import transition_weights, walks
 
 _PARTS = 16
+_PARTS_OF_VECTORS = 4  # each sends [I, K] to the driver
 _ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
 
-# [I history items, I items]: dense from EASE, sparse from RP3beta.
-Weights: TypeAlias = NDArray[np.float32] | sparse.csr_array
+# [I history items, I items]: dense from EASE, sparse from RP3beta, sparse and of low rank from GF-CF.
+Weights: TypeAlias = NDArray[np.float32] | sparse.csr_array | LowPass
 
 
 def profiles(ratings: DataFrame) -> DataFrame:
@@ -85,7 +90,45 @@ def rp3beta_weights(
     users: DataFrame, item_idx: NDArray[np.int32], alpha: float, beta: float, neighbours: int
 ) -> sparse.csr_array:
     """Return RP3beta's weights [I history items, I items] with the strongest `neighbours` of each history item."""
-    axis = ship(users.sparkSession, item_idx=item_idx, popularity=_popularity(users, item_idx))
+    return _walk_weights(users, item_idx, alpha, (alpha, beta), neighbours)
+
+
+def graph_filter(users: DataFrame, item_idx: NDArray[np.int32], neighbours: int) -> sparse.csr_array:
+    """Return the strongest `neighbours` of each item in GF-CF's R'R [I, I], without its diagonal."""
+    return _walk_weights(users, item_idx, 1.0, (0.5, 0.5), neighbours)
+
+
+def graph_vectors(users: DataFrame, item_idx: NDArray[np.int32], rank: int, seed: int) -> NDArray[np.float32]:
+    """Return the first `rank` right singular vectors of GF-CF's R as columns [I, K]: six passes over the users."""
+    kept = _in_fixed_parts(users, _PARTS_OF_VECTORS).cache()
+    axis = ship(users.sparkSession, item_idx=item_idx, popularity=popularity(users, item_idx))
+
+    def filtered(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        sent = ship(users.sparkSession, vectors=vectors)
+
+        def sums(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            total = np.zeros(vectors.shape, dtype=np.float32)
+            for batch in batches:
+                block = normalised(profile_matrix(batch, axis["item_idx"]), axis["popularity"])
+                total += block.T @ (block @ sent["vectors"])
+            yield pa.RecordBatch.from_arrays([pa.array([total.tobytes()], pa.binary())], names=["total"])
+
+        # In the order of the partitions: sums of floats depend on it.
+        parts = kept.mapInArrow(sums, "total binary").collect()
+        totals = [np.frombuffer(part["total"], np.float32).reshape(vectors.shape) for part in parts]
+        return np.asarray(np.sum(totals, axis=0, dtype=np.float64))
+
+    try:
+        return singular_vectors(filtered, len(item_idx), rank, seed)
+    finally:
+        kept.unpersist()
+
+
+def _walk_weights(
+    users: DataFrame, item_idx: NDArray[np.int32], alpha: float, damping: tuple[float, float], neighbours: int
+) -> sparse.csr_array:
+    """Return the strongest entries of each row of `walks`, divided by both items' popularity to the power `damping`."""
+    axis = ship(users.sparkSession, item_idx=item_idx, popularity=popularity(users, item_idx))
     n_items = len(item_idx)
 
     def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -109,7 +152,7 @@ def rp3beta_weights(
         order = np.lexsort((value, column, row))
         slab = sparse.csr_array((value[order], (row[order], column[order])), shape=(height, n_items))
         rows = np.arange(start, start + height)
-        targets, weights = transition_weights(slab, rows, axis["popularity"], alpha, beta, neighbours)
+        targets, weights = transition_weights(slab, rows, axis["popularity"], damping, neighbours)
         return pa.table(
             {
                 "item": pa.array(rows, pa.int32()),
@@ -131,9 +174,13 @@ def by_weights(item_idx: NDArray[np.int32], weights: Weights) -> Score:
     slots = int(item_idx[-1]) + 1 if len(item_idx) else 0
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        product = profile_matrix(block, item_idx).astype(np.float32) @ weights
-        if sparse.issparse(product):
-            product = product.toarray()
+        matrix = profile_matrix(block, item_idx).astype(np.float32)
+        if isinstance(weights, LowPass):
+            product = weights.scores(matrix)
+        elif isinstance(weights, np.ndarray):
+            product = matrix @ weights
+        else:
+            product = (matrix @ weights).toarray()
             product[product == 0] = -np.inf
         scores = np.full((block.num_rows, slots), -np.inf, dtype=np.float32)
         scores[:, item_idx] = product
@@ -144,20 +191,26 @@ def by_weights(item_idx: NDArray[np.int32], weights: Weights) -> Score:
 
 def ship_weights(spark: SparkSession, item_idx: NDArray[np.int32], weights: Weights) -> Score:
     """Return `by_weights` for use in Spark: the weights travel once per machine."""
+    arrays: dict[str, NDArray[Any]] = {"item_idx": item_idx}
     if isinstance(weights, np.ndarray):
-        dense = ship(spark, item_idx=item_idx, weights=weights)
+        dense = ship(spark, **arrays, weights=weights)
         return lambda block: by_weights(dense["item_idx"], np.asarray(dense["weights"]))(block)
-    parts = ship(spark, item_idx=item_idx, data=weights.data, indices=weights.indices, indptr=weights.indptr)
+    if isinstance(weights, LowPass):
+        arrays |= {"left": weights.left, "right": weights.right}
+    near = weights.near if isinstance(weights, LowPass) else weights
+    parts = ship(spark, **arrays, data=near.data, indices=near.indices, indptr=near.indptr)
+    is_low_pass = isinstance(weights, LowPass)
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        arrays = tuple(np.asarray(parts[name]) for name in ("data", "indices", "indptr"))
         items = parts["item_idx"]
-        return by_weights(items, sparse.csr_array(arrays, shape=(len(items), len(items))))(block)
+        compressed = tuple(np.asarray(parts[name]) for name in ("data", "indices", "indptr"))
+        opened = sparse.csr_array(compressed, shape=(len(items), len(items)))
+        return by_weights(items, LowPass(opened, parts["left"], parts["right"]) if is_low_pass else opened)(block)
 
     return score
 
 
-def _popularity(users: DataFrame, item_idx: NDArray[np.int32]) -> NDArray[np.float64]:
+def popularity(users: DataFrame, item_idx: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return the column sums [I] of X."""
     pairs = users.select(F.explode(F.arrays_zip("items", "ratings")).alias("pair")).select("pair.*")
     # Decimals: sums of floats would depend on their order.
@@ -168,9 +221,9 @@ def _popularity(users: DataFrame, item_idx: NDArray[np.int32]) -> NDArray[np.flo
     return popularity
 
 
-def _in_fixed_parts(users: DataFrame) -> DataFrame:
+def _in_fixed_parts(users: DataFrame, parts: int = _PARTS) -> DataFrame:
     """Return the users in partitions and an order that depend on the data alone, since sums of floats do."""
-    return users.repartition(_PARTS, "user_idx").sortWithinPartitions("user_idx")
+    return users.repartition(parts, "user_idx").sortWithinPartitions("user_idx")
 
 
 def _bytes_row(row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]) -> pa.RecordBatch:

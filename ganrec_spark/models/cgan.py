@@ -20,7 +20,7 @@ from ganrec_spark.models.interactions import strengths
 from ganrec_spark.models.worker import Worker
 
 # Beyond this many items a softmax over all of them for every user of a batch is too dear; then it is sampled.
-_FULL_SOFTMAX_ITEMS = 20_000
+_FULL_SOFTMAX_ITEMS = 5_000
 _SAMPLED_TARGETS = 16
 _SET_SIZE = 5
 _INITIAL_LOGIT_SCALE = 8.0

@@ -26,20 +26,20 @@ def transition_weights(
     walked: sparse.csr_array,
     rows: NDArray[np.integer[Any]],
     popularity: NDArray[np.floating[Any]],
-    alpha: float,
-    beta: float,
+    damping: tuple[float, float],
     neighbours: int,
 ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
     """Return for each history item its strongest target items and their weights, strongest first.
 
-    `walked` [R, I] are the summed rows `rows` of `walks`, `popularity` [I] the column sums of X. Self-loops and
-    items without a walk are left out; ties go to the smaller index.
+    `walked` [R, I] are the summed rows `rows` of `walks`, `popularity` [I] the column sums of X; a weight is divided by
+    the popularity of history and target item to the powers `damping`, RP3beta's (alpha, beta). Self-loops and items
+    without a walk are left out; ties go to the smaller index.
     """
     targets, weights = [], []
     for row, item in enumerate(rows):
         span = slice(walked.indptr[row], walked.indptr[row + 1])
         columns = walked.indices[span]
-        values = walked.data[span] / popularity[item] ** alpha / popularity[columns] ** beta
+        values = walked.data[span] / popularity[item] ** damping[0] / popularity[columns] ** damping[1]
         values = values.astype(np.float32)
         keep = (columns != item) & (values > 0)
         columns, values = columns[keep], values[keep]

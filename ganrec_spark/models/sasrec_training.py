@@ -46,13 +46,15 @@ class Judges:
 class Plan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
-    `catalogue` holds the items that may be negatives and be ranked. Without `judges` all `epochs` are trained.
+    A step has `batch_size` users, of all workers together. `catalogue` holds the items that may be negatives and be
+    ranked. Without `judges` all `epochs` are trained.
     With `averaging` 0 every step weighs the same.
     """
 
     shape: Shape
     epochs: int
     steps: int
+    batch_size: int
     seed: int
     learning_rate: float
     negatives: int

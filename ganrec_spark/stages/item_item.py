@@ -1,4 +1,4 @@
-"""Fit EASE where the catalogue fits, RP3beta beyond, and rank the whole catalogue for every user."""
+"""Fit EASE (where the catalogue fits), RP3beta and GF-CF, and rank the whole catalogue by the best on validation."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,10 @@ from ganrec_spark.distributed.item_item import (
     Weights,
     by_weights,
     gram_matrix,
+    graph_filter,
+    graph_vectors,
     item_axis,
+    popularity,
     profiles,
     rp3beta_weights,
     ship_weights,
@@ -25,8 +28,10 @@ from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
 from ganrec_spark.distributed.ship import ship
 from ganrec_spark.fills import NONE, fill_variants, of_variant
 from ganrec_spark.models.ease import ease_weights
+from ganrec_spark.models.gfcf import LowPass, low_pass
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
+from ganrec_spark.seeding import stable_seed
 
 _K = 10
 _JUDGED_USERS = 10_000
@@ -40,9 +45,10 @@ def run(context: Context) -> str:
     lake, config = context.lake, context.config.item_item
     merged = lake.read("merged_ratings")
     item_idx = item_axis(merged)
-    settings = grid(config, len(item_idx)) if context.phase == "choose" else [chosen_setting(context)]
+    choosing = context.phase == "choose"
+    settings = grid(config, fits_exactly(config, len(item_idx))) if choosing else [chosen_setting(context)]
     weights: dict[str, Weights] = {}
-    if context.phase == "choose":
+    if choosing:
         plain = profiles(of_variant(merged, NONE))
         settings, weights[NONE] = tried_settings(context, plain, item_idx, settings)
     fills = fill_variants(merged, "item_item" in context.config.merge.fill_members)
@@ -60,12 +66,22 @@ def run(context: Context) -> str:
     return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {_text(settings[0])}"
 
 
-def grid(config: ItemItem, n_items: int) -> list[Setting]:
-    """Return the settings to try, of EASE up to max_exact_items items and of RP3beta beyond."""
-    exact = config.method == "ease" or (config.method == "auto" and n_items <= config.max_exact_items)
-    if exact:
-        return [{"method": "ease", "regularisation": value} for value in config.ease_regularisation]
-    return [{"method": "rp3beta", "alpha": config.rp3_alpha, "beta": beta} for beta in config.rp3_beta]
+def fits_exactly(config: ItemItem, n_items: int) -> bool:
+    """Return whether EASE's matrix of so many items may be inverted."""
+    return n_items <= config.max_exact_items
+
+
+def grid(config: ItemItem, exact: bool) -> list[Setting]:
+    """Return the settings to try, named as in the configuration; auto tries EASE only where it fits: `exact`."""
+    methods: tuple[str, ...] = (config.method,)
+    if config.method == "auto":
+        methods = ("ease", "rp3beta", "gfcf") if exact else ("rp3beta", "gfcf")
+    tried: dict[str, list[Setting]] = {
+        "ease": [{"ease_regularisation": value} for value in config.ease_regularisation],
+        "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
+        "gfcf": [{"gfcf_rank": config.gfcf_rank, "gfcf_weight": weight} for weight in config.gfcf_weight],
+    }
+    return [{"method": method, **setting} for method in methods for setting in tried[method]]
 
 
 def chosen_setting(context: Context) -> Setting:
@@ -101,15 +117,23 @@ def tried_settings(
 
 
 def fits(context: Context, users: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]) -> Fits:
-    """Yield each setting with its weights [I history items, I items]; the sums over users are made once for EASE."""
-    axis = ship(context.spark, item_idx=item_idx)
-    gram = gram_matrix(users, axis, len(item_idx)) if settings[0]["method"] == "ease" else None
-    for setting in settings:
-        if gram is not None:
-            yield setting, ease_weights(gram, float(setting["regularisation"]))
-        else:
-            alpha, beta = float(setting["alpha"]), float(setting["beta"])
-            yield setting, rp3beta_weights(users, item_idx, alpha, beta, context.config.item_item.neighbours)
+    """Yield each setting with its weights [I history items, I items]; what settings share is summed up once."""
+    neighbours = context.config.item_item.neighbours
+    by_method = {name: [s for s in settings if s["method"] == name] for name in ("ease", "rp3beta", "gfcf")}
+    if by_method["ease"]:
+        gram = gram_matrix(users, ship(context.spark, item_idx=item_idx), len(item_idx))
+        for setting in by_method["ease"]:
+            yield setting, ease_weights(gram, float(setting["ease_regularisation"]))
+        del gram
+    for setting in by_method["rp3beta"]:
+        alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])
+        yield setting, rp3beta_weights(users, item_idx, alpha, beta, neighbours)
+    if by_method["gfcf"]:
+        near, counts = graph_filter(users, item_idx, neighbours), popularity(users, item_idx)
+        rank = int(by_method["gfcf"][0]["gfcf_rank"])
+        vectors = graph_vectors(users, item_idx, rank, stable_seed(context.seed, "gfcf"))
+        for setting in by_method["gfcf"]:
+            yield setting, low_pass(near, vectors, counts, float(setting["gfcf_weight"]))
 
 
 def judged_users(context: Context, users: DataFrame) -> pa.Table:
@@ -149,8 +173,7 @@ def weight_rows(context: Context, fill: str, weights: Weights, item_idx: NDArray
     neighbours: list[NDArray[np.int32]] = []
     values: list[NDArray[np.float32]] = []
     for start in range(0, len(item_idx), _BLOCK):
-        block = weights[:, start : start + _BLOCK]
-        columns = block if isinstance(block, np.ndarray) else block.toarray()
+        columns = _columns(weights, slice(start, start + _BLOCK))
         positive = np.where(columns > 0, columns, np.float32(-np.inf)).T
         best, strengths = top_n(positive, context.config.item_item.stored_neighbours)
         neighbours += [item_idx[row] for row in best]
@@ -162,6 +185,13 @@ def weight_rows(context: Context, fill: str, weights: Weights, item_idx: NDArray
     }
     frame = context.spark.createDataFrame(pa.table(table))
     return frame.select(F.lit(fill).alias("fill"), "item_idx", "neighbours", "weights")
+
+
+def _columns(weights: Weights, part: slice) -> NDArray[np.float32]:
+    if isinstance(weights, LowPass):
+        return weights.columns(part)
+    block: NDArray[np.float32] = weights[:, part] if isinstance(weights, np.ndarray) else weights[:, part].toarray()
+    return block
 
 
 def _text(setting: Setting) -> str:

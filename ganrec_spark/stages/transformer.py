@@ -27,6 +27,7 @@ from ganrec_spark.models.worker import Worker, share
 from ganrec_spark.seeding import stable_seed
 
 _CHUNK_BYTES = 16 * 1024 * 1024
+_FEWEST_USERS = 16  # a step on fewer costs as much
 _BEST_EPOCH = "best_epoch"
 _SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
 
@@ -79,15 +80,18 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     No plans where no user has a next item to learn from.
     """
     config = context.config.transformer
-    sizes = sequences.agg(F.count("*").alias("users"), F.max("length").alias("longest")).first()
+    counted = (F.count("*").alias("users"), F.max("length").alias("longest"), F.avg("length").alias("mean"))
+    sizes = sequences.agg(*counted).first()
     if sizes is None or not sizes["users"] or sizes["longest"] < 2:
         return []
     largest = ratings.agg(F.max("item_idx").alias("item_idx")).first()
     n_items = 1 + int(largest["item_idx"]) if largest else 0
+    batch_size = min(config.batch_size, max(_FEWEST_USERS, int(config.batch_ratings / sizes["mean"])))
     plan = Plan(
         shape=Shape(n_items, config.max_length, config.embedding_size, config.blocks, config.heads, config.dropout),
         epochs=config.max_epochs,
-        steps=max(-(-int(sizes["users"]) // config.batch_size), config.min_steps_per_epoch),
+        steps=max(-(-int(sizes["users"]) // batch_size), config.min_steps_per_epoch),
+        batch_size=batch_size,
         seed=stable_seed(context.seed, "transformer"),
         learning_rate=config.learning_rate,
         negatives=config.negatives,
@@ -120,7 +124,6 @@ def train(context: Context, plans: list[Plan]) -> list[Trained]:
         context.config.distributed.model_copy(update={"workers": _workers(context)}),
         plans=plans,
         urls=urls,
-        batch_size=context.config.transformer.batch_size,
         checkpoint_dir=_checkpoint_dir(context),
         checkpoints=[f"sasrec-{version}.pt" for version in versions],
         scalars=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
@@ -132,7 +135,6 @@ def fit(
     worker: Worker,
     plans: list[Plan],
     urls: list[str],
-    batch_size: int,
     checkpoint_dir: str,
     checkpoints: list[str],
     scalars: str | None,
@@ -142,7 +144,7 @@ def fit(
     results: dict[str, object] = {}
     for number in own:
         plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number])
-        rows, seed = max(1, batch_size // trainer.count), plan.seed % 2**31
+        rows, seed = max(1, plan.batch_size // trainer.count), plan.seed % 2**31
         with read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches:
             trained = train_sasrec(
                 trainer,
@@ -194,6 +196,7 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
                 "shape": plan.shape.as_dict(),
                 "settings": context.config.transformer.model_dump(mode="json"),
                 "workers": _workers(context),
+                "batch_size": plan.batch_size,
                 "steps_per_epoch": plan.steps,
                 "epoch": model.epoch,
                 "stopped": model.stopped,

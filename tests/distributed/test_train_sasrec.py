@@ -36,6 +36,7 @@ def train(worker: Worker, epochs: int, folder: str) -> dict[str, object]:
         Shape(ITEMS, LENGTH, embedding_size=8, blocks=1, heads=1, dropout=0.0),
         epochs=epochs,
         steps=STEPS,
+        batch_size=32,
         seed=3,
         learning_rate=0.01,
         negatives=8,

@@ -59,10 +59,11 @@ MEMBERS = [
     ("als", ("als.embedding_size=8", "als.regularisation=[0.1]", "als.alpha=[10.0]")),
     ("item_item", ("item_item.method=ease", "item_item.ease_regularisation=[10.0]")),
     ("item_item", ("item_item.method=rp3beta", "item_item.rp3_beta=[0.3]")),
+    ("item_item", ("item_item.method=gfcf", "item_item.gfcf_rank=4")),
 ]
 
 
-@pytest.mark.parametrize(("member", "settings"), MEMBERS, ids=["als", "ease", "rp3beta"])
+@pytest.mark.parametrize(("member", "settings"), MEMBERS, ids=["als", "ease", "rp3beta", "gfcf"])
 def test_checkerboard(
     lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, member: str, settings: tuple[str, ...]
 ) -> None:
@@ -88,12 +89,12 @@ def test_validation_chooses_and_final_follows(
     # So large a ridge leaves no weight in single precision: every unseen item ties.
     config = make_config(
         "als.embedding_size=8", "als.alpha=[0.000001,10.0]", "als.regularisation=[0.1]",
-        "item_item.ease_regularisation=[1.0e+30,10.0]",
+        "item_item.method=ease", "item_item.ease_regularisation=[1.0e+30,10.0]",
     )  # fmt: skip
     run_stages(config, "als_choose", "item_item_choose")
     assert lake.read("als_choices", RUN, "choose").count() == 2
     tried = lake.read("item_item_choices", RUN, "choose").collect()
-    ease = {json.loads(row.parameters)["regularisation"]: row for row in tried}
+    ease = {json.loads(row.parameters)["ease_regularisation"]: row for row in tried}
     assert ease[10.0].chosen
     assert ease[10.0].ndcg == pytest.approx(1.0)
     assert not ease[1e30].chosen
@@ -166,13 +167,13 @@ def test_item_item_weights_name_positive_neighbours_strongest_first(
 ) -> None:
     # Items 2 and 4 always together, item 9 apart: the world worked by hand in tests/unit/test_ease.py.
     write(lake, [(0, 2, 1.0), (0, 4, 1.0), (1, 2, 3.0), (1, 4, 5.0), (2, 9, 1.0)])
-    run_stages(make_config("item_item.ease_regularisation=[1.0]"), "item_item_choose")
+    run_stages(make_config("item_item.method=ease", "item_item.ease_regularisation=[1.0]"), "item_item_choose")
     rows = {row.item_idx: row for row in lake.read("item_item_weights", RUN, "choose").collect()}
     assert {item: list(row.neighbours) for item, row in rows.items()} == {2: [4], 4: [2], 9: []}
     assert rows[2].weights == pytest.approx([2 / 3])
 
 
-@pytest.mark.parametrize("method", ["ease", "rp3beta"])
+@pytest.mark.parametrize("method", ["ease", "rp3beta", "gfcf"])
 def test_one_user_and_one_item(
     lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, method: str
 ) -> None:

@@ -76,6 +76,25 @@ def test_the_next_item_comes_first_in_both_phases(spark, lake: Lake, run_phase, 
     assert not list(tmp_path.glob("*/checkpoints"))
 
 
+@pytest.mark.parametrize(("ratings", "users", "steps"), [(4096, 32, 3), (80, 20, 5), (8, 16, 6)])
+def test_a_step_has_fewer_users_where_histories_are_long(
+    spark, lake: Lake, make_config, ratings: int, users: int, steps: int
+) -> None:
+    # 95 users with 2 to 6 ratings, 4 on average.
+    train, held_out = cycle(95)
+    write(spark, lake, train, held_out)
+    stage = STAGE_BY_NAME["merge_choose"]
+    config = make_config(*SETTINGS, f"transformer.batch_ratings={ratings}")
+    staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
+    merge.run(Context(spark, config, staged, "2026-11-01", "choose", ""))
+    stage = STAGE_BY_NAME["transformer_choose"]
+    staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
+    context = Context(spark, config, staged, "2026-11-01", "choose", "")
+    sequences, rows = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
+    plan = transformer.make_plans(context, sequences, rows)[0]
+    assert (plan.batch_size, plan.steps) == (users, steps)
+
+
 def test_several_models_keep_epochs_and_checkpoints_of_their_own_and_rank_by_their_mean(
     spark, lake: Lake, run_phase, make_config
 ) -> None:

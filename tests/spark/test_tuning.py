@@ -21,6 +21,9 @@ SMALL = (
     "als.embedding_size=16",
     "als.iterations=3",
     "als.alpha=[1.0, 20.0]",
+    "item_item.ease_regularisation=[100.0]",
+    "item_item.rp3_beta=[0.3]",
+    "item_item.gfcf_rank=8",
     "transformer.max_epochs=3",
     "transformer.min_steps_per_epoch=2",
     "transformer.embedding_size=32",
@@ -42,9 +45,11 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
         tune(spark, config, RUN, ["als"], 1, trials=1)
     run_stages(config, "ingest", "split", "sparsity", "partition", "merge_choose", "als_choose")
     first = tune(spark, config, RUN, ["als", "item_item", "transformer"], 1, trials=1)
-    # Two alphas, three lambdas and one Transformer are configured, and are tried whatever the budget.
+    # Two alphas, three item-item models and one Transformer are configured, and are tried whatever the budget.
     assert {member: len(trials) for member, trials in first.items()} == {"als": 2, "item_item": 3, "transformer": 1}
     assert [trial.values["als.alpha"] for trial in first["als"]] == [1.0, 20.0]
+    methods = [trial.values["item_item.method"] for trial in first["item_item"]]
+    assert methods == ["ease", "rp3beta", "gfcf"]
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
     chosen = lake.read("als_choices", RUN, "choose").orderBy("parameters").collect()
     assert [trial.ndcg for trial in first["als"]] == pytest.approx([row.ndcg for row in chosen])
@@ -61,6 +66,7 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     tuned = load_config(found, environ={})
     assert tuned.als.alpha == (best(second["als"]).values["als.alpha"],)
     assert tuned.als.embedding_size == best(second["als"]).values["als.embedding_size"]
+    assert tuned.item_item.method == best(second["item_item"]).values["item_item.method"]
     assert tuned.item_item.ease_regularisation == (best(second["item_item"]).values["item_item.ease_regularisation"],)
 
     # Other settings that are not searched make other trials: nothing of the first search counts.

@@ -26,7 +26,7 @@ def test_the_peers_rp3beta_is_ours() -> None:
     observed = ratings()
     walked = rp3beta.walks(sparse.csr_array(observed.astype(np.float64)), 0.7)
     popularity = observed.sum(axis=0).A1
-    found = rp3beta.transition_weights(walked, np.arange(25), popularity, 0.7, 0.4, 200)
+    found = rp3beta.transition_weights(walked, np.arange(25), popularity, (0.7, 0.4), 200)
     weights = np.zeros((25, 25))
     for row, (targets, values) in enumerate(zip(*found, strict=True)):
         weights[row, targets] = values

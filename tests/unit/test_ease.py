@@ -47,7 +47,7 @@ def test_rp3beta_equals_a_dense_reference() -> None:
     # Users in two parts, as Spark's partitions are.
     parts = [walks(sparse.csr_array(part), alpha) for part in (profiles[:11], profiles[11:])]
     walked = sparse.csr_array(parts[0] + parts[1])
-    targets, weights = transition_weights(walked, np.arange(12), popularity, alpha, beta, 4)
+    targets, weights = transition_weights(walked, np.arange(12), popularity, (alpha, beta), 4)
     for item in range(12):
         strongest = np.sort(dense[item][dense[item] > 0])[::-1][:4]
         assert weights[item] == pytest.approx(strongest, rel=1e-5)

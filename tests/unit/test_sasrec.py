@@ -61,6 +61,7 @@ PLAN = Plan(
     SHAPE,
     epochs=30,
     steps=3,
+    batch_size=32,
     seed=7,
     learning_rate=0.01,
     negatives=8,
