@@ -139,6 +139,7 @@ class Generator(Section):
     batch_size: Count = 256
     learning_rate: Positive = 0.003
     gradient_clip: Positive = 5.0
+    negatives: Count = 512
     agn_noise_size: Count = 100
     agn_epochs: Count = 2
     vae_latent_size: Count = 64
@@ -149,7 +150,6 @@ class Generator(Section):
     cgan_profile_length: Count = 3
     cgan_profile_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     cgan_critic_weight: Annotated[float, Field(ge=0)] = 0.1
-    cgan_negatives: Count = 512
     als_iterations: Count = 8
     collapse_min_distinct_share: Share = 0.05
 

@@ -17,11 +17,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ganrec_spark.models.interactions import strengths
+from ganrec_spark.models.sampled_softmax import places, sample_candidates
 from ganrec_spark.models.worker import Worker
 
-# Beyond this many items a softmax over all of them for every user of a batch is too dear; then it is sampled.
-_FULL_SOFTMAX_ITEMS = 5_000
-_SAMPLED_TARGETS = 16
 _SET_SIZE = 5
 _INITIAL_LOGIT_SCALE = 8.0
 
@@ -172,25 +170,13 @@ class CganTraining:
 
     def _logits(self, users: Tensor, items: Tensor, shown: Tensor, hidden: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the candidate items [C] (None: all) and logits [B, C]; shown items are no candidates of their user."""
-        table, bias = self.generator.item_table, self.generator.item_bias
-        if self.generator.n_items <= _FULL_SOFTMAX_ITEMS:
-            candidates, positions = None, torch.where(shown, items, 0)
-            logits = users @ table.T + bias
-        else:
-            candidates = self._sample(items, hidden)
-            logits = users @ table[candidates].T + bias[candidates]
-            positions, found = _positions(items, candidates)
-            shown = shown & found
-        blocked = torch.zeros_like(logits).scatter_add_(1, positions, shown.to(logits.dtype))
+        candidates = sample_candidates(items, hidden, self.generator.n_items, self.negatives)
+        chosen = slice(None) if candidates is None else candidates
+        table, bias = self.generator.item_table[chosen], self.generator.item_bias[chosen]
+        logits = users @ table.T + bias
+        columns, found = places(items, candidates)
+        blocked = torch.zeros_like(logits).scatter_add_(1, columns, (shown & found).to(logits.dtype))
         return candidates, logits.masked_fill(blocked > 0, -torch.inf)
-
-    def _sample(self, items: Tensor, hidden: Tensor) -> Tensor:
-        """Return the distinct ones, ascending [C], of some hidden items of each user and uniform negatives."""
-        order = torch.rand(items.shape, device=items.device).masked_fill(~hidden, 2.0).argsort(1).argsort(1)
-        targets = items[hidden & (order < _SAMPLED_TARGETS)]
-        negatives = torch.randint(self.generator.n_items, (self.negatives,), device=items.device)
-        distinct: Tensor = torch.cat([targets, negatives]).unique()
-        return distinct
 
     def _real_sets(
         self, items: Tensor, shown: Tensor, hidden: Tensor, draws: torch.Generator
@@ -222,20 +208,11 @@ class CganTraining:
 def _reconstruction(logits: Tensor, candidates: Tensor | None, items: Tensor, weights: Tensor) -> Tensor:
     """Return the mean over users of the weighted cross entropy of their hidden items; users without one count 0."""
     log_probabilities = F.log_softmax(logits, dim=1)
-    if candidates is None:
-        positions = items.clamp(min=0)
-    else:
-        positions, found = _positions(items, candidates)
-        weights = weights * found
+    columns, found = places(items, candidates)
+    weights = weights * found
     # Shown items sit at -inf with weight 0: left out before the product, which would be not-a-number.
-    picked = log_probabilities.gather(1, positions).masked_fill(weights == 0, 0.0)
+    picked = log_probabilities.gather(1, columns).masked_fill(weights == 0, 0.0)
     return -((picked * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-12)).mean()
-
-
-def _positions(items: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the place of each item in the ascending `candidates`, and whether it is there."""
-    positions = torch.searchsorted(candidates, items).clamp(max=len(candidates) - 1)
-    return positions, candidates[positions] == items
 
 
 def _mean(vectors: Tensor, chosen: Tensor) -> Tensor:

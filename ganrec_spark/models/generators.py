@@ -47,7 +47,8 @@ def new_training(
         return AgnTraining(n_items, int(settings["agn_noise_size"]), rate, clip, worker)
     if kind == "vae":
         latent, hidden = int(settings["vae_latent_size"]), int(settings["vae_hidden_size"])
-        return VaeTraining(n_items, latent, hidden, settings["vae_beta"], rate, clip, worker)
+        beta, negatives = settings["vae_beta"], int(settings["negatives"])
+        return VaeTraining(n_items, latent, hidden, beta, negatives, rate, clip, worker)
     return CganTraining(
         n_items,
         int(settings["cgan_embedding_size"]),
@@ -55,7 +56,7 @@ def new_training(
         int(settings["cgan_profile_length"]),
         settings["cgan_profile_dropout"],
         0.0 if kind == "cgan_twin" else settings["cgan_critic_weight"],
-        int(settings["cgan_negatives"]),
+        int(settings["negatives"]),
         rate,
         clip,
         item_vectors,

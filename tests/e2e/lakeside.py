@@ -18,6 +18,7 @@ FAST = (
     "gate.bootstrap_samples=200",
     "als.embedding_size=8",
     "als.iterations=3",
+    "item_item.method=ease",
     "item_item.ease_regularisation=[50.0]",
     "transformer.models=1",
     "transformer.max_epochs=2",

@@ -89,12 +89,14 @@ def test_validation_chooses_and_final_follows(
     # So large a ridge leaves no weight in single precision: every unseen item ties.
     config = make_config(
         "als.embedding_size=8", "als.alpha=[0.000001,10.0]", "als.regularisation=[0.1]",
-        "item_item.method=ease", "item_item.ease_regularisation=[1.0e+30,10.0]",
+        "item_item.ease_regularisation=[1.0e+30,10.0]", "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
     )  # fmt: skip
     run_stages(config, "als_choose", "item_item_choose")
     assert lake.read("als_choices", RUN, "choose").count() == 2
     tried = lake.read("item_item_choices", RUN, "choose").collect()
-    ease = {json.loads(row.parameters)["ease_regularisation"]: row for row in tried}
+    assert [json.loads(row.parameters)["method"] for row in tried].count("ease") == 2
+    assert {json.loads(row.parameters)["method"] for row in tried} == {"ease", "rp3beta", "gfcf"}
+    ease = {json.loads(row.parameters).get("ease_regularisation"): row for row in tried}
     assert ease[10.0].chosen
     assert ease[10.0].ndcg == pytest.approx(1.0)
     assert not ease[1e30].chosen

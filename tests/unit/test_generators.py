@@ -16,6 +16,7 @@ from ganrec_spark.models.collapse import gini, score_block, watch
 from ganrec_spark.models.generator_training import Batch, Checkpoints, Plan, Trained, train_generator
 from ganrec_spark.models.generators import load_generator, new_training
 from ganrec_spark.models.interactions import dense, strengths
+from ganrec_spark.models.sampled_softmax import places, sample_candidates
 from ganrec_spark.models.worker import Worker
 
 USERS, ITEMS, LENGTH = 200, 40, 10
@@ -152,14 +153,47 @@ def test_als_start_scores_the_neighbours_of_the_profile_first() -> None:
     assert set(scores[1].argsort()[::-1][:20]) == set(range(20, 40))
 
 
-def test_sampled_softmax_learns_the_groups_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ganrec_spark.models.cgan._FULL_SOFTMAX_ITEMS", 10)
-    a_plan = plan("cgan", 30, cgan_negatives=10)
+@pytest.mark.parametrize("kind", ["vae", "cgan"])
+def test_sampled_softmax_learns_the_groups_too(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("ganrec_spark.models.sampled_softmax.FULL_SOFTMAX_ITEMS", 10)
+    a_plan = plan(kind, 30, negatives=10)
     items, weights = world()
-    generator = load_generator("cgan", ITEMS, a_plan.settings, train(a_plan).state)
+    generator = load_generator(kind, ITEMS, a_plan.settings, train(a_plan).state)
     noise = np.zeros((USERS, generator.noise_size), np.float32)
     scores = score_block(generator, items, weights, noise, torch.device("cpu"))
     assert ((scores.argmax(axis=1) >= 20) == (np.arange(USERS) % 2 == 1)).mean() > 0.95
+
+
+def test_candidates_are_targets_and_negatives_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = torch.tensor([[9, 4, -1], [7, 4, 2]])
+    assert sample_candidates(items, items >= 0, 20, negatives=1) is None
+    monkeypatch.setattr("ganrec_spark.models.sampled_softmax.FULL_SOFTMAX_ITEMS", 10)
+    targets = torch.tensor([[True, True, False], [True, True, False]])
+    candidates = sample_candidates(items, targets, 20, negatives=3)
+    assert candidates is not None
+    assert {4, 7, 9} <= set(candidates.tolist())
+    assert candidates.tolist() == sorted(set(candidates.tolist()))
+    assert len(candidates) <= 6
+    columns, found = places(items, torch.tensor([4, 7, 9]))
+    assert found.tolist() == [[True, True, False], [True, True, False]]
+    assert columns[found].tolist() == [2, 0, 1, 0]
+
+
+def test_the_vaes_loss_over_candidates_is_that_over_all_items_if_all_are_candidates() -> None:
+    items, weights = (torch.from_numpy(array[:8]) for array in world())
+    training = new_training("vae", ITEMS, plan("vae").settings, np.zeros((ITEMS, 8), np.float32), 1, Worker())
+    network = training.generator
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        logits, _, _ = network(items.long(), strengths(items, weights))
+        x = dense(items.long(), strengths(items, weights), ITEMS)
+        expected = -(x * torch.log_softmax(logits, dim=1)).sum(dim=1).mean().item()
+        torch.manual_seed(3)
+        among, _, _ = network(items.long(), strengths(items, weights), torch.arange(ITEMS))
+        assert torch.allclose(among, logits, atol=1e-6)
+        torch.manual_seed(3)
+        found = training.step(items.long(), weights, progress=0.0)["loss"]
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_strengths_and_dense_by_hand() -> None:
