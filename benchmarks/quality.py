@@ -12,23 +12,20 @@ Lifts are those of a row over the peer that was best on validation, per user and
 """
 
 import argparse
-import os
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from peers import PEERS, Peer, Score, Setting, blocks, popularity
 from pyspark.sql import functions as F
+from quality_report import Measured, write
 from scipy import sparse
 
 from ganrec_spark.config import load_config
@@ -110,11 +107,10 @@ def cut_users(ratings: pd.DataFrame, share: float, held_out: int) -> pd.DataFram
 
 def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
     """Run every seed of one data set, then write its table, its picture and its rows."""
-    parts, seconds = [], []
+    parts, fills, seconds = [], [], []
     settings_of: dict[str, Setting] = {}
     for seed in range(options.seeds):
-        taken = run_pipeline(data, work, seed, options.set)
-        seconds.append(taken)
+        run_pipeline(data, work, seed, options.set)
         settings = [*data.settings, f"lake.root={work}", *options.set]
         config = load_config(overrides=settings, environ={})
         spark = build_session(config, "ganrec benchmark")
@@ -122,17 +118,28 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
             lake = Lake(spark, config.lake.catalog, config.lake.namespace)
             split = read_split(lake, run_id(seed))
             found = our_lists(lake, run_id(seed))
+            fills.append(lake.read("gate_decisions", run_id(seed)).toPandas().assign(seed=seed))
+            seconds.append(stages_took(lake, run_id(seed)))
         finally:
             spark.stop()
         # After Spark has gone: EASE needs its memory.
-        settings_of = settings_of or tuned_peers(split, min(taken, options.budget or taken), seed)
+        settings_of = settings_of or tuned_peers(split, min(seconds[0], options.budget or seconds[0]), seed)
         found |= peer_lists(split, settings_of, seed)
         for (kind, system), (validation, test) in found.items():
             for name, lists, relevant in (("validation", validation, split.validation), ("test", test, split.test)):
                 parts.append(judged(lists, relevant, data.ks).assign(split=name, kind=kind, system=system, seed=seed))
     values = pd.concat(parts, ignore_index=True)
     table = summary(values, split.segments).assign(dataset=data.name, seeds=options.seeds)
-    write(data, table, seconds, options)
+    write(Measured(data.name, data.ks, command_line(options), seconds, table, pd.concat(fills)), options.out)
+
+
+def command_line(options: argparse.Namespace) -> str:
+    """Return the command without the folders, for the table."""
+    words = ["benchmarks/quality.py", *(folder.name for folder in options.datasets), f"--seeds {options.seeds}"]
+    for name in ("budget", "cut"):
+        if value := getattr(options, name):
+            words.append(f"--{name} {value:g}")
+    return " ".join([*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)])
 
 
 def run_id(seed: int) -> str:
@@ -140,22 +147,21 @@ def run_id(seed: int) -> str:
     return f"2100-01-{seed + 1:02}"
 
 
-def run_pipeline(data: DataSet, work: Path, seed: int, settings: list[str]) -> float:
-    """Run the pipeline as its users do; return seconds. A finished run takes none, and keeps its first time."""
-    noted = work / f"seconds-{seed}"
-    if noted.exists():
-        return float(noted.read_text())
+def run_pipeline(data: DataSet, work: Path, seed: int, settings: list[str]) -> None:
+    """Run the pipeline as its users do; what an earlier call finished is kept."""
     command = [sys.executable, str(REPOSITORY / "jobs" / "run_pipeline.py"), "--run-date", run_id(seed)]
     for setting in (*data.settings, f"lake.root={work}", f"run.seed={seed}", *settings):
         command += ["--set", setting]
     print(f"{data.name}, seed {seed}: {shlex.join(command[1:])}", file=sys.stderr, flush=True)
-    started = time.monotonic()
     done = subprocess.run(command, check=False, stdout=sys.stderr, cwd=REPOSITORY)
     if done.returncode:
         sys.exit(f"{data.name}, seed {seed}: the pipeline ended with exit code {done.returncode}; its message is above")
-    taken = time.monotonic() - started
-    noted.write_text(str(taken))
-    return taken
+
+
+def stages_took(lake: Lake, run: str) -> float:
+    """Return the seconds that the run's stages took together, each when it last ran."""
+    row = lake.read("stage_log", run).agg(F.sum("seconds").alias("total")).first()
+    return float(row["total"]) if row is not None else 0.0
 
 
 def read_split(lake: Lake, run: str) -> Split:
@@ -320,70 +326,6 @@ def _members(users: NDArray[np.int64], segments: dict[int, tuple[str, ...]]) -> 
 def _segment_order(name: str) -> tuple[int, int]:
     fixed = ("all", "sparse", "dense", "cold")
     return (0, fixed.index(name)) if name in fixed else (1, int(name.partition(":")[2].split("-")[0].rstrip("+")))
-
-
-def write(data: DataSet, table: pd.DataFrame, seconds: list[float], options: argparse.Namespace) -> None:
-    """Write DATASET.parquet, DATASET.md and DATASET.svg into the folder of results, and print the table."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(options.out / f"{data.name}.parquet", index=False)
-    lines = [f"# {data.name}", "", *_preamble(data, table, seconds, options), ""]
-    for metric in [f"{name}@{k}" for k in data.ks for name in ("recall", "ndcg")]:
-        lines += [f"## {metric}", "", *_markdown(data, table, metric), ""]
-    lines += [f"![{data.name}]({data.name}.svg)", ""]
-    text = "\n".join(lines)
-    (options.out / f"{data.name}.md").write_text(text)
-    picture(data, table).savefig(options.out / f"{data.name}.svg", metadata={"Date": None})
-    print(text)
-
-
-def _preamble(data: DataSet, table: pd.DataFrame, seconds: list[float], options: argparse.Namespace) -> Iterator[str]:
-    arguments = [f"--seeds {options.seeds}", *(f"--set {shlex.quote(setting)}" for setting in options.set)]
-    if options.cut:
-        arguments.append(f"--cut {options.cut:g}")
-    yield f"`benchmarks/quality.py {data.name.partition('-cut-')[0]} {' '.join(arguments)}`"
-    yield ""
-    users = int(table.loc[table["segment"] == "all", "n_users"].iloc[0])
-    taken = ", ".join(f"{value:.0f}" for value in seconds)
-    yield (
-        f"{users} users, full catalogue ranked, mean of {options.seeds} seeds. The whole pipeline took {taken} s on "
-        f"{len(os.sched_getaffinity(0))} cores. Lifts: over {table['best_peer'].iloc[0]}, the best peer on validation, "
-        "paired over users, 95 %."
-    )
-
-
-def _markdown(data: DataSet, table: pd.DataFrame, metric: str) -> Iterator[str]:
-    segments = list(dict.fromkeys(table["segment"]))
-    yield "| system | " + " | ".join(segments) + " | lift, all | lift, sparse |"
-    yield "|---" * (len(segments) + 3) + "|"
-    rows = table[table["metric"] == metric]
-    for (kind, system), own in rows.groupby(["kind", "system"], sort=False):
-        cells = own.set_index("segment")
-        values = [f"{cells.loc[name, 'value']:.4f}" for name in segments]
-        lifts = [_lift(cells.loc[name]) if name in cells.index else "" for name in ("all", "sparse")]
-        yield f"| {system} ({kind}) | " + " | ".join([*values, *lifts]) + " |"
-    for entry in yaml.safe_load((Path(__file__).parent / "published.yaml").read_text()).get(data.name, []):
-        if metric in entry:
-            yield f"| {entry['system']} (published) | {entry[metric]:.4f} | " + " | " * len(segments) + "|"
-
-
-def _lift(row: pd.Series) -> str:
-    value, low, high = (f"{100 * row[name]:+.1f}" for name in ("lift", "lift_low", "lift_high"))
-    return f"{value} % [{low}, {high}]"
-
-
-def picture(data: DataSet, table: pd.DataFrame) -> Figure:
-    """Draw NDCG at the last cut-off of every system, for all and for sparse users, with intervals."""
-    metric = f"ndcg@{data.ks[-1]}"
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, segment in zip(axes, ("all", "sparse"), strict=True):
-        rows = table[(table["metric"] == metric) & (table["segment"] == segment)]
-        colours = rows["kind"].map({"peer": "#999999", "member": "#56B4E9", "blend": "#0072B2"})
-        spread = np.stack([rows["value"] - rows["low"], rows["high"] - rows["value"]])
-        axis.barh(rows["system"], rows["value"], xerr=spread, color=colours, capsize=2)
-        axis.set(title=f"{data.name}: {segment} users", xlabel=metric.upper())
-    axes[0].invert_yaxis()
-    return figure
 
 
 if __name__ == "__main__":

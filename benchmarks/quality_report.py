@@ -1,0 +1,113 @@
+"""What benchmarks/quality.py writes of one data set: a table in Markdown, its rows in Parquet, a picture."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A data set's results: cut-offs to show, the command, the stages' seconds by seed, the rows of `quality.summary`.
+
+    `fills` are the rows of gate_decisions with their seed.
+    """
+
+    name: str
+    ks: tuple[int, ...]
+    command: str
+    seconds: list[float]
+    table: pd.DataFrame
+    fills: pd.DataFrame
+
+
+def write(measured: Measured, out: Path) -> None:
+    """Write NAME.parquet, NAME.md and NAME.svg into `out`, and print the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    measured.table.to_parquet(out / f"{measured.name}.parquet", index=False)
+    lines = [f"# {measured.name}", "", *_preamble(measured), ""]
+    for metric in [f"{name}@{k}" for k in measured.ks for name in ("recall", "ndcg")]:
+        lines += [f"## {metric}", "", *_metric(measured, metric), ""]
+    lines += [f"![{measured.name}]({measured.name}.svg)", "", *_fills(measured.fills), ""]
+    text = "\n".join(lines)
+    (out / f"{measured.name}.md").write_text(text)
+    picture(measured).savefig(out / f"{measured.name}.svg", metadata={"Date": None})
+    print(text)
+
+
+def _preamble(measured: Measured) -> Iterator[str]:
+    table = measured.table
+    yield f"`{measured.command}`"
+    yield ""
+    users = int(table.loc[table["segment"] == "all", "n_users"].iloc[0])
+    taken = ", ".join(f"{value:.0f}" for value in measured.seconds)
+    cores = len(os.sched_getaffinity(0))
+    seeds, peer = table[["seeds", "best_peer"]].iloc[0]
+    yield (
+        f"{users} users, full catalogue ranked, mean of {seeds} seeds. The pipeline's stages took {taken} s on {cores} cores. "
+        f"Lifts: over {peer}, the best peer on validation, paired over users, 95 %."
+    )
+
+
+def _metric(measured: Measured, metric: str) -> Iterator[str]:
+    table = measured.table
+    segments = list(dict.fromkeys(table["segment"]))
+    yield "| system | " + " | ".join(segments) + " | lift, all | lift, sparse |"
+    yield "|---" * (len(segments) + 3) + "|"
+    rows = table[table["metric"] == metric]
+    for (kind, system), own in rows.groupby(["kind", "system"], sort=False):
+        cells = own.set_index("segment")
+        values = [f"{cells.loc[name, 'value']:.4f}" for name in segments]
+        lifts = [_lift(cells.loc[name]) if name in cells.index else "" for name in ("all", "sparse")]
+        yield f"| {system} ({kind}) | " + " | ".join([*values, *lifts]) + " |"
+    for entry in yaml.safe_load((Path(__file__).parent / "published.yaml").read_text()).get(measured.name, []):
+        if metric in entry:
+            yield f"| {entry['system']} (published) | {entry[metric]:.4f} | " + " | " * len(segments) + "|"
+
+
+def _lift(row: pd.Series) -> str:
+    value, low, high = (f"{100 * row[name]:+.1f}" for name in ("lift", "lift_low", "lift_high"))
+    return f"{value} % [{low}, {high}]"
+
+
+def _fills(fills: pd.DataFrame) -> Iterator[str]:
+    """Yield the gate's verdicts: by candidate the lift of sparse validation users, each seed with its interval."""
+    judged = fills[fills["candidate"] != "none"]
+    if judged["sparse_lift"].isna().all():
+        yield "No fill was judged: " + "; ".join(sorted(fills["reason"].unique())) + "."
+        return
+    seeds = sorted(judged["seed"].unique())
+    yield "## Fills at the gate: change of NDCG@10 of sparse validation users"
+    yield ""
+    yield "| candidate | " + " | ".join(f"seed {seed}" for seed in seeds) + " |"
+    yield "|---" * (len(seeds) + 1) + "|"
+    order = judged.groupby("candidate")["sparse_lift"].mean().sort_values(ascending=False).index
+    for candidate in order:
+        rows = judged[judged["candidate"] == candidate].set_index("seed")
+        cells = [_verdict(rows.loc[seed]) if seed in rows.index else "" for seed in seeds]
+        yield f"| {candidate} | " + " | ".join(cells) + " |"
+
+
+def _verdict(row: pd.Series) -> str:
+    value, low, high = (f"{100 * row[name]:+.1f}" for name in ("sparse_lift", "sparse_ci_low", "sparse_ci_high"))
+    return f"{value} % [{low}, {high}], {row['level']}: {row['verdict'].replace('_', ' ')}"
+
+
+def picture(measured: Measured) -> Figure:
+    """Draw NDCG at the last cut-off of every system, for all and for sparse users, with intervals."""
+    table, metric = measured.table, f"ndcg@{measured.ks[-1]}"
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, segment in zip(axes, ("all", "sparse"), strict=True):
+        rows = table[(table["metric"] == metric) & (table["segment"] == segment)]
+        colours = rows["kind"].map({"peer": "#999999", "member": "#56B4E9", "blend": "#0072B2"})
+        spread = np.stack([rows["value"] - rows["low"], rows["high"] - rows["value"]])
+        axis.barh(rows["system"], rows["value"], xerr=spread, color=colours, capsize=2)
+        axis.set(title=f"{measured.name}: {segment} users", xlabel=metric.upper())
+    axes[0].invert_yaxis()
+    return figure
