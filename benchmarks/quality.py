@@ -136,9 +136,7 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
 def command_line(options: argparse.Namespace) -> str:
     """Return the command without the folders, for the table."""
     words = ["benchmarks/quality.py", *(folder.name for folder in options.datasets), f"--seeds {options.seeds}"]
-    for name in ("budget", "cut"):
-        if value := getattr(options, name):
-            words.append(f"--{name} {value:g}")
+    words += [f"--{name} {value:g}" for name in ("budget", "cut") if (value := getattr(options, name))]
     return " ".join([*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)])
 
 

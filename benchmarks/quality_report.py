@@ -49,8 +49,8 @@ def _preamble(measured: Measured) -> Iterator[str]:
     cores = len(os.sched_getaffinity(0))
     seeds, peer = table[["seeds", "best_peer"]].iloc[0]
     yield (
-        f"{users} users, full catalogue ranked, mean of {seeds} seeds. The pipeline's stages took {taken} s on {cores} cores. "
-        f"Lifts: over {peer}, the best peer on validation, paired over users, 95 %."
+        f"{users} users, full catalogue ranked, mean of {seeds} seeds. The pipeline's stages took {taken} s on {cores} "
+        f"cores. Lifts: over {peer}, the best peer on validation, paired over users, 95 %."
     )
 
 
