@@ -72,7 +72,7 @@ def _phased(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"item_item_{phase}",
             "item_item",
-            "Fit EASE where the catalogue fits, RP3beta beyond, and rank the whole catalogue for every user.",
+            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
             ("merged_ratings", "item_item_choices", *judged_on),
             ("item_item_weights", "item_item_choices", "item_item_candidates"),
             ("item_item", "merge", "recommend"),

@@ -47,7 +47,8 @@ class Plan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
     A step has `batch_size` users, of all workers together. `catalogue` holds the items that may be negatives and be
-    ranked. Without `judges` all `epochs` are trained.
+    ranked. Without `judges` all `epochs` are trained; with them training that stays below `floor`, an NDCG@10 that
+    anything should reach, for twice the patience is given up.
     With `averaging` 0 every step weighs the same.
     """
 
@@ -64,6 +65,7 @@ class Plan:
     judges: Judges | None = None
     validate_every: int = 1
     patience: int = 1
+    floor: float = 0.0
     name: str = "sasrec"
 
 
@@ -108,8 +110,10 @@ def train_sasrec(
         started = time.monotonic()
         for epoch in range(done + 1, plan.epochs + 1):
             # Worker 0 decides: after a resume it alone knows the history.
-            if worker.from_first(float(_out_of_patience(plan, result)), "stop"):
-                result.stopped = f"no better NDCG@{_K} in {plan.patience} validations"
+            given_up = worker.from_first(float(_below_floor(plan, result)), "give up")
+            if given_up or worker.from_first(float(_out_of_patience(plan, result)), "stop"):
+                better = f"than popularity's {plan.floor:.4f}" if given_up else f"in {plan.patience} validations"
+                result.stopped = f"no better NDCG@{_K} {better}"
                 break
             values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch)}
             if not math.isfinite(values["loss"]):
@@ -230,6 +234,11 @@ def _keep(model: torch.nn.Module, plan: Plan, result: Trained, epoch: int, value
 def _out_of_patience(plan: Plan, result: Trained) -> bool:
     validated = [at for at, name, _ in result.history if name == "validation_ndcg" and at > result.epoch]
     return plan.judges is not None and len(validated) >= plan.patience
+
+
+def _below_floor(plan: Plan, result: Trained) -> bool:
+    found = [value for _, name, value in result.history if name == "validation_ndcg"]
+    return len(found) >= 2 * plan.patience and max(found) < plan.floor
 
 
 def _log(worker: Worker, plan: Plan, epoch: int, values: dict[str, float], seconds: float) -> None:

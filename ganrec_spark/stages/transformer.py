@@ -24,9 +24,11 @@ from ganrec_spark.fills import NONE
 from ganrec_spark.models.sasrec import SASRec, Shape
 from ganrec_spark.models.sasrec_training import Judges, Plan, train_sasrec
 from ganrec_spark.models.worker import Worker, share
+from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.seeding import stable_seed
 
 _CHUNK_BYTES = 16 * 1024 * 1024
+_K = 10
 _FEWEST_USERS = 16  # a step on fewer costs as much
 _BEST_EPOCH = "best_epoch"
 _SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
@@ -103,7 +105,9 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     )
     seeds = [plan.seed, *(stable_seed(context.seed, "transformer", i) for i in range(1, config.models))]
     if context.phase == "choose":
-        plan = replace(plan, judges=_judges(context, sequences))
+        judges = _judges(context, sequences)
+        floor = popularity_ndcg(judges, _popular(ratings, config.max_length + _K)) if judges else 0.0
+        plan = replace(plan, judges=judges, floor=floor)
     plans = [replace(plan, seed=seed, name=f"sasrec_{i}") for i, seed in enumerate(seeds)]
     if context.phase == "choose":
         return plans
@@ -296,6 +300,21 @@ def _judges(context: Context, sequences: DataFrame) -> Judges | None:
         np.repeat(np.arange(len(sample)), [len(items) for items in sample["held"]]),
         np.concatenate(list(sample["held"])).astype(np.int64),
     )
+
+
+def popularity_ndcg(judges: Judges, popular: NDArray[np.int32]) -> float:
+    """Return what the most popular items, best first, reach among the judges; items of their history excluded."""
+    unseen = [popular[~np.isin(popular, items)][:_K] for items in judges.items]
+    order = np.argsort(judges.held_rows, kind="stable")
+    counts = np.bincount(judges.held_rows, minlength=len(judges.items))
+    held = np.split(judges.held_items[order], np.cumsum(counts)[:-1])
+    return float(ndcg(hit_matrix(unseen, held, _K), counts, _K).mean())
+
+
+def _popular(ratings: DataFrame, n: int) -> NDArray[np.int32]:
+    """Return the n items with the most ratings."""
+    counts = ratings.groupBy("item_idx").count().orderBy(F.desc("count"), "item_idx").limit(n).toArrow()
+    return np.asarray(counts.column("item_idx"), dtype=np.int32)
 
 
 def _chosen_epochs(context: Context) -> dict[str, int]:

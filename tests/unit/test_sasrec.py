@@ -22,6 +22,7 @@ from ganrec_spark.models.sasrec_training import (
     validation_ndcg,
 )
 from ganrec_spark.models.worker import Worker
+from ganrec_spark.stages.transformer import popularity_ndcg
 
 ITEMS, LENGTH = 12, 6
 SHAPE = Shape(ITEMS, LENGTH, embedding_size=16, blocks=1, heads=2, dropout=0.1)
@@ -180,6 +181,21 @@ def test_a_finished_training_resumes_to_its_result() -> None:
     whole = train_sasrec(Worker(), plan, stream(), save=saved.append)
     again = train_sasrec(Worker(), plan, stream(), load=lambda: saved[-1])
     assert (again.state, again.epoch, again.history) == (whole.state, whole.epoch, whole.history)
+
+
+def test_training_that_never_reaches_the_floor_is_given_up() -> None:
+    given_up = train_sasrec(Worker(), replace(PLAN, patience=2, floor=2.0), stream())
+    assert [at for at, name, _ in given_up.history if name == "validation_ndcg"] == [2, 4, 6, 8]
+    assert given_up.stopped == "no better NDCG@10 than popularity's 2.0000"
+    learns = train_sasrec(Worker(), replace(PLAN, patience=2, floor=0.5), stream())
+    assert "popularity" not in learns.stopped
+
+
+def test_popularity_of_the_judges_by_hand() -> None:
+    judged = Judges(np.array([[3, 1, -1], [2, -1, -1]]), np.array([2, 1]), np.array([1, 0, 1]), np.array([3, 2, 9]))
+    # Without what they have: [2, 0] holds the first user's 2 first; [3, 1, 0] the second's 3 first, not 9.
+    expected = (1 + 1 / (1 + 1 / np.log2(3))) / 2
+    assert popularity_ndcg(judged, np.array([3, 1, 2, 0], np.int32)) == pytest.approx(expected)
 
 
 def test_training_stops_early_and_keeps_the_best_epoch() -> None:
