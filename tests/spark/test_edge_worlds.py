@@ -21,6 +21,7 @@ FAST = (
     "gate.bootstrap_samples=100",
     "als.embedding_size=4",
     "als.iterations=2",
+    "item_item.method=ease",
     "item_item.ease_regularisation=[10.0]",
     "transformer.models=1",
     "transformer.max_epochs=1",
