@@ -16,11 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import Broadcast
 from pyspark.ml.recommendation import ALS
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
-from ganrec_spark.distributed.ranking import lists
+from ganrec_spark.distributed.ranking import Score, lists
+from ganrec_spark.distributed.ship import ship
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.models.als_fold_in import FixedSide, fixed_side, fold_in
 
@@ -62,6 +63,20 @@ class AlsFactors:
         known = np.zeros(slots, dtype=np.bool_)
         table[self.item_idx], known[self.item_idx] = self.items, True
         return table, known
+
+
+def by_factors(spark: SparkSession, fitted: AlsFactors) -> Score:
+    """Return the score of every item for a block of users: the product of their `factors` and the item vectors."""
+    table, known = fitted.item_slots()
+    shipped = ship(spark, table=table, known=known)
+
+    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+        users = np.stack(lists(block, "factors"))
+        scores = np.asarray(users @ shipped["table"].T, dtype=np.float32)
+        scores[:, ~shipped["known"]] = -np.inf
+        return scores
+
+    return score
 
 
 def fit_als(

@@ -6,16 +6,14 @@ from functools import reduce
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Als
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
+from ganrec_spark.distributed.als import AlsFactors, Objective, by_factors, fit_als
 from ganrec_spark.distributed.quality import mean_ndcg
-from ganrec_spark.distributed.ranking import Score, histories, lists, rank_catalogue
-from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.distributed.ranking import histories, rank_catalogue
 from ganrec_spark.fills import NONE, fill_variants, of_variant
 from ganrec_spark.seeding import stable_seed
 
@@ -117,22 +115,8 @@ def candidates(
     context: Context, seen: DataFrame, vectors: DataFrame, fitted: AlsFactors, n: int, fill: str
 ) -> DataFrame:
     """Return als_candidates of one fill: for each user with a vector, the n best items not in `seen`."""
-    table, known = fitted.item_slots()
-    score = by_factors(ship(context.spark, table=table, known=known))
-    ranked = rank_catalogue(seen.join(vectors, "user_idx"), score, n)
+    ranked = rank_catalogue(seen.join(vectors, "user_idx"), by_factors(context.spark, fitted), n)
     return ranked.select(F.lit(fill).alias("fill"), "user_idx", "items", "scores")
-
-
-def by_factors(shipped: Shipped) -> Score:
-    """Return the score of every item for a block of users: the product of their vectors."""
-
-    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        users = np.stack(lists(block, "factors"))
-        scores = np.asarray(users @ shipped["table"].T, dtype=np.float32)
-        scores[:, ~shipped["known"]] = -np.inf
-        return scores
-
-    return score
 
 
 def error_rows(context: Context, written: DataFrame, fills: list[str]) -> list[tuple[str, str, float]]:

@@ -16,16 +16,17 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Gate
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
+from ganrec_spark.distributed.als import AlsFactors, Objective, by_factors, fit_als
 from ganrec_spark.distributed.lift import Totals, added_up, fitted_systems, fold_in_systems, system_sums
-from ganrec_spark.distributed.ranking import histories
+from ganrec_spark.distributed.ranking import histories, rank_catalogue
 from ganrec_spark.distributed.ship import ship
 from ganrec_spark.fills import NONE, fill_ratings
 from ganrec_spark.models.als_fold_in import fixed_side
 from ganrec_spark.ranking.bootstrap import Lift, bonferroni, relative_lift
 from ganrec_spark.seeding import stable_seed
 
-_SHUFFLED = "shuffled:"
+# Controls: a finalist's own rows given to other users, and as many of ALS's own best items.
+_SHUFFLED, _SELF_TRAINING = "shuffled:", "self_training:"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def screen(
     """Return the candidates with their lift by fold-in; all but the finalists already have a verdict.
 
     A sample of gate.screen_users sparse validation users is judged. Finalists also have to beat, by the same fold-in,
-    the popularity fills and their own rows given to other users.
+    the popularity fills, their own rows given to other users, and as many rows of ALS's own best items.
     """
     settings, train = context.config.gate, context.lake.read("train_ratings")
     chance = F.xxhash64(F.lit(context.seed), "user_idx")
@@ -155,10 +156,13 @@ def screen(
     finalists = [item.candidate for item in promising[: settings.finalists]]
     controls: dict[str, float] = {}
     if finalists:
-        shuffled = shuffled_users(of_sample.where(F.col("candidate").isin(finalists)), context.seed)
-        rows = fill_ratings(shuffled, train, context.config.merge.fill_weight, ("candidate",))
-        totals = _folded(context, plain, sample, rows, [_SHUFFLED + name for name in finalists])
-        controls = {name: _lift(totals, _SHUFFLED + name, settings.confidence).value for name in finalists}
+        own = of_sample.where(F.col("candidate").isin(finalists))
+        echoed = self_training(context, plain.model, sample, own)
+        shuffled = shuffled_users(own, context.seed).select(echoed.columns)
+        fills = fill_ratings(shuffled.unionByName(echoed), train, context.config.merge.fill_weight, ("candidate",))
+        names = [kind + name for kind in (_SHUFFLED, _SELF_TRAINING) for name in finalists]
+        totals = _folded(context, plain, sample, fills, names)
+        controls = {name: _lift(totals, name, settings.confidence).value for name in names}
     sample.unpersist()
     popular = max((item.sparse.value for item in judged if item.is_popularity and item.sparse), default=None)
     return [_screened(item, finalists, controls, popular) for item in judged]
@@ -203,6 +207,21 @@ def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
     pairs = giver.join(placed.select("candidate", "place", "user_idx"), ["candidate", "place"])
     handed = generated.withColumnRenamed("user_idx", "giver").join(pairs, ["candidate", "giver"])
     return handed.withColumn("candidate", F.concat(F.lit(_SHUFFLED), "candidate")).select(generated.columns)
+
+
+def self_training(context: Context, model: AlsFactors, sample: DataFrame, generated: DataFrame) -> DataFrame:
+    """Return (candidate, user_idx, item_idx, confidence): for each user in `sample` ALS's own best unseen items.
+
+    For each candidate in `generated` as many as it gives a user at most, all with confidence 1.
+    """
+    sizes = generated.groupBy("candidate").agg(F.max("position").alias("n")).orderBy("candidate").collect()
+    users = sample.join(model.users, "user_idx")
+    ranked = rank_catalogue(users, by_factors(context.spark, model), max((row["n"] for row in sizes), default=0))
+    wanted = F.array(*(F.struct(F.lit(_SELF_TRAINING + row["candidate"]), F.lit(row["n"])) for row in sizes))
+    placed = ranked.select("user_idx", F.posexplode("items").alias("place", "item_idx"))
+    rows = placed.select("user_idx", "item_idx", "place", F.explode(wanted).alias("of"))
+    kept = rows.where(F.col("place") < F.col("of.col2"))
+    return kept.select(F.col("of.col1").alias("candidate"), "user_idx", "item_idx", F.lit(1.0).alias("confidence"))
 
 
 def confirm(
@@ -264,10 +283,13 @@ def _screened(item: Judgement, finalists: list[str], controls: dict[str, float],
         return replace(item, verdict="not_a_finalist", reason=f"{found}; others promise more")
     if popular is not None and lift.value <= popular:
         return replace(item, verdict="no_better_than_popularity", reason=f"{found}; a popularity fill {popular:+.1%}")
-    control = controls[item.candidate]
-    if lift.value <= control:
-        reason = f"{found}; with the rows of other users {control:+.1%}: it is not personal"
+    shuffled, echoed = (controls[kind + item.candidate] for kind in (_SHUFFLED, _SELF_TRAINING))
+    if lift.value <= shuffled:
+        reason = f"{found}; with the rows of other users {shuffled:+.1%}: it is not personal"
         return replace(item, verdict="no_better_than_shuffled", reason=reason)
+    if lift.value <= echoed:
+        reason = f"{found}; with ALS's own best items {echoed:+.1%}: it tells ALS nothing new"
+        return replace(item, verdict="no_better_than_self_training", reason=reason)
     return item
 
 

@@ -86,6 +86,7 @@ def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callabl
         "interval_includes_zero",
         "no_better_than_popularity",
         "no_better_than_shuffled",
+        "no_better_than_self_training",
     )
     assert rows["none"].verdict == "beaten"
     assert "oracle_top3" in message
@@ -98,6 +99,39 @@ def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Co
     assert [name for name, row in rows.items() if row.accepted] == ["none"]
     assert rows["oracle_top3"].verdict == "too_few_users"
     assert "120 sparse validation users" in rows["none"].reason
+
+
+def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callable[..., Context]) -> None:
+    context = gate_context()
+    users = gate.judged_users(context).where("is_sparse")
+    model = gate.best_plain(context, context.lake.read("train_ratings"), users).model
+    fills = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3' OR position = 1")
+    rows = gate.self_training(context, model, users, fills.where("candidate != 'popularity_top3'")).collect()
+    found: dict[tuple[str, int], set[int]] = {}
+    for row in rows:
+        assert row.confidence == 1.0
+        found.setdefault((row.candidate, row.user_idx), set()).add(row.item_idx)
+    assert {(name, len(items)) for (name, _), items in found.items()} == {
+        ("self_training:oracle_top3", 3),
+        ("self_training:random_top3", 1),
+    }
+    table, _ = model.item_slots()
+    seen = {row.user_idx: row["items"] for row in users.collect()}
+    assert set(seen) == {user for _, user in found}
+    for row in model.users.where("user_idx >= 80").collect():
+        scores = table @ np.array(row.factors)
+        scores[seen[row.user_idx]] = -np.inf
+        assert found["self_training:oracle_top3", row.user_idx] == set(np.argsort(-scores)[:3])
+
+
+def test_a_fill_that_tells_als_what_it_knows_is_refused() -> None:
+    def screened(echoed: float) -> str:
+        item = gate.Judgement("cgan_top1", sparse=gate.Lift(0.05, 0.02, 0.08))
+        controls = {"shuffled:cgan_top1": 0.0, "self_training:cgan_top1": echoed}
+        return gate._screened(item, ["cgan_top1"], controls, None).verdict
+
+    assert screened(0.05) == "no_better_than_self_training"
+    assert screened(0.04) == ""
 
 
 def test_shuffling_hands_every_fill_to_another_user(gate_context: Callable[..., Context]) -> None:
