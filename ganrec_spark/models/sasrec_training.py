@@ -71,13 +71,17 @@ class Plan:
 
 @dataclass
 class Trained:
-    """The kept state dict as bytes, the epoch it is of, the history (epoch, name, value), and why training ended."""
+    """The kept state dict as bytes, the epoch it is of, the history (epoch, name, value), and why training ended.
+
+    `given_up`: it stayed below the plan's floor.
+    """
 
     state: bytes = b""
     epoch: int = 0
     best_ndcg: float = -1.0
     history: History = field(default_factory=list)
     stopped: str = "all epochs done"
+    given_up: bool = False
     seconds_per_epoch: float = 0.0
 
 
@@ -110,9 +114,9 @@ def train_sasrec(
         started = time.monotonic()
         for epoch in range(done + 1, plan.epochs + 1):
             # Worker 0 decides: after a resume it alone knows the history.
-            given_up = worker.from_first(float(_below_floor(plan, result)), "give up")
-            if given_up or worker.from_first(float(_out_of_patience(plan, result)), "stop"):
-                better = f"than popularity's {plan.floor:.4f}" if given_up else f"in {plan.patience} validations"
+            result.given_up = bool(worker.from_first(float(_below_floor(plan, result)), "give up"))
+            if result.given_up or worker.from_first(float(_out_of_patience(plan, result)), "stop"):
+                better = f"than popularity's {plan.floor:.4f}" if result.given_up else f"in {plan.patience} validations"
                 result.stopped = f"no better NDCG@{_K} {better}"
                 break
             values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch)}

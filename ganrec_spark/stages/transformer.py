@@ -36,33 +36,40 @@ _SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
 
 @dataclass(frozen=True)
 class Trained:
-    """What the workers hand back: the state dict as bytes, its epoch, the history, and why training ended."""
+    """What the workers hand back: see models.sasrec_training.Trained."""
 
     state: bytes
     epoch: int
     history: list[tuple[int, str, float]]
     stopped: str
+    given_up: bool
     seconds_per_epoch: float
 
 
 def run(context: Context) -> str:
     """Write transformer_checkpoints, transformer_history and transformer_candidates of the phase.
 
-    Phase choose stops early on validation NDCG@10; phase final trains as many epochs on the longer sequences.
+    Phase choose stops early on validation NDCG@10; phase final trains as many epochs on the longer sequences. Models
+    that were given up in phase choose rank nothing.
     """
     sequences, ratings = context.lake.read("user_sequences"), _observed(context)
     plans = make_plans(context, sequences, ratings)
-    if not plans:
-        for table in ("transformer_checkpoints", "transformer_history", "transformer_candidates"):
-            context.lake.write(table, context.lake.frame(table, []))
-        return "not trained: no user has two items in sequence; no candidates"
-    trained = train(context, plans)
+    trained = train(context, plans) if plans else []
     write_training(context, plans, trained)
-    states = [model.state for model in trained]
+    delete_checkpoints(_checkpoint_dir(context))
+    states = [model.state for model in trained if not model.given_up]
+    told = f"{'; '.join(map(_told, trained))} on {_workers(context)} workers"
+    if not states:
+        context.lake.write("transformer_candidates", context.lake.frame("transformer_candidates", []))
+        return f"no candidates; {told if trained else 'not trained: ' + _why_not(context)}"
     ranked = candidates(context, plans[0], states, sequences, ratings)
     n_lists = context.lake.write("transformer_candidates", ranked)
-    delete_checkpoints(_checkpoint_dir(context))
-    return f"lists for {n_lists} users; {'; '.join(map(_told, trained))} on {_workers(context)} workers"
+    return f"lists for {n_lists} users; {told}"
+
+
+def _why_not(context: Context) -> str:
+    known = context.phase == "final" and context.lake.read("transformer_history", phase="choose").limit(1).count()
+    return "phase choose gave up" if known else "no user has two items in sequence"
 
 
 def _told(model: Trained) -> str:
@@ -111,8 +118,9 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     plans = [replace(plan, seed=seed, name=f"sasrec_{i}") for i, seed in enumerate(seeds)]
     if context.phase == "choose":
         return plans
-    kept = _chosen_epochs(context)
-    return [replace(plan, epochs=kept.get(plan.name, plan.epochs)) for plan in plans]
+    kept, tried = _chosen_epochs(context)
+    wanted = [plan for plan in plans if plan.name in kept or plan.name not in tried]
+    return [replace(plan, epochs=kept.get(plan.name, plan.epochs)) for plan in wanted]
 
 
 def train(context: Context, plans: list[Plan]) -> list[Trained]:
@@ -163,6 +171,7 @@ def fit(
             "epoch": trained.epoch,
             "history": trained.history,
             "stopped": trained.stopped,
+            "given_up": trained.given_up,
             "seconds_per_epoch": trained.seconds_per_epoch,
         }
     return results if trainer.index == 0 else {}
@@ -210,7 +219,8 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
         parts = [model.state[start : start + _CHUNK_BYTES] for start in range(0, len(model.state), _CHUNK_BYTES)]
         chunks += [(version, card, position, bytearray(part)) for position, part in enumerate(parts)]
         values += [(plan.name, epoch, name, value) for epoch, name, value in model.history]
-        values.append((plan.name, model.epoch, _BEST_EPOCH, float(model.epoch)))
+        if not model.given_up:
+            values.append((plan.name, model.epoch, _BEST_EPOCH, float(model.epoch)))
     context.lake.write("transformer_checkpoints", context.lake.frame("transformer_checkpoints", chunks))
     context.lake.write("transformer_history", context.lake.frame("transformer_history", values))
 
@@ -317,10 +327,11 @@ def _popular(ratings: DataFrame, n: int) -> NDArray[np.int32]:
     return np.asarray(counts.column("item_idx"), dtype=np.int32)
 
 
-def _chosen_epochs(context: Context) -> dict[str, int]:
-    """Return model -> epochs that phase choose kept."""
-    chosen = context.lake.read("transformer_history", phase="choose").where(F.col("name") == _BEST_EPOCH)
-    return {row["model"]: int(row["epoch"]) for row in chosen.collect()}
+def _chosen_epochs(context: Context) -> tuple[dict[str, int], set[str]]:
+    """Return model -> epochs that phase choose kept, and all models that it tried."""
+    history = context.lake.read("transformer_history", phase="choose")
+    tried = {row["model"] for row in history.select("model").distinct().collect()}
+    return {row["model"]: int(row["epoch"]) for row in history.where(F.col("name") == _BEST_EPOCH).collect()}, tried
 
 
 def _workers(context: Context) -> int:

@@ -76,6 +76,22 @@ def test_the_next_item_comes_first_in_both_phases(spark, lake: Lake, run_phase, 
     assert not list(tmp_path.glob("*/checkpoints"))
 
 
+def test_models_that_stay_below_popularity_are_given_up_and_rank_nothing(spark, lake: Lake, run_phase) -> None:
+    # Half the users have item 0, the most popular one, and it is what the other half is judged by: popularity has
+    # NDCG 1, a network that hardly moves has not.
+    train = [(u, item, 1.0, START + timedelta(days=item)) for u in range(30) for item in (1 + u % 5, 6 + u % 5)]
+    train += [(u, item, 1.0, START + timedelta(days=item)) for u in range(30, 60) for item in (0, 1 + u % 5)]
+    write(spark, lake, train, [(u, 0, 1.0, START) for u in range(30)])
+    slow = ("transformer.learning_rate=0.000000001", "transformer.patience=1", "transformer.validate_every=1")
+    message = run_phase("choose", *slow, "transformer.models=2")
+    assert message.startswith("no candidates")
+    assert "than popularity's 1.0000" in message
+    assert run_phase("final", *slow, "transformer.models=2") == "no candidates; not trained: phase choose gave up"
+    for phase in ("choose", "final"):
+        assert lake.read("transformer_candidates", "2026-11-01", phase).count() == 0
+    assert lake.read("transformer_history", "2026-11-01", "choose").where("name = 'validation_ndcg'").count() == 4
+
+
 @pytest.mark.parametrize(("ratings", "users", "steps"), [(4096, 32, 3), (80, 20, 5), (8, 16, 6)])
 def test_a_step_has_fewer_users_where_histories_are_long(
     spark, lake: Lake, make_config, ratings: int, users: int, steps: int

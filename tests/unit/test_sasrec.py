@@ -186,9 +186,10 @@ def test_a_finished_training_resumes_to_its_result() -> None:
 def test_training_that_never_reaches_the_floor_is_given_up() -> None:
     given_up = train_sasrec(Worker(), replace(PLAN, patience=2, floor=2.0), stream())
     assert [at for at, name, _ in given_up.history if name == "validation_ndcg"] == [2, 4, 6, 8]
+    assert given_up.given_up
     assert given_up.stopped == "no better NDCG@10 than popularity's 2.0000"
     learns = train_sasrec(Worker(), replace(PLAN, patience=2, floor=0.5), stream())
-    assert "popularity" not in learns.stopped
+    assert not learns.given_up
 
 
 def test_popularity_of_the_judges_by_hand() -> None:
