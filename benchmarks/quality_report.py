@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,9 @@ class Measured:
 def write(measured: Measured, out: Path) -> None:
     """Write NAME.parquet, NAME.md and NAME.svg into `out`, and print the table."""
     out.mkdir(parents=True, exist_ok=True)
+    if not measured.fills.loc[measured.fills["candidate"] != "none", "accepted"].any():
+        unfilled = ~measured.table["system"].str.endswith("with fill")
+        measured = replace(measured, table=measured.table[unfilled])
     measured.table.to_parquet(out / f"{measured.name}.parquet", index=False)
     lines = [f"# {measured.name}", "", *_preamble(measured), ""]
     for metric in [f"{name}@{k}" for k in measured.ks for name in ("recall", "ndcg")]:
@@ -48,9 +51,10 @@ def _preamble(measured: Measured) -> Iterator[str]:
     taken = ", ".join(f"{value:.0f}" for value in measured.seconds)
     cores = len(os.sched_getaffinity(0))
     seeds, peer = table[["seeds", "best_peer"]].iloc[0]
+    mean = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
     yield (
-        f"{users} users, full catalogue ranked, mean of {seeds} seeds. The pipeline's stages took {taken} s on {cores} "
-        f"cores. Lifts: over {peer}, the best peer on validation, paired over users, 95 %."
+        f"{users} users, full catalogue ranked, {mean}. The pipeline's stages took {taken} s on {cores} cores. "
+        f"Lifts: over {peer}, the best peer on validation, paired over users, 95 %."
     )
 
 
