@@ -202,9 +202,9 @@ class Als(Section):
 class ItemItem(Section):
     method: Literal["auto", "ease", "rp3beta", "gfcf"] = "auto"
     max_exact_items: Count = 15_000
-    ease_regularisation: tuple[Positive, ...] = (100.0, 400.0, 1000.0)
-    rp3_alpha: Positive = 1.0
-    rp3_beta: tuple[Annotated[float, Field(ge=0)], ...] = (0.3, 0.6)
+    ease_regularisation: tuple[Positive, ...] = (100.0, 400.0)
+    rp3_alpha: Positive = 0.7
+    rp3_beta: tuple[Annotated[float, Field(ge=0)], ...] = (0.2, 0.5)
     gfcf_rank: Count = 256
     gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3,)
     neighbours: Count = 200

@@ -220,8 +220,8 @@ def _item_item_space(context: Context) -> Space:
 def _judge_item_item(context: Context) -> float:
     merged = context.lake.read("merged_ratings")
     items, users = item_axis(merged), profiles(of_variant(merged, NONE))
-    settings = item_item.grid(context.config.item_item, exact=True)
-    ((_, weights),) = item_item.fits(context, users, items, settings)
+    (setting,) = item_item.grid(context.config.item_item, exact=True)
+    weights = item_item.Fitter(context, users, items).fit(setting)
     return item_item.validation_ndcg(item_item.judged_users(context, users).to_batches(), weights, items)
 
 

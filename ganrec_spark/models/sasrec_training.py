@@ -156,10 +156,12 @@ def validation_ndcg(worker: Worker, model: SASRec, judges: Judges, catalogue: ND
     discounts = 1 / np.log2(np.arange(_K) + 2)
     ideal = np.concatenate([[np.inf], np.cumsum(discounts)])[np.minimum(n_held, _K)]
     total = 0.0
-    own = np.arange(worker.index, len(judges.items), worker.count)
+    # By length, so that blocks have little padding.
+    own = np.argsort(judges.lengths, kind="stable")[worker.index :: worker.count]
     for start in range(0, len(own), _BLOCK):
         rows = own[start : start + _BLOCK]
-        items = torch.from_numpy(judges.items[rows]).to(worker.device)
+        longest = max(int(judges.lengths[rows].max()), 1)
+        items = torch.from_numpy(judges.items[rows, :longest]).to(worker.device)
         lengths = torch.from_numpy(judges.lengths[rows]).to(worker.device)
         with torch.no_grad():
             scores = model.last_states(items, lengths) @ model.item_vectors().T + allowed

@@ -1,14 +1,14 @@
 """Fit EASE (where the catalogue fits), RP3beta and GF-CF, and rank the whole catalogue by the best on validation."""
 
 import json
-from collections.abc import Iterator
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from scipy import sparse
 
 from ganrec_spark.config import ItemItem
 from ganrec_spark.context import Context
@@ -26,6 +26,7 @@ from ganrec_spark.distributed.item_item import (
 )
 from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
 from ganrec_spark.distributed.ship import ship
+from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
 from ganrec_spark.models.ease import ease_weights
 from ganrec_spark.models.gfcf import LowPass, low_pass
@@ -36,8 +37,8 @@ from ganrec_spark.seeding import stable_seed
 _K = 10
 _JUDGED_USERS = 10_000
 _BLOCK = 512
+_LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 Setting = dict[str, float | str]
-Fits = Iterator[tuple[Setting, Weights]]
 
 
 def run(context: Context) -> str:
@@ -45,25 +46,25 @@ def run(context: Context) -> str:
     lake, config = context.lake, context.config.item_item
     merged = lake.read("merged_ratings")
     item_idx = item_axis(merged)
-    choosing = context.phase == "choose"
-    settings = grid(config, fits_exactly(config, len(item_idx))) if choosing else [chosen_setting(context)]
     weights: dict[str, Weights] = {}
-    if choosing:
-        plain = profiles(of_variant(merged, NONE))
-        settings, weights[NONE] = tried_settings(context, plain, item_idx, settings)
+    if context.phase == "choose":
+        settings = grid(config, fits_exactly(config, len(item_idx)))
+        setting, weights[NONE] = best_setting(context, profiles(of_variant(merged, NONE)), item_idx, settings)
+    else:
+        setting = chosen_setting(context)
     fills = fill_variants(merged, "item_item" in context.config.merge.fill_members)
     ranked, strongest = [], []
     for fill in fills:
         users = profiles(of_variant(merged, fill))
         if fill not in weights:
-            weights[fill] = next(fits(context, users, item_idx, settings))[1]
+            weights[fill] = Fitter(context, users, item_idx).fit(setting)
         # One fill at a time: a dense matrix of weights is the largest thing on the driver.
         fitted = weights.pop(fill)
         strongest.append(weight_rows(context, fill, fitted, item_idx))
         ranked.append(candidates(context, merged, users, fill, fitted, item_idx))
     lake.write("item_item_weights", reduce(DataFrame.unionAll, strongest))
     n_lists = lake.write("item_item_candidates", reduce(DataFrame.unionAll, ranked))
-    return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {_text(settings[0])}"
+    return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {_text(setting)}"
 
 
 def fits_exactly(config: ItemItem, n_items: int) -> bool:
@@ -77,9 +78,9 @@ def grid(config: ItemItem, exact: bool) -> list[Setting]:
     if config.method == "auto":
         methods = ("ease", "rp3beta", "gfcf") if exact else ("rp3beta", "gfcf")
     tried: dict[str, list[Setting]] = {
-        "ease": [{"ease_regularisation": value} for value in config.ease_regularisation],
+        "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
         "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
-        "gfcf": [{"gfcf_rank": config.gfcf_rank, "gfcf_weight": weight} for weight in config.gfcf_weight],
+        "gfcf": [{"gfcf_weight": weight} for weight in config.gfcf_weight],
     }
     return [{"method": method, **setting} for method in methods for setting in tried[method]]
 
@@ -92,48 +93,83 @@ def chosen_setting(context: Context) -> Setting:
     return setting
 
 
-def tried_settings(
+def best_setting(
     context: Context, users: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]
-) -> tuple[list[Setting], Weights]:
+) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    A single setting is taken as it is, its ndcg is NULL.
+    Where EASE's best lambda is the first or last of several, the search goes on beyond it. A single setting is taken as
+    it is, its ndcg is NULL.
     """
     judged = judged_users(context, users).to_batches() if len(settings) > 1 else []
-    scores: list[float | None] = []
+    fitter, waiting = Fitter(context, users, item_idx), list(settings)
+    tried: list[tuple[Setting, float | None]] = []
     best: tuple[float, Setting, Weights] | None = None
-    for setting, weights in fits(context, users, item_idx, settings):
+    while waiting:
+        setting = waiting.pop(0)
+        try:
+            weights = fitter.fit(setting)
+        except TrainingError as error:
+            if setting in settings:
+                raise
+            context.log(f"{_text(setting)}: {error}")
+            continue
         score = validation_ndcg(judged, weights, item_idx) if judged else None
-        scores.append(score)
+        tried.append((setting, score))
         context.log(_text(setting) + ("" if score is None else f": validation NDCG@{_K} {score:.4f}"))
         if best is None or (score or 0.0) > best[0]:
             best = (score or 0.0, setting, weights)
+        if judged and setting["method"] == "ease" and not any(later["method"] == "ease" for later in waiting):
+            waiting[:0] = beyond_the_edge({float(one[_LAMBDA]): value or 0.0 for one, value in tried})
     if best is None:
         raise ValueError("settings must not be empty")
-    pairs = zip(settings, scores, strict=True)
-    rows = [(_text(setting), score, setting == best[1]) for setting, score in pairs]
+    rows = [(_text(setting), score, setting == best[1]) for setting, score in tried]
     context.lake.write("item_item_choices", context.lake.frame("item_item_choices", rows))
-    return [best[1]], best[2]
+    return best[1], best[2]
 
 
-def fits(context: Context, users: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]) -> Fits:
-    """Yield each setting with its weights [I history items, I items]; what settings share is summed up once."""
-    neighbours = context.config.item_item.neighbours
-    by_method = {name: [s for s in settings if s["method"] == name] for name in ("ease", "rp3beta", "gfcf")}
-    if by_method["ease"]:
-        gram = gram_matrix(users, ship(context.spark, item_idx=item_idx), len(item_idx))
-        for setting in by_method["ease"]:
-            yield setting, ease_weights(gram, float(setting["ease_regularisation"]))
-        del gram
-    for setting in by_method["rp3beta"]:
-        alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])
-        yield setting, rp3beta_weights(users, item_idx, alpha, beta, neighbours)
-    if by_method["gfcf"]:
-        near, counts = graph_filter(users, item_idx, neighbours), popularity(users, item_idx)
-        rank = int(by_method["gfcf"][0]["gfcf_rank"])
-        vectors = graph_vectors(users, item_idx, rank, stable_seed(context.seed, "gfcf"))
-        for setting in by_method["gfcf"]:
-            yield setting, low_pass(near, vectors, counts, float(setting["gfcf_weight"]))
+def beyond_the_edge(found: dict[float, float]) -> list[Setting]:
+    """Return EASE's next lambda to try, in a list: beyond the best one, as far as its neighbour is, at most tenfold.
+
+    `found` are lambda -> NDCG@10; of equals the first counts. Empty where the best has neighbours on both sides, where
+    there is only one, and after seven.
+    """
+    best, order = max(found, key=lambda value: found[value]), sorted(found)
+    if not 1 < len(found) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
+        return []
+    step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
+    return [{"method": "ease", _LAMBDA: best * min(max(step, 0.1), 10.0)}]
+
+
+class Fitter:
+    """Fits settings to the `users` of `profiles`; what the settings of a method share is summed up once."""
+
+    def __init__(self, context: Context, users: DataFrame, item_idx: NDArray[np.int32]) -> None:
+        self._context, self._users, self._item_idx = context, users, item_idx
+        self._neighbours = context.config.item_item.neighbours
+
+    def fit(self, setting: Setting) -> Weights:
+        """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
+        if setting["method"] == "ease":
+            return ease_weights(self._gram, float(setting[_LAMBDA]))
+        self.__dict__.pop("_gram", None)  # [I, I], dense: other methods need its memory
+        if setting["method"] == "rp3beta":
+            alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])
+            return rp3beta_weights(self._users, self._item_idx, alpha, beta, self._neighbours)
+        near, vectors, counts = self._graph
+        return low_pass(near, vectors, counts, float(setting["gfcf_weight"]))
+
+    @cached_property
+    def _gram(self) -> NDArray[np.float32]:
+        axis = ship(self._context.spark, item_idx=self._item_idx)
+        return gram_matrix(self._users, axis, len(self._item_idx))
+
+    @cached_property
+    def _graph(self) -> tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]:
+        rank, seed = self._context.config.item_item.gfcf_rank, stable_seed(self._context.seed, "gfcf")
+        near = graph_filter(self._users, self._item_idx, self._neighbours)
+        vectors = graph_vectors(self._users, self._item_idx, rank, seed)
+        return near, vectors, popularity(self._users, self._item_idx)
 
 
 def judged_users(context: Context, users: DataFrame) -> pa.Table:
