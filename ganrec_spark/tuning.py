@@ -1,9 +1,9 @@
 """Search the recommenders' settings on a run's validation users; every trial is a row of the lake.
 
 Optuna's TPE proposes (Bergstra et al. 2011), the stages' own code fits and judges, so a trial's NDCG@10 is what the
-stage would have reached (the Transformer's: its first seed alone). The settings that the configuration holds come
-first, so the result is never worse than they are on validation. Test ratings are not read. A search that was stopped
-goes on from its rows.
+stage would have reached with them alone (the Transformer's: its first seed). The settings that the configuration holds
+come first, so the result is never worse than they are on validation. Test ratings are not read. A search that was
+stopped goes on from its rows.
 """
 
 import hashlib
@@ -165,7 +165,8 @@ def _current(config: Config, keys: Iterable[str]) -> Iterator[Values]:
         yield from (dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
         return
     first = {key: values[0] for key, values in choices.items()}
-    for setting in item_item.grid(config.item_item, exact="item_item.ease_regularisation" in choices):
+    methods = [method for method, keys in _ITEM_ITEM_KEYS.items() if keys.keys() <= choices.keys()]
+    for setting in item_item.grid(config.item_item, methods):
         named = {f"item_item.{name}": value for name, value in setting.items()}
         yield first | {key: value for key, value in named.items() if key in first}
 
@@ -201,26 +202,26 @@ def _judge_als(context: Context) -> float:
     return als.validation_ndcg(context, fitted, histories(merged.where("source = 'observed'")))
 
 
+_ITEM_ITEM_KEYS: dict[str, Space] = {
+    "ease": {"item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True)},
+    "rp3beta": {
+        "item_item.rp3_alpha": FloatDistribution(0.2, 2.0),
+        "item_item.rp3_beta": FloatDistribution(0.0, 1.0),
+    },
+    "gfcf": {"item_item.gfcf_weight": FloatDistribution(0.0, 2.0)},
+}
+
+
 def _item_item_space(context: Context) -> Space:
-    config = context.config.item_item
-    exact = item_item.fits_exactly(config, len(item_axis(context.lake.read("merged_ratings"))))
-    methods = sorted({str(setting["method"]) for setting in item_item.grid(config, exact)})
-    keys: dict[str, Space] = {
-        "ease": {"item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True)},
-        "rp3beta": {
-            "item_item.rp3_alpha": FloatDistribution(0.2, 2.0),
-            "item_item.rp3_beta": FloatDistribution(0.0, 1.0),
-        },
-        "gfcf": {"item_item.gfcf_weight": FloatDistribution(0.0, 2.0)},
-    }
+    methods = item_item.methods(context.config.item_item, len(item_axis(context.lake.read("merged_ratings"))))
     space: Space = {"item_item.method": CategoricalDistribution(methods)}
-    return space | {key: kind for method in methods for key, kind in keys[method].items()}
+    return space | {key: kind for method in methods for key, kind in _ITEM_ITEM_KEYS[method].items()}
 
 
 def _judge_item_item(context: Context) -> float:
     merged = context.lake.read("merged_ratings")
     items, users = item_axis(merged), profiles(of_variant(merged, NONE))
-    (setting,) = item_item.grid(context.config.item_item, exact=True)
+    (setting,) = item_item.grid(context.config.item_item, (context.config.item_item.method,))
     weights = item_item.Fitter(context, users, items).fit(setting)
     return item_item.validation_ndcg(item_item.judged_users(context, users).to_batches(), weights, items)
 

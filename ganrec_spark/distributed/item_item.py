@@ -19,7 +19,7 @@ from ganrec_spark.models.gfcf import LowPass, normalised, singular_vectors
 from ganrec_spark.models.rp3beta import transition_weights, walks
 
 _PARTS = 16
-_PARTS_OF_VECTORS = 4  # each sends [I, K] to the driver
+_PARTS_OF_VECTORS = 4  # each sends [I, K + 32] to the driver
 _ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
 

@@ -41,11 +41,17 @@ class LowPass:
 def low_pass(
     near: sparse.csr_array, vectors: NDArray[np.float32], popularity: NDArray[np.float64], weight: float
 ) -> LowPass:
-    """Return the filter of R'R's strongest entries [I, I], V [I, K] and the column sums of X [I]."""
+    """Return the filter of R'R's strongest entries off the diagonal [I, I], V [I, K] and the column sums of X [I].
+
+    Its own diagonal is 0.
+    """
     root = np.sqrt(popularity)
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
     left, right = vectors * inverse[:, None], weight * (vectors * root[:, None]).T
-    return LowPass(near.astype(np.float32), left.astype(np.float32), np.ascontiguousarray(right, dtype=np.float32))
+    # An item does not speak for itself, as in near: a generated one in a profile would only repeat itself.
+    itself = sparse.diags_array(np.einsum("ik,ki->i", left, right), format="csr")
+    near = sparse.csr_array(near - itself, dtype=np.float32)
+    return LowPass(near, left.astype(np.float32), np.ascontiguousarray(right, dtype=np.float32))
 
 
 def normalised(profiles: sparse.csr_array, popularity: NDArray[np.float64]) -> sparse.csr_array:

@@ -1,5 +1,8 @@
 """A softmax over a batch's own items and uniform negatives instead of the whole catalogue (Jean et al. 2015).
 
+Deviation: no correction for how likely an item is to be a candidate, so scores lean towards what the data say beyond
+popularity; they rank within a user, and are no probabilities of the whole catalogue.
+
 Letters: B users, L padded length, I item slots, C candidates.
 """
 

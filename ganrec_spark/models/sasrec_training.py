@@ -6,6 +6,7 @@ Everything from outside is handed in: batches, where checkpoints go, who hears o
 """
 
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -47,8 +48,8 @@ class Plan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
     A step has `batch_size` users, of all workers together. `catalogue` holds the items that may be negatives and be
-    ranked. Without `judges` all `epochs` are trained; with them training that stays below `floor`, an NDCG@10 that
-    anything should reach, for twice the patience is given up.
+    ranked. Without `judges` all `epochs` are trained; with them training that stops below `floor`, an NDCG@10 that
+    anything should reach, is given up, at the latest after twice the patience.
     With `averaging` 0 every step weighs the same.
     """
 
@@ -114,8 +115,8 @@ def train_sasrec(
         started = time.monotonic()
         for epoch in range(done + 1, plan.epochs + 1):
             # Worker 0 decides: after a resume it alone knows the history.
-            result.given_up = bool(worker.from_first(float(_below_floor(plan, result)), "give up"))
-            if result.given_up or worker.from_first(float(_out_of_patience(plan, result)), "stop"):
+            if worker.from_first(float(_out_of_patience(plan, result)), "stop"):
+                result.given_up = bool(worker.from_first(float(_best(result) < plan.floor), "give up"))
                 better = f"than popularity's {plan.floor:.4f}" if result.given_up else f"in {plan.patience} validations"
                 result.stopped = f"no better NDCG@{_K} {better}"
                 break
@@ -210,20 +211,31 @@ def _epoch(
 
 
 def _bucketed(batches: Iterator[Batch], steps: int, seed: int) -> Iterator[Batch]:
-    """Yield `steps` batches of users with similar lengths, trimmed to the longest: most of the padding is gone.
+    """Yield the users of `steps` batches in as many of similar lengths, each of about as many ratings.
 
-    Workers draw the same order of lengths, so that in each step none waits for one with much longer histories.
+    Little padding is left, and no step waits for a few long histories. Workers draw the same order of lengths, so that
+    in each step none waits for one with much longer histories.
     """
     rng = np.random.default_rng(seed)
     for start in range(0, steps, _CHUNK):
         chunk = list(islice(batches, min(_CHUNK, steps - start)))
         items, lengths = (torch.cat([batch[part] for batch in chunk]) for part in (0, 1))
         order = torch.argsort(lengths, stable=True)
-        parts = order.chunk(len(chunk))
+        parts = _of_equal_sum(lengths[order].numpy(), len(chunk))
         for index in rng.permutation(len(parts)):
-            rows = parts[index]
+            rows = order[parts[index]]
             longest = max(int(lengths[rows].max()), 1)
             yield items[rows, :longest], lengths[rows]
+
+
+def _of_equal_sum(values: NDArray[np.int32], n: int) -> list[slice]:
+    """Return n slices, none empty, that cut `values` into parts of about equal sum; at least n values are needed."""
+    share = np.cumsum(values + 1.0) / (values + 1.0).sum()  # + 1: empty histories count, too
+    cuts = np.searchsorted(share, np.arange(1, n) / n)
+    # Each part keeps at least one value, on its own side and on the other.
+    cuts = np.maximum.accumulate(np.maximum(cuts, 1) - np.arange(n - 1)) + np.arange(n - 1)
+    cuts = np.minimum(cuts, len(values) - n + 1 + np.arange(n - 1))
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise([0, *cuts, len(values)])]
 
 
 def _skip(batches: Iterator[Batch], n: int) -> None:
@@ -238,13 +250,14 @@ def _keep(model: torch.nn.Module, plan: Plan, result: Trained, epoch: int, value
 
 
 def _out_of_patience(plan: Plan, result: Trained) -> bool:
-    validated = [at for at, name, _ in result.history if name == "validation_ndcg" and at > result.epoch]
-    return plan.judges is not None and len(validated) >= plan.patience
+    """Return whether to stop: no better validation for the patience, or none above the floor for twice as many."""
+    validated = [at for at, name, _ in result.history if name == "validation_ndcg"]
+    stale = sum(at > result.epoch for at in validated) >= plan.patience
+    return plan.judges is not None and (stale or (len(validated) >= 2 * plan.patience and _best(result) < plan.floor))
 
 
-def _below_floor(plan: Plan, result: Trained) -> bool:
-    found = [value for _, name, value in result.history if name == "validation_ndcg"]
-    return len(found) >= 2 * plan.patience and max(found) < plan.floor
+def _best(result: Trained) -> float:
+    return max((value for _, name, value in result.history if name == "validation_ndcg"), default=0.0)
 
 
 def _log(worker: Worker, plan: Plan, epoch: int, values: dict[str, float], seconds: float) -> None:

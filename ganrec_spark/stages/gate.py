@@ -212,16 +212,15 @@ def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
 def self_training(context: Context, model: AlsFactors, sample: DataFrame, generated: DataFrame) -> DataFrame:
     """Return (candidate, user_idx, item_idx, confidence): for each user in `sample` ALS's own best unseen items.
 
-    For each candidate in `generated` as many as it gives a user at most, all with confidence 1.
+    For each candidate in `generated` as many as it gives a user at most, at each place with its mean confidence there.
     """
-    sizes = generated.groupBy("candidate").agg(F.max("position").alias("n")).orderBy("candidate").collect()
-    users = sample.join(model.users, "user_idx")
-    ranked = rank_catalogue(users, by_factors(context.spark, model), max((row["n"] for row in sizes), default=0))
-    wanted = F.array(*(F.struct(F.lit(_SELF_TRAINING + row["candidate"]), F.lit(row["n"])) for row in sizes))
+    places = generated.groupBy("candidate", (F.col("position") - 1).alias("place"))
+    strengths = places.agg(F.avg("confidence").alias("confidence"))
+    n = generated.agg(F.max("position").alias("n")).collect()[0]["n"] or 0
+    ranked = rank_catalogue(sample.join(model.users, "user_idx"), by_factors(context.spark, model), n)
     placed = ranked.select("user_idx", F.posexplode("items").alias("place", "item_idx"))
-    rows = placed.select("user_idx", "item_idx", "place", F.explode(wanted).alias("of"))
-    kept = rows.where(F.col("place") < F.col("of.col2"))
-    return kept.select(F.col("of.col1").alias("candidate"), "user_idx", "item_idx", F.lit(1.0).alias("confidence"))
+    named = F.concat(F.lit(_SELF_TRAINING), F.col("candidate")).alias("candidate")
+    return placed.join(F.broadcast(strengths), "place").select(named, "user_idx", "item_idx", "confidence")
 
 
 def confirm(

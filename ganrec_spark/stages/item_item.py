@@ -1,6 +1,7 @@
 """Fit EASE (where the catalogue fits), RP3beta and GF-CF, and rank the whole catalogue by the best on validation."""
 
 import json
+from collections.abc import Collection
 from functools import cached_property, reduce
 
 import numpy as np
@@ -48,7 +49,7 @@ def run(context: Context) -> str:
     item_idx = item_axis(merged)
     weights: dict[str, Weights] = {}
     if context.phase == "choose":
-        settings = grid(config, fits_exactly(config, len(item_idx)))
+        settings = grid(config, methods(config, len(item_idx)))
         setting, weights[NONE] = best_setting(context, profiles(of_variant(merged, NONE)), item_idx, settings)
     else:
         setting = chosen_setting(context)
@@ -67,22 +68,22 @@ def run(context: Context) -> str:
     return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {_text(setting)}"
 
 
-def fits_exactly(config: ItemItem, n_items: int) -> bool:
-    """Return whether EASE's matrix of so many items may be inverted."""
-    return n_items <= config.max_exact_items
+def methods(config: ItemItem, n_items: int) -> tuple[str, ...]:
+    """Return the methods to try: in auto all whose matrices of so many items the driver is allowed to hold."""
+    if config.method != "auto":
+        return (config.method,)
+    limits = {"ease": config.max_exact_items, "rp3beta": n_items, "gfcf": config.max_graph_items}
+    return tuple(method for method, limit in limits.items() if n_items <= limit)
 
 
-def grid(config: ItemItem, exact: bool) -> list[Setting]:
-    """Return the settings to try, named as in the configuration; auto tries EASE only where it fits: `exact`."""
-    methods: tuple[str, ...] = (config.method,)
-    if config.method == "auto":
-        methods = ("ease", "rp3beta", "gfcf") if exact else ("rp3beta", "gfcf")
-    tried: dict[str, list[Setting]] = {
+def grid(config: ItemItem, tried: Collection[str]) -> list[Setting]:
+    """Return the settings of the methods in `tried`, named as in the configuration."""
+    settings: dict[str, list[Setting]] = {
         "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
         "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
         "gfcf": [{"gfcf_weight": weight} for weight in config.gfcf_weight],
     }
-    return [{"method": method, **setting} for method in methods for setting in tried[method]]
+    return [{"method": method, **setting} for method in settings if method in tried for setting in settings[method]]
 
 
 def chosen_setting(context: Context) -> Setting:
@@ -98,8 +99,8 @@ def best_setting(
 ) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    Where EASE's best lambda is the first or last of several, the search goes on beyond it. A single setting is taken as
-    it is, its ndcg is NULL.
+    Where EASE's best lambda is the smallest or largest of several, the search goes on beyond it. A single setting is
+    taken as it is, its ndcg is NULL.
     """
     judged = judged_users(context, users).to_batches() if len(settings) > 1 else []
     fitter, waiting = Fitter(context, users, item_idx), list(settings)
@@ -142,7 +143,7 @@ def beyond_the_edge(found: dict[float, float]) -> list[Setting]:
 
 
 class Fitter:
-    """Fits settings to the `users` of `profiles`; what the settings of a method share is summed up once."""
+    """Fits settings to the `users` of `profiles`; EASE's settings share one X'X, GF-CF's one graph."""
 
     def __init__(self, context: Context, users: DataFrame, item_idx: NDArray[np.int32]) -> None:
         self._context, self._users, self._item_idx = context, users, item_idx

@@ -56,15 +56,16 @@ def run(context: Context) -> str:
     plans = make_plans(context, sequences, ratings)
     trained = train(context, plans) if plans else []
     write_training(context, plans, trained)
-    delete_checkpoints(_checkpoint_dir(context))
     states = [model.state for model in trained if not model.given_up]
-    told = f"{'; '.join(map(_told, trained))} on {_workers(context)} workers"
-    if not states:
-        context.lake.write("transformer_candidates", context.lake.frame("transformer_candidates", []))
-        return f"no candidates; {told if trained else 'not trained: ' + _why_not(context)}"
-    ranked = candidates(context, plans[0], states, sequences, ratings)
+    if states:
+        ranked = candidates(context, plans[0], states, sequences, ratings)
+    else:
+        ranked = context.lake.frame("transformer_candidates", [])
     n_lists = context.lake.write("transformer_candidates", ranked)
-    return f"lists for {n_lists} users; {told}"
+    delete_checkpoints(_checkpoint_dir(context))
+    if not trained:
+        return f"no candidates; not trained: {_why_not(context)}"
+    return f"lists for {n_lists} users; {'; '.join(map(_told, trained))} on {_workers(context)} workers"
 
 
 def _why_not(context: Context) -> str:

@@ -22,9 +22,9 @@ def test_scores_equal_the_papers_formula_on_dense_matrices() -> None:
     r = users[:, None] * dense * items
     _, _, rows = np.linalg.svd(r)
     v = rows[:6].T
-    linear = r.T @ r
-    np.fill_diagonal(linear, 0)  # an item of the profile is never ranked, so its own weight is left out
-    expected = dense @ (linear + 0.3 * items[:, None] * (v @ v.T) * np.sqrt(popularity))
+    weights = r.T @ r + 0.3 * items[:, None] * (v @ v.T) * np.sqrt(popularity)
+    np.fill_diagonal(weights, 0)
+    expected = dense @ weights
 
     parts = [sparse.csr_array(part) for part in (profiles[:25], profiles[25:])]
     ours = sparse.csr_array(

@@ -16,6 +16,8 @@ from ganrec_spark.stages.item_item import beyond_the_edge
         ({float(n): float(n) for n in range(1, 8)}, None),  # enough
     ],
 )
-def test_the_search_for_lambda_goes_on_beyond_the_better_edge(found: dict[float, float], following: float | None) -> None:
+def test_the_search_for_lambda_goes_on_beyond_the_better_edge(
+    found: dict[float, float], following: float | None
+) -> None:
     expected = [] if following is None else [{"method": "ease", "ease_regularisation": following}]
     assert beyond_the_edge(found) == expected

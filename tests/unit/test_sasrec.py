@@ -17,6 +17,7 @@ from ganrec_spark.models.sasrec_training import (
     Judges,
     Plan,
     _bucketed,
+    _of_equal_sum,
     _polynomial_decay,
     train_sasrec,
     validation_ndcg,
@@ -188,6 +189,10 @@ def test_training_that_never_reaches_the_floor_is_given_up() -> None:
     assert [at for at, name, _ in given_up.history if name == "validation_ndcg"] == [2, 4, 6, 8]
     assert given_up.given_up
     assert given_up.stopped == "no better NDCG@10 than popularity's 2.0000"
+    # Hardly a step: the first validation stays the best, and patience ends it, below the floor as well.
+    flat = train_sasrec(Worker(), replace(PLAN, learning_rate=1e-9, patience=2, floor=2.0), stream())
+    assert [at for at, name, _ in flat.history if name == "validation_ndcg"] == [2, 4, 6]
+    assert flat.given_up
     learns = train_sasrec(Worker(), replace(PLAN, patience=2, floor=0.5), stream())
     assert not learns.given_up
 
@@ -229,7 +234,22 @@ def test_buckets_hold_every_user_once_with_little_padding() -> None:
     batches = list(_bucketed(stream(), steps=3, seed=1))
     rows = sorted(tuple(row[row >= 0].tolist()) for part, _ in batches for row in part)
     assert rows == sorted(tuple(row[:n].tolist()) for row, n in zip(items, lengths, strict=True))
-    assert sorted(part.shape[1] for part, _ in batches) == [3, 5, 6]
+    assert sorted(part.shape[1] for part, _ in batches) == [4, 5, 6]
+
+
+def test_steps_hold_about_as_many_ratings_each() -> None:
+    # 1 .. 8 ratings, each and one more: 44 in all, so 22 a part.
+    assert _of_equal_sum(np.arange(1, 9, dtype=np.int32), 2) == [slice(0, 5), slice(5, 8)]
+    rng = np.random.default_rng(0)
+    for n, parts in ((4096, 32), (32, 32), (7, 3), (40, 1)):
+        for lengths in (np.sort(rng.geometric(0.1, n)), np.zeros(n), np.array([0] * (n - 1) + [200])):
+            found = _of_equal_sum(lengths.astype(np.int32), parts)
+            assert len(found) == parts
+            assert np.concatenate([np.arange(n)[part] for part in found]).tolist() == list(range(n))
+            assert min(part.stop - part.start for part in found) >= 1
+    lengths = np.sort(rng.geometric(0.1, 4096)).astype(np.int32)
+    sums = [int((lengths[part] + 1).sum()) for part in _of_equal_sum(lengths, 32)]
+    assert max(sums) < 1.2 * min(sums)
 
 
 def test_validation_ndcg_by_hand() -> None:
