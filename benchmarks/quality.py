@@ -109,6 +109,7 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
     """Run every seed of one data set, then write its table, its picture and its rows."""
     parts, fills, seconds = [], [], []
     settings_of: dict[str, Setting] = {}
+    told: list[str] = []
     for seed in range(options.seeds):
         run_pipeline(data, work, seed, options.set)
         settings = [*data.settings, f"lake.root={work}", *options.set]
@@ -123,14 +124,15 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
         finally:
             spark.stop()
         # After Spark has gone: EASE needs its memory.
-        settings_of = settings_of or tuned_peers(split, min(seconds[0], options.budget or seconds[0]), seed)
+        if not settings_of:
+            settings_of, told = tuned_peers(split, min(seconds[0], options.budget or seconds[0]), seed)
         found |= peer_lists(split, settings_of, seed)
         for (kind, system), (validation, test) in found.items():
             for name, lists, relevant in (("validation", validation, split.validation), ("test", test, split.test)):
                 parts.append(judged(lists, relevant, data.ks).assign(split=name, kind=kind, system=system, seed=seed))
     values = pd.concat(parts, ignore_index=True)
     table = summary(values, split.segments).assign(dataset=data.name, seeds=options.seeds)
-    write(Measured(data.name, data.ks, command_line(options), seconds, table, pd.concat(fills)), options.out)
+    write(Measured(data.name, data.ks, command_line(options), seconds, told, table, pd.concat(fills)), options.out)
 
 
 def command_line(options: argparse.Namespace) -> str:
@@ -218,14 +220,18 @@ def _listed(lake: Lake, run: str, table: str, fill: str, phase: str) -> Lists:
     return {int(user): np.asarray(row, np.int32) for user, row in zip(pairs["user_idx"], pairs["items"], strict=True)}
 
 
-def tuned_peers(split: Split, budget: float, seed: int) -> dict[str, Setting]:
-    """Return peer -> setting, of those that can rank so large a catalogue."""
+def tuned_peers(split: Split, budget: float, seed: int) -> tuple[dict[str, Setting], list[str]]:
+    """Return peer -> setting of those that can rank so large a catalogue, and in words how each was found."""
     n_items = split.train.shape[1]
-    fitting = [peer for peer in PEERS if n_items <= peer.max_items]
+    settings, told = {}, []
     for peer in PEERS:
-        if peer not in fitting:
-            print(f"{peer.name}: left out, {n_items} items are more than {peer.max_items}", file=sys.stderr, flush=True)
-    return {peer.name: tuned(peer, split, budget, seed) for peer in fitting}
+        if n_items > peer.max_items:
+            told.append(f"{peer.name}: left out, {n_items} items are more than {peer.max_items}")
+        else:
+            settings[peer.name], how = tuned(peer, split, budget, seed)
+            told.append(f"{peer.name}: {how}")
+        print(told[-1], file=sys.stderr, flush=True)
+    return settings, told
 
 
 def peer_lists(split: Split, settings: dict[str, Setting], seed: int) -> dict[tuple[str, str], tuple[Lists, Lists]]:
@@ -240,10 +246,10 @@ def peer_lists(split: Split, settings: dict[str, Setting], seed: int) -> dict[tu
     return found
 
 
-def tuned(peer: Peer, split: Split, budget: float, seed: int) -> Setting:
+def tuned(peer: Peer, split: Split, budget: float, seed: int) -> tuple[Setting, str]:
     """Return the setting with the best NDCG@10 on validation, in random order until the budget is spent."""
     if len(peer.settings) == 1:
-        return peer.settings[0]
+        return peer.settings[0], "has no settings"
     started = time.monotonic()
     tried: list[tuple[float, Setting]] = []
     for index in np.random.default_rng(seed).permutation(len(peer.settings)):
@@ -253,9 +259,8 @@ def tuned(peer: Peer, split: Split, budget: float, seed: int) -> Setting:
         lists = ranked(peer.fit(split.train, setting, seed), split.train, split.validation)
         tried.append((float(judged(lists, split.validation, (10,))["ndcg@10"].mean()), setting))
     value, setting = max(tried, key=lambda one: one[0])
-    how = f"{setting}, best of {len(tried)} of {len(peer.settings)} settings in {time.monotonic() - started:.0f} s"
-    print(f"{peer.name}: {how}, validation NDCG@10 {value:.4f}", file=sys.stderr, flush=True)
-    return setting
+    words = ", ".join(f"{name} {choice:g}" for name, choice in setting.items())
+    return setting, f"{words}; best of {len(tried)} of {len(peer.settings)} settings, validation NDCG@10 {value:.4f}"
 
 
 def ranked(score: Score, ratings: sparse.csr_matrix, wanted: Lists) -> Lists:

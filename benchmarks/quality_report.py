@@ -13,15 +13,16 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Measured:
-    """A data set's results: cut-offs to show, the command, the stages' seconds by seed, the rows of `quality.summary`.
+    """A data set's results: cut-offs to show, the command, the stages' seconds by seed, how peers were tuned.
 
-    `fills` are the rows of gate_decisions with their seed.
+    `table` are the rows of `quality.summary`, `fills` the rows of gate_decisions with their seed.
     """
 
     name: str
     ks: tuple[int, ...]
     command: str
     seconds: list[float]
+    peers: list[str]
     table: pd.DataFrame
     fills: pd.DataFrame
 
@@ -56,6 +57,8 @@ def _preamble(measured: Measured) -> Iterator[str]:
         f"{users} users, full catalogue ranked, {mean}. The pipeline's stages took {taken} s on {cores} cores. "
         f"Lifts: over {peer}, the best peer on validation, paired over users, 95 %."
     )
+    yield ""
+    yield from (f"- {line}" for line in measured.peers)
 
 
 def _metric(measured: Measured, metric: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config
+from ganrec_spark.distributed import item_item
 from ganrec_spark.lake import Lake
 from ganrec_spark.runner import Outcome
 
@@ -190,3 +191,20 @@ def test_one_user_and_one_item(
     assert lists(lake, "popularity_candidates") == {-1: [6], 4: []}
     assert lists(lake, "als_candidates") == {4: []}
     assert lists(lake, "item_item_candidates") == {4: []}
+
+
+def test_the_item_graph_by_spark_is_that_of_dense_matrices(lake: Lake) -> None:
+    rng = np.random.default_rng(4)
+    x = (rng.random((50, 20)) < 0.25).astype(float)
+    x[:, 3] = 0  # an item without ratings is not on the axis
+    rows = [(u, 2 * i, 5.0, "observed") for u, i in zip(*(index.tolist() for index in x.nonzero()), strict=True)]
+    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, source string")
+    users, axis = item_item.profiles(ratings), item_item.item_axis(ratings)
+    x = x[:, axis // 2]
+    r = x / np.sqrt(np.maximum(x.sum(axis=1, keepdims=True), 1)) / np.sqrt(x.sum(axis=0))
+    expected = r.T @ r
+    np.fill_diagonal(expected, 0)
+    assert item_item.graph_filter(users, axis, 20).toarray() == pytest.approx(expected, abs=1e-6)
+    vectors = item_item.graph_vectors(users, axis, 5, seed=1)
+    v = np.linalg.svd(r)[2][:5].T
+    assert vectors @ vectors.T == pytest.approx(v @ v.T, abs=0.01)
