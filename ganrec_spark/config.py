@@ -229,6 +229,7 @@ class Transformer(Section):
     max_epochs: Count = 100
     validate_every: Count = 3
     patience: Count = 3
+    min_gain: Annotated[float, Field(ge=0)] = 0.01
     validation_users: Count = 5000
 
     @model_validator(mode="after")

@@ -66,6 +66,7 @@ class Plan:
     judges: Judges | None = None
     validate_every: int = 1
     patience: int = 1
+    min_gain: float = 0.0
     floor: float = 0.0
     name: str = "sasrec"
 
@@ -96,10 +97,10 @@ def train_sasrec(
 ) -> Trained:
     """Train by `plan` on an endless iterator of batches; worker 0's result is the one to keep.
 
-    With judges the state of the best validation is kept, and training ends after `patience` validations without a
-    better one. A loss that is not finite ends it with the last sound state; TrainingError where there is none.
-    Resumed from what `save` got last, it ends in the same state as if it had never stopped, if the batches come
-    in the same order again. `save` and `report` are called on worker 0 alone.
+    With judges the state of the best validation is kept, and training ends after `patience` validations without one
+    that is better by `min_gain` of it. A loss that is not finite ends it with the last sound state; TrainingError
+    where there is none. Resumed from what `save` got last, it ends in the same state as if it had never stopped, if
+    the batches come in the same order again. `save` and `report` are called on worker 0 alone.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed(plan.seed, "sasrec", "start"))
@@ -250,10 +251,19 @@ def _keep(model: torch.nn.Module, plan: Plan, result: Trained, epoch: int, value
 
 
 def _out_of_patience(plan: Plan, result: Trained) -> bool:
-    """Return whether to stop: no better validation for the patience, or none above the floor for twice as many."""
-    validated = [at for at, name, _ in result.history if name == "validation_ndcg"]
-    stale = sum(at > result.epoch for at in validated) >= plan.patience
-    return plan.judges is not None and (stale or (len(validated) >= 2 * plan.patience and _best(result) < plan.floor))
+    """Return whether to stop: no better validation for the patience, or none above the floor for twice as many.
+
+    For patience a validation is better if it exceeds the last better one by `min_gain` of it.
+    """
+    validated = [value for _, name, value in result.history if name == "validation_ndcg"]
+    better, stale = -1.0, 0
+    for value in validated:
+        if value > better + plan.min_gain * max(better, 0.0):
+            better, stale = value, 0
+        else:
+            stale += 1
+    hopeless = len(validated) >= 2 * plan.patience and _best(result) < plan.floor
+    return plan.judges is not None and (stale >= plan.patience or hopeless)
 
 
 def _best(result: Trained) -> float:

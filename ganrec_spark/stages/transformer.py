@@ -110,6 +110,7 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
         catalogue=_catalogue(sequences),
         validate_every=config.validate_every,
         patience=config.patience,
+        min_gain=config.min_gain,
     )
     seeds = [plan.seed, *(stable_seed(context.seed, "transformer", i) for i in range(1, config.models))]
     if context.phase == "choose":

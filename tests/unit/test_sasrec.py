@@ -16,8 +16,10 @@ from ganrec_spark.models.sasrec_training import (
     Batch,
     Judges,
     Plan,
+    Trained,
     _bucketed,
     _of_equal_sum,
+    _out_of_patience,
     _polynomial_decay,
     train_sasrec,
     validation_ndcg,
@@ -182,6 +184,22 @@ def test_a_finished_training_resumes_to_its_result() -> None:
     whole = train_sasrec(Worker(), plan, stream(), save=saved.append)
     again = train_sasrec(Worker(), plan, stream(), load=lambda: saved[-1])
     assert (again.state, again.epoch, again.history) == (whole.state, whole.epoch, whole.history)
+
+
+@pytest.mark.parametrize(
+    ("values", "min_gain", "stops"),
+    [
+        ([0.50, 0.51, 0.52], 0.0, False),
+        ([0.50, 0.51, 0.52], 0.05, True),  # 4 % above the first after two validations
+        ([0.50, 0.51, 0.53], 0.05, False),  # 6 %
+        ([0.50, 0.50, 0.49], 0.0, True),
+        ([0.0, 0.0, 0.0], 0.05, True),
+        ([0.50, 0.49], 0.0, False),
+    ],
+)
+def test_patience_ends_when_validations_hardly_rise(values: list[float], min_gain: float, stops: bool) -> None:
+    found = Trained(epoch=1, history=[(at, "validation_ndcg", value) for at, value in enumerate(values, 1)])
+    assert _out_of_patience(replace(PLAN, patience=2, min_gain=min_gain), found) == stops
 
 
 def test_training_that_never_reaches_the_floor_is_given_up() -> None:
