@@ -85,6 +85,9 @@ def _lift(row: pd.Series) -> str:
 def _fills(fills: pd.DataFrame) -> Iterator[str]:
     """Yield the gate's verdicts: by candidate the lift of sparse validation users, each seed with its interval."""
     judged = fills[fills["candidate"] != "none"]
+    if fills.empty:
+        yield "No fill was tried: the data set has too few sparse users."
+        return
     if judged["sparse_lift"].isna().all():
         yield "No fill was judged: " + "; ".join(sorted(fills["reason"].unique())) + "."
         return

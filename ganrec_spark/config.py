@@ -218,11 +218,11 @@ class Transformer(Section):
     blocks: Count = 1
     heads: Count = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    learning_rate: Positive = 0.002
+    learning_rate: Positive = 0.004
     models: Count = 2
     batch_size: Count = 128
     batch_ratings: Count = 4096
-    negatives: Count = 256
+    negatives: Count = 1024
     gradient_clip: Positive = 5.0
     averaging: Annotated[float, Field(ge=0)] = 2.0
     min_steps_per_epoch: Count = 50

@@ -4,7 +4,8 @@ Shapes: B users, L length of the longest history in the batch, D embedding size,
 N negatives. Histories are lists of item indices, oldest first, padded behind with -1.
 
 Deviations from the paper: the loss is a sampled softmax with negatives shared by the batch (the paper has one
-negative and binary cross entropy per position); the activation is GELU; embeddings are not scaled by sqrt(D).
+negative and binary cross entropy per position); the activation is GELU; embeddings are not scaled by sqrt(D);
+attention weights are not dropped out (with that PyTorch has no fused kernel on CPUs: docs/adr/0012).
 As in the paper, positions count from the end, so that the latest item always has the same position.
 """
 
@@ -37,7 +38,7 @@ class Block(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         size = shape.embedding_size
-        self.heads, self.dropout = shape.heads, shape.dropout
+        self.heads = shape.heads
         self.attention_norm = nn.LayerNorm(size)
         self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
         self.output = nn.Linear(size, size)
@@ -58,9 +59,7 @@ class Block(nn.Module):
             layer(part).view(b, length, self.heads, size // self.heads).transpose(1, 2)
             for layer, part in ((self.query, normed), (self.key, x), (self.value, x))
         )
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
-        )
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = normed + self.output(mixed.transpose(1, 2).reshape(b, length, size))
         normed = self.feed_norm(x)
         return torch.as_tensor(normed + self.feed(normed))
@@ -108,8 +107,8 @@ class SASRec(nn.Module):
 def next_item_loss(model: SASRec, items: Tensor, lengths: Tensor, negatives: Tensor) -> Tensor:
     """Return the mean sampled-softmax loss of predicting each next item of the histories in the batch.
 
-    `negatives` [N] are shared by all positions; one that equals a position's target does not count there.
-    Returns 0 (with a gradient) where no history has two items.
+    `negatives` [N], distinct and ascending, are shared by all positions; one that equals a position's target does not
+    count there. Returns 0 (with a gradient) where no history has two items.
     """
     length = max(int(lengths.max()) - 1, 1)
     targets = items[:, 1 : length + 1]
@@ -120,8 +119,10 @@ def next_item_loss(model: SASRec, items: Tensor, lengths: Tensor, negatives: Ten
     state, target = states[valid], targets[valid].long()  # [M, D], [M]
     if len(target) == 0:
         return states.sum() * 0
-    positive = (state * model.items(target)).sum(1, keepdim=True)
+    positive = (state * model.items(target)).sum(1)
     sampled = state @ model.items(negatives).T
-    sampled = sampled.masked_fill(target[:, None] == negatives, float("-inf"))
-    logits = torch.cat([positive, sampled], dim=1)
-    return F.cross_entropy(logits, torch.zeros(len(target), dtype=torch.long, device=items.device))
+    # Few targets are among the negatives: a comparison of all with all would cost as much as the product above.
+    place = torch.searchsorted(negatives, target).clamp(max=len(negatives) - 1)
+    hit = (negatives[place] == target).nonzero().squeeze(1)
+    sampled[hit, place[hit]] = float("-inf")
+    return (torch.logaddexp(sampled.logsumexp(1), positive) - positive).mean()

@@ -198,10 +198,9 @@ def _epoch(
     catalogue = torch.from_numpy(plan.catalogue)
     total = 0.0
     for items, lengths in _bucketed(batches, plan.steps, stable_seed(plan.seed, "order", epoch)):
-        drawn = torch.randint(len(catalogue), (min(plan.negatives, len(catalogue)),))
-        loss = next_item_loss(
-            model, items.to(worker.device), lengths.to(worker.device), catalogue[drawn].to(worker.device)
-        )
+        drawn = torch.randint(len(catalogue), (min(plan.negatives, len(catalogue)),)).unique()
+        negatives = catalogue[drawn].to(worker.device)
+        loss = next_item_loss(model, items.to(worker.device), lengths.to(worker.device), negatives)
         optimizer.zero_grad()
         loss.backward()
         worker.clip(optimizer, model, plan.gradient_clip)

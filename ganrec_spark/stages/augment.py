@@ -23,7 +23,7 @@ _RULES = ("popularity", "item_item")
 def run(context: Context) -> str:
     """Write generated_ratings; in phase final only those of the candidate that the gate accepted."""
     observed = _observed(context)
-    checkpoints = _checkpoints(context.lake.read("generator_checkpoints"))
+    checkpoints = load_checkpoints(context.lake.read("generator_checkpoints"))
     wanted = _candidates(context.config.augment, list(checkpoints))
     if context.phase == "final":
         accepted = _accepted(context)
@@ -31,7 +31,7 @@ def run(context: Context) -> str:
         if not wanted:
             context.lake.write("generated_ratings", context.lake.frame("generated_ratings", []))
             return "the gate accepted no fill: nothing is generated"
-    sources = _sources(context.spark, observed, checkpoints, {candidate.generator for candidate in wanted})
+    sources = ship_sources(context.spark, observed, checkpoints, {candidate.generator for candidate in wanted})
     sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
     generated = generate(
         context.spark, observed, sparse_users, sources, wanted, context.config.augment.temperature, context.seed
@@ -63,7 +63,7 @@ def _candidates(config: Augment, generators: list[str]) -> list[Candidate]:
     ]
 
 
-def _checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
+def load_checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
     """Return card and state of every generator, from chunks of generator_checkpoints, in order of name."""
     cards: dict[str, dict[str, Any]] = {}
     states: dict[str, bytes] = {}
@@ -73,7 +73,7 @@ def _checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
     return {name: (cards[name], states[name]) for name in cards}
 
 
-def _sources(
+def ship_sources(
     spark: SparkSession,
     observed: DataFrame,
     checkpoints: dict[str, tuple[dict[str, Any], bytes]],

@@ -48,9 +48,11 @@ class Judgement:
 def run(context: Context) -> str:
     """Write gate_decisions: one row per candidate, `none` among them, exactly one accepted."""
     settings = context.config.gate
-    train, users = context.lake.read("train_ratings"), judged_users(context)
+    read = context.lake.read
+    train = read("train_ratings")
+    users = judged_users(train, read("validation_ratings"), read("user_sparsity"))
     generated = context.lake.read("generated_ratings", "choose")
-    candidates = _candidates(generated)
+    candidates = unjudged(generated)
     n_users, n_sparse = users.count(), users.where("is_sparse").count()
     if n_sparse < settings.min_validation_users:
         reason = f"{n_sparse} sparse validation users, {settings.min_validation_users} are needed to prove anything"
@@ -70,21 +72,23 @@ def run(context: Context) -> str:
     return f"{len(candidates)} candidates; accepted: {accepted.candidate}: {accepted.reason}"
 
 
-def judged_users(context: Context) -> DataFrame:
-    """Return one row per user with validation ratings: user_idx, items, ratings, relevant, is_sparse."""
-    held_out, train = context.lake.read("validation_ratings"), context.lake.read("train_ratings")
+def judged_users(train: DataFrame, held_out: DataFrame, sparsity: DataFrame) -> DataFrame:
+    """Return one row per user with held-out ratings: user_idx, items, ratings, relevant, is_sparse.
+
+    `items` and `ratings` are the user's of `train`; `sparsity` is table user_sparsity.
+    """
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    sparse = context.lake.read("user_sparsity").select("user_idx", "is_sparse")
     return (
         relevant.join(histories(train), "user_idx", "left")
-        .join(sparse, "user_idx", "left")
+        .join(sparsity.select("user_idx", "is_sparse"), "user_idx", "left")
         .withColumn("items", F.coalesce("items", F.array().cast("array<int>")))
         .withColumn("ratings", F.coalesce("ratings", F.array().cast("array<float>")))
         .withColumn("is_sparse", F.coalesce("is_sparse", F.lit(False)))
     )
 
 
-def _candidates(generated: DataFrame) -> list[Judgement]:
+def unjudged(generated: DataFrame) -> list[Judgement]:
+    """Return the candidates of generated_ratings, in order of name."""
     rows = generated.groupBy("candidate").agg(F.first("generator").alias("generator")).orderBy("candidate").collect()
     return [Judgement(row.candidate, is_popularity=row.generator == "popularity") for row in rows]
 
@@ -226,27 +230,38 @@ def self_training(context: Context, model: AlsFactors, sample: DataFrame, genera
 def confirm(
     context: Context, plain: Plain, users: DataFrame, generated: DataFrame, judged: list[Judgement]
 ) -> list[Judgement]:
-    """Return the candidates with the finalists judged by ALS fitted again, on every validation user.
+    """Return the candidates with the finalists judged by ALS fitted again, on every validation user."""
+    finalists = [item for item in judged if not item.verdict]
+    models = fits_with_fill(context, plain, generated, [item.candidate for item in finalists])
+    found = compared(context, users, plain, models, finalists)
+    return [found.get(item.candidate, item) for item in judged]
 
-    Several finalists are several tests: their intervals are widened so that all hold together (Bonferroni).
-    """
-    settings, train = context.config.gate, context.lake.read("train_ratings")
-    finalists = [item.candidate for item in judged if not item.verdict]
-    models = {NONE: plain.model}
-    for name in finalists:
+
+def fits_with_fill(context: Context, plain: Plain, generated: DataFrame, names: list[str]) -> dict[str, AlsFactors]:
+    """Return ALS fitted on train + fill for each of the candidates `names`, with the setting of `plain`."""
+    train, models = context.lake.read("train_ratings"), {}
+    for name in names:
         rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
         filled = train.select("user_idx", "item_idx", "rating").unionByName(rows.drop("ts"))
         models[name] = _fit(context, filled, plain.regularisation, plain.alpha)
-    totals = _fitted(context, users, models)
-    confidence = bonferroni(settings.confidence, len(finalists))
-    return [
-        item
-        if item.verdict
-        else replace(
+    return models
+
+
+def compared(
+    context: Context, users: DataFrame, plain: Plain, models: dict[str, AlsFactors], finalists: list[Judgement]
+) -> dict[str, Judgement]:
+    """Return the finalists by name, each model of `models` compared with `plain` on `users`, as of `judged_users`.
+
+    Several finalists are several tests: their intervals are widened so that all hold together (Bonferroni).
+    """
+    totals = _fitted(context, users, {NONE: plain.model, **models})
+    confidence = bonferroni(context.config.gate.confidence, len(finalists))
+    return {
+        item.candidate: replace(
             _judge(item, totals, confidence), level="confirm", overall=_lift(totals, item.candidate, confidence, "all")
         )
-        for item in judged
-    ]
+        for item in finalists
+    }
 
 
 def _lift(totals: dict[tuple[str, str], Totals], name: str, confidence: float, segment: str = "sparse") -> Lift:
@@ -294,7 +309,7 @@ def _screened(item: Judgement, finalists: list[str], controls: dict[str, float],
 
 def settle(judged: list[Judgement], settings: Gate) -> list[Judgement]:
     """Return the candidates with a verdict each: of those that pass every rule, the surest gain is accepted."""
-    ruled = [item if item.verdict else replace(item, verdict=_refusal(item, settings)) for item in judged]
+    ruled = [item if item.verdict else replace(item, verdict=refusal(item, settings)) for item in judged]
     passed = [item for item in ruled if not item.verdict]
     best = max(passed, key=lambda item: (item.sparse.low if item.sparse else 0.0, item.candidate), default=None)
     return [
@@ -303,7 +318,7 @@ def settle(judged: list[Judgement], settings: Gate) -> list[Judgement]:
     ]
 
 
-def _refusal(item: Judgement, settings: Gate) -> str:
+def refusal(item: Judgement, settings: Gate) -> str:
     """Return the rule that a confirmed candidate breaks, or an empty text."""
     if item.sparse is None or item.sparse.low <= 0:
         return "interval_includes_zero"

@@ -18,7 +18,7 @@ from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE
 from ganrec_spark.pipeline import MEMBERS
 from ganrec_spark.ranking import rerank
-from ganrec_spark.ranking.blend import choose, weight_grid
+from ganrec_spark.ranking.blend import centres, choose, weight_grid
 from ganrec_spark.ranking.serving import NO_REASON
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.sources import explained
@@ -150,21 +150,44 @@ def _fusion(context: Context, blend: Blend, phase: str, popularity: Shipped) -> 
 
 
 def _choose_weights(context: Context, fill: str) -> Blend:
-    """Return the setting of the grid with the best NDCG@10 on validation; equal weights where nobody is held out."""
-    settings = context.config.recommend
-    grid = weight_grid(len(MEMBERS), settings.weight_step)
-    sums = grid_sums(_judged(context, fill), MEMBERS, grid, settings.fusion_constant, _K)
+    """Return the setting with the best NDCG@10 on validation: of the grid, or of the middles of its best settings.
+
+    Equal weights where nobody is held out.
+    """
+    judged = _judged(context, fill).cache()
+    grid = weight_grid(len(MEMBERS), context.config.recommend.weight_step)
+    first = _graded(context, judged, grid)
+    if not first.n:
+        judged.unpersist()
+        return Blend(fill, grid[0], 0.0, 0.0, (0.0,) * len(MEMBERS), 0)
+    middles = centres(grid, first.ndcg)
+    second = _graded(context, judged, middles)
+    judged.unpersist()
+    corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
+    alone = tuple(round(float(first.ndcg[corner]), 12) for corner in corners)
+    weights = np.concatenate([grid, middles])
+    ndcg, sparse = (np.concatenate(pair) for pair in ((first.ndcg, second.ndcg), (first.sparse, second.sparse)))
+    best = choose(ndcg)
+    return Blend(fill, weights[best], round(float(ndcg[best]), 12), round(float(sparse[best]), 12), alone, first.n)
+
+
+@dataclass(frozen=True)
+class _Graded:
+    """NDCG@10 [W] of each of the settings, over all and over sparse validation users, and the number of them all."""
+
+    ndcg: NDArray[np.float64]
+    sparse: NDArray[np.float64]
+    n: int
+
+
+def _graded(context: Context, judged: DataFrame, weights: NDArray[np.float64]) -> _Graded:
+    """Return what weights [W, M] reach; without validation users all is empty and n is 0."""
+    sums = grid_sums(judged, MEMBERS, weights, context.config.recommend.fusion_constant, _K)
     totals = sums.groupBy("setting").agg(*(F.sum(name).alias(name) for name in sums.columns if name != "setting"))
     table = totals.orderBy("setting").toPandas()
-    if table.empty:
-        return Blend(fill, grid[0], 0.0, 0.0, (0.0,) * len(MEMBERS), 0)
     ndcg = (table["total"] / table["n"].clip(lower=1)).to_numpy()
-    sparse_ndcg = (table["total_sparse"] / table["n_sparse"].clip(lower=1)).to_numpy()
-    best = choose(ndcg)
-    corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
-    alone = tuple(round(float(ndcg[corner]), 12) for corner in corners)
-    ndcg, sparse_ndcg = np.round(ndcg, 12), np.round(sparse_ndcg, 12)
-    return Blend(fill, grid[best], float(ndcg[best]), float(sparse_ndcg[best]), alone, int(table["n"].iloc[0]))
+    sparse = (table["total_sparse"] / table["n_sparse"].clip(lower=1)).to_numpy()
+    return _Graded(ndcg, sparse, int(table["n"].max()) if len(table) else 0)
 
 
 def _choose_trees(context: Context, blend: Blend, popularity: Shipped) -> tuple[Blend, list[tuple[object, ...]]]:

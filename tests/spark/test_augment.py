@@ -56,7 +56,7 @@ def fill(spark: SparkSession, partitions: int) -> DataFrame:
         for name in (*checkpoints, "popularity", "item_item")
         for how, n in (("top", 1), ("top", 3), ("sample", 5))
     ]
-    sources = augment._sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
+    sources = augment.ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
     return generate(spark, observed, sparse_users(spark), sources, candidates, 1.0, seed=42)
 
 

@@ -103,8 +103,10 @@ def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Co
 
 def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callable[..., Context]) -> None:
     context = gate_context()
-    users = gate.judged_users(context).where("is_sparse")
-    model = gate.best_plain(context, context.lake.read("train_ratings"), users).model
+    read = context.lake.read
+    train = read("train_ratings")
+    users = gate.judged_users(train, read("validation_ratings"), read("user_sparsity")).where("is_sparse")
+    model = gate.best_plain(context, train, users).model
     fills = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3' OR position = 1")
     rows = gate.self_training(context, model, users, fills.where("candidate != 'popularity_top3'")).collect()
     found: dict[tuple[str, int], set[int]] = {}

@@ -73,3 +73,10 @@ def test_the_best_setting_is_never_below_a_member() -> None:
 
 def test_equally_good_settings_lean_on_no_member() -> None:
     assert blend.choose(np.zeros(67)) == 0
+
+
+def test_the_middle_of_the_best_settings_is_their_mean() -> None:
+    grid = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.75, 0.25]])
+    ndcg = np.array([0.2, 0.1, 0.4, 0.3])
+    expected = [[0.5, 0.5], [0.625, 0.375], [0.5625, 0.4375]]
+    assert blend.centres(grid, ndcg, (1, 2, 10)) == pytest.approx(np.array(expected))

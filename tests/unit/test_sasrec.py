@@ -149,6 +149,14 @@ def test_loss_is_the_softmax_worked_by_hand() -> None:
     assert found == pytest.approx(sum(expected) / 3, abs=1e-5)
 
 
+def test_a_target_that_is_the_only_negative_gives_no_loss_and_a_sound_gradient() -> None:
+    model = SASRec(replace(SHAPE, dropout=0.0))
+    loss = next_item_loss(model, torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([2]))
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+
+
 def test_single_items_give_no_loss_and_no_crash() -> None:
     model = SASRec(SHAPE)
     loss = next_item_loss(model, torch.tensor([[3], [4]]), torch.tensor([1, 1]), torch.tensor([1, 2]))

@@ -1,0 +1,168 @@
+"""Measure the generators: as recommenders, each against its twin, as fills, and whether the gate judges them rightly.
+
+    .venv/bin/python benchmarks/generators.py DATASET... [--cut SHARE] [--set KEY=VALUE] [--out DIR] [--work DIR]
+
+DATASET is a folder as for benchmarks/quality.py. The pipeline's stages up to augment_choose run as shipped.
+
+As recommenders: every generator ranks the catalogue from the observed items of each test user. EASE, its lambda
+chosen on validation, stands beside them.
+
+As fills: ALS is fitted on train ratings and each candidate, with the setting that is best without fill, and is
+compared with ALS without fill, on validation (what the gate sees) and on test ratings. The verdict is that of the
+gate's rules for every candidate, not for its few finalists alone; intervals are as wide as with its finalists.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from generators_report import write
+from peers import PEERS
+from pyspark.sql import SparkSession
+from quality import DataSet, Lists, Split, judged, prepared, ranked, read_split, tuned
+
+from ganrec_spark.config import Config, load_config
+from ganrec_spark.context import Context
+from ganrec_spark.distributed.filling import Candidate, generate
+from ganrec_spark.lake import Lake
+from ganrec_spark.pipeline import STAGE_BY_NAME, STAGES
+from ganrec_spark.ranking.bootstrap import Lift, poisson_weights, relative_lift
+from ganrec_spark.runner import fill_wanted, finished_stages, run_stage, stage_context
+from ganrec_spark.session import build_session
+from ganrec_spark.stages import augment, gate
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_RUN = "2100-02-01"
+_DEPTH = 20
+_LAST = "augment_choose"
+_TWINS = (("cgan", "cgan_twin"),)
+
+
+def main() -> None:
+    """Parse the command line; measure each data set, then write one page of them all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET")
+    parser.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
+    parser.add_argument("--budget", type=float, default=120.0, metavar="SECONDS", help="of tuning EASE")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks" / "generators")
+    parser.add_argument("--work", type=Path, help="keeps the lakes, so that a second call goes on where one stopped")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ganrec-generators-") as scratch:
+        work = options.work or Path(scratch)
+        for folder in options.datasets:
+            data = prepared(folder, options.cut, work)
+            measure(data, work / data.name, options)
+    write(options.out)
+
+
+def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
+    """Measure one data set and write its rows: NAME.recommenders.parquet and NAME.fills.parquet."""
+    config = load_config(overrides=[*data.settings, f"lake.root={work}", *options.set], environ={})
+    spark = build_session(config, "ganrec benchmark")
+    try:
+        lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+        run_stages(spark, config, lake)
+        if not fill_wanted(lake, _RUN):
+            sys.exit(f"{data.name}: no sparse users, so no generator is trained; see sparsity.* (--set) or --cut")
+        split = read_split(lake, _RUN)
+        lists = generators_lists(config, lake, split)
+        fills = judged_fills(stage_context(lake, config, STAGE_BY_NAME["gate"], _RUN), lake)
+    finally:
+        spark.stop()
+    peer = next(peer for peer in PEERS if peer.name == "EASE")
+    if split.train.shape[1] <= peer.max_items:
+        setting, _ = tuned(peer, split, options.budget, 0)
+        lists["EASE"] = ranked(peer.fit(split.fitted, setting, 0), split.fitted, split.test)
+    options.out.mkdir(parents=True, exist_ok=True)
+    recommenders = compared_lists(lists, split, data.ks).assign(dataset=data.name)
+    recommenders.to_parquet(options.out / f"{data.name}.recommenders.parquet", index=False)
+    fills.assign(dataset=data.name).to_parquet(options.out / f"{data.name}.fills.parquet", index=False)
+
+
+def run_stages(spark: SparkSession, config: Config, lake: Lake) -> None:
+    """Run the stages up to the candidates, unless an earlier call did."""
+    if _LAST not in finished_stages(lake, _RUN):
+        for stage in STAGES[: 1 + STAGES.index(STAGE_BY_NAME[_LAST])]:
+            outcome = run_stage(spark, config, stage, _RUN)
+            print(f"{outcome.stage}: {outcome.outcome}: {outcome.message}", file=sys.stderr, flush=True)
+
+
+def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, Lists]:
+    """Return generator -> the best items of test users, from train + validation ratings and without these."""
+    columns = ("user_idx", "item_idx", "rating")
+    train, validation = (lake.read(f"{part}_ratings", _RUN).select(*columns) for part in ("train", "validation"))
+    observed = train.unionByName(validation)
+    checkpoints = augment.load_checkpoints(lake.read("generator_checkpoints", _RUN))
+    sources = augment.ship_sources(lake.spark, observed, checkpoints, {*checkpoints, "popularity"})
+    users = lake.read("test_ratings", _RUN).select("user_idx").distinct()
+    wanted = [Candidate(name, "top", _DEPTH) for name in sources]
+    rows = generate(lake.spark, observed, users, sources, wanted, 1.0, config.run.seed)
+    table = rows.select("generator", "user_idx", "position", "item_idx").toPandas().sort_values("position")
+    return {
+        str(name): {int(user): items.to_numpy(np.int32) for user, items in own.groupby("user_idx")["item_idx"]}
+        for name, own in table.groupby("generator")
+    }
+
+
+def judged_fills(context: Context, lake: Lake) -> pd.DataFrame:
+    """Return a row per candidate: the gate's verdict and the lifts on validation and on test ratings."""
+    train, sparsity = lake.read("train_ratings", _RUN), lake.read("user_sparsity", _RUN)
+    validation, test = (lake.read(f"{part}_ratings", _RUN) for part in ("validation", "test"))
+    users = gate.judged_users(train, validation, sparsity).cache()
+    # The same fits on test: items held out for validation are not test items, so they are not listed.
+    truth = gate.judged_users(train.unionByName(validation.select(*train.columns)), test, sparsity).cache()
+    generated = lake.read("generated_ratings", _RUN, "choose")
+    plain = gate.best_plain(context, train, users)
+    candidates = gate.unjudged(generated)
+    wide = replace(context, config=_with_finalists(context.config, len(candidates)))
+    screened = {item.candidate: item for item in gate.screen(wide, plain, users, generated, candidates)}
+    rows = []
+    n = context.config.gate.finalists
+    for group in (candidates[start : start + n] for start in range(0, len(candidates), n)):
+        print(f"fitting {', '.join(item.candidate for item in group)}", file=sys.stderr, flush=True)
+        models = gate.fits_with_fill(context, plain, generated, [item.candidate for item in group])
+        seen = gate.compared(context, users, plain, models, group)
+        found = gate.compared(context, truth, plain, models, group)
+        for item in group:
+            name = item.candidate
+            verdict = screened[name].verdict or gate.refusal(seen[name], context.config.gate) or "accepted"
+            rows.append((name, verdict, *_bounds(seen[name]), *_bounds(found[name])))
+    lifts = [f"{part}_{what}" for part in ("validation", "test") for what in ("sparse", "low", "high", "overall")]
+    return pd.DataFrame(rows, columns=["candidate", "verdict", *lifts])
+
+
+def _with_finalists(config: Config, n: int) -> Config:
+    """Return `config` with a gate that looks at the controls of every candidate."""
+    return config.model_copy(update={"gate": config.gate.model_copy(update={"finalists": n})})
+
+
+def _bounds(item: gate.Judgement) -> tuple[float, float, float, float]:
+    none = Lift(np.nan, np.nan, np.nan)
+    sparse, overall = item.sparse or none, item.overall or none
+    return sparse.value, sparse.low, sparse.high, overall.value
+
+
+def compared_lists(lists: dict[str, Lists], split: Split, ks: tuple[int, ...]) -> pd.DataFrame:
+    """Return a row per generator and metric on test; adversarial ones with their lift over their twin, paired."""
+    values = {name: judged(own, split.test, ks).set_index("user_idx") for name, own in lists.items()}
+    users = np.array(sorted(split.test))
+    weights = poisson_weights(users, 1000, seed=0)
+    rows = []
+    for name, own in values.items():
+        twin = next((twin for adversarial, twin in _TWINS if adversarial == name and twin in values), None)
+        for metric in own.columns:
+            lift = Lift(np.nan, np.nan, np.nan)
+            if twin is not None:
+                before, after = (table[metric].reindex(users).to_numpy() @ weights for table in (values[twin], own))
+                lift = relative_lift(before, after, 0.95)
+            rows.append((name, metric, own[metric].mean(), twin, lift.value, lift.low, lift.high))
+    return pd.DataFrame(rows, columns=["generator", "metric", "value", "twin", "lift", "lift_low", "lift_high"])
+
+
+if __name__ == "__main__":
+    main()
