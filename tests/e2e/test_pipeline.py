@@ -120,8 +120,11 @@ def kill_at(lakeside: Lakeside, stage: str, seconds: float) -> None:
     command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
-    if not any(f"] {stage}: " in line for line in process.stderr):
-        pytest.fail(f"the pipeline ended before stage {stage}")
+    said: list[str] = []
+    while not (said and f"] {stage}: " in said[-1]):
+        said.append(process.stderr.readline())
+        if not said[-1]:
+            pytest.fail(f"the pipeline ended before stage {stage}, status {process.wait()}: {''.join(said[-40:])}")
     time.sleep(seconds)
     family = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ _NUMBER = itertools.count()
 # Plans of a few rows are not worth compiling; the end-to-end tests run with Spark's own defaults.
 INTERPRETED = (
     "spark.sql.codegen.wholeStage: 'false', spark.sql.codegen.factoryMode: NO_CODEGEN, "
-    "spark.driver.extraJavaOptions: '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC'"
+    "spark.driver.extraJavaOptions: '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC'"
 )
 MakeConfig = Callable[..., Config]
 
