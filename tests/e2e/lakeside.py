@@ -31,8 +31,8 @@ FAST = (
 )
 
 
-# A JVM that lives for seconds does not repay the optimising compiler's work. Without that compiler Java keeps 48 MiB for
-# compiled code; a whole run makes 63, and what finds no room ends the run.
+# A JVM that lives for seconds does not repay the optimising compiler's work. Without that compiler Java keeps 48 MiB
+# for compiled code; a whole run makes 63, and what finds no room ends the run.
 JAVA = "'-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC'"
 LOCAL = ("--set", "spark.master=local[2]", "--set", f"spark.properties={{spark.driver.extraJavaOptions: {JAVA}}}")
 
