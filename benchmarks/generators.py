@@ -56,11 +56,11 @@ def main() -> None:
         work = options.work or Path(scratch)
         for folder in options.datasets:
             data = prepared(folder, options.cut, work)
-            measure(data, work / data.name, options)
+            measure(data, command(folder, options), work / data.name, options)
     write(options.out)
 
 
-def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
+def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -> None:
     """Measure one data set and write its rows: NAME.recommenders.parquet and NAME.fills.parquet."""
     config = load_config(overrides=[*data.settings, f"lake.root={work}", *options.set], environ={})
     spark = build_session(config, "ganrec benchmark")
@@ -79,9 +79,16 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
         setting, _ = tuned(peer, split, options.budget, 0)
         lists["EASE"] = ranked(peer.fit(split.fitted, setting, 0), split.fitted, split.test)
     options.out.mkdir(parents=True, exist_ok=True)
-    recommenders = compared_lists(lists, split, data.ks).assign(dataset=data.name)
+    recommenders = compared_lists(lists, split, data.ks).assign(dataset=data.name, command=told)
     recommenders.to_parquet(options.out / f"{data.name}.recommenders.parquet", index=False)
     fills.assign(dataset=data.name).to_parquet(options.out / f"{data.name}.fills.parquet", index=False)
+
+
+def command(folder: Path, options: argparse.Namespace) -> str:
+    """Return the command that measures one data set again, without the folders of its machine."""
+    words = [f"benchmarks/generators.py {folder.name} --budget {options.budget:g}"]
+    words += [f"--cut {options.cut:g}"] if options.cut else []
+    return " ".join((*words, *(f"--set {setting}" for setting in options.set)))
 
 
 def run_stages(spark: SparkSession, config: Config, lake: Lake) -> None:

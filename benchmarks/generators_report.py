@@ -15,6 +15,8 @@ def write(folder: Path) -> None:
     lines = [
         "# Generators: as recommenders, as fills, and the gate's verdicts",
         "",
+        *_commands(recommenders),
+        "",
         *_recommenders(recommenders),
         "",
         *_twins(recommenders),
@@ -34,6 +36,12 @@ def write(folder: Path) -> None:
 
 def _all(folder: Path, kind: str) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob(f"*.{kind}.parquet"))], ignore_index=True)
+
+
+def _commands(rows: pd.DataFrame) -> Iterator[str]:
+    yield "Written by, of all data sets in one page:"
+    yield ""
+    yield from (f"- {dataset}: `{command}`" for dataset, command in rows.groupby("dataset")["command"].first().items())
 
 
 def _recommenders(rows: pd.DataFrame) -> Iterator[str]:

@@ -1,5 +1,10 @@
 """What benchmarks/quality.py rests on: peers against our own models, lists by hand, the cut, the summary."""
 
+from argparse import Namespace
+from pathlib import Path
+
+import generators
+import generators_report
 import numpy as np
 import pandas as pd
 import peers
@@ -77,3 +82,43 @@ def test_the_summary_compares_with_the_peer_that_was_best_on_validation() -> Non
     assert ours["low"] < 0.15 < ours["high"]
     assert found.loc["ours", "sparse", "ndcg@10"]["n_users"] == 30
     assert found.loc["ours", "cold", "ndcg@10"]["n_users"] == 1
+
+
+def test_an_adversarial_generator_is_compared_with_its_twin_over_the_same_users() -> None:
+    users = {user: np.array([user]) for user in range(40)}
+    hits = {user: np.array([user, 99]) for user in users}
+    half = {user: np.array([user if user < 20 else 99]) for user in users}
+    split = quality.Split(ratings(), ratings(), {}, users, {})
+    found = generators.compared_lists({"cgan": hits, "cgan_twin": half, "vae": half}, split, (1,))
+    rows = found[found["metric"] == "ndcg@1"].set_index("generator")
+    assert rows["value"].to_dict() == {"cgan": 1.0, "cgan_twin": 0.5, "vae": 0.5}
+    assert rows["twin"].dropna().to_dict() == {"cgan": "cgan_twin"}
+    assert rows.loc["cgan", "lift"] == pytest.approx(1.0, abs=0.1)
+    assert rows.loc["cgan", "lift_low"] > 0
+
+
+def test_the_page_counts_what_the_gate_got_right_and_wrong(tmp_path: Path) -> None:
+    folder = tmp_path / "generators"
+    folder.mkdir()
+    told = generators.command(Path("somewhere/tiny"), Namespace(budget=120.0, cut=0.5, set=["a.b=1"]))
+    recommender = ("cgan", "ndcg@10", 0.5, "cgan_twin", 0.1, 0.05, 0.15, "tiny", told)
+    columns = ["generator", "metric", "value", "twin", "lift", "lift_low", "lift_high", "dataset", "command"]
+    pd.DataFrame([recommender], columns=columns).to_parquet(folder / "tiny.recommenders.parquet")
+    verdicts = {
+        "right": ("accepted", 0.2, 0.1),
+        "wrong": ("accepted", 0.1, -0.1),
+        "missed": ("harms_overall", -0.1, 0.3),
+    }
+    fills = [
+        (name, verdict, seen, seen - 0.05, seen + 0.05, 0.0, true, true - 0.05, true + 0.05, 0.0, "tiny")
+        for name, (verdict, seen, true) in verdicts.items()
+    ]
+    lifts = [f"{part}_{what}" for part in ("validation", "test") for what in ("sparse", "low", "high", "overall")]
+    table = pd.DataFrame(fills, columns=["candidate", "verdict", *lifts, "dataset"])
+    table.to_parquet(folder / "tiny.fills.parquet")
+    generators_report.write(folder)
+    page = folder.with_suffix(".md").read_text()
+    assert "- tiny: `benchmarks/generators.py tiny --budget 120 --cut 0.5 --set a.b=1`" in page
+    assert "| tiny | cgan | cgan_twin | +10.0 % [+5.0, +15.0] |" in page
+    assert "| tiny | 3 | 2 | 1 | 1 | 1 | 33% | -0.50 |" in page
+    assert "<svg" in folder.with_suffix(".svg").read_text()
