@@ -97,7 +97,7 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
     config = context.config.generator
     profile = context.lake.read("matrix_profile").first()
     n_items = int(profile.item_slots) if profile is not None else 0
-    n_users = rows.count()
+    steps = math.ceil(rows.count() / config.batch_size)
     items, weights = _watched(rows, context.seed)
     catalogue = train.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
     vectors = np.zeros((n_items, config.cgan_embedding_size), dtype=np.float32)
@@ -109,7 +109,8 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
             kind=kind,
             n_items=n_items,
             epochs=config.agn_epochs if kind == "agn" else config.epochs,
-            steps=math.ceil(n_users / config.batch_size),
+            # agn collapses early: more steps would only make it worse.
+            steps=steps if kind == "agn" else max(steps, config.min_steps_per_epoch),
             seed=context.seed,
             settings=settings,
             item_vectors=vectors,

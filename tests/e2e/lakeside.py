@@ -13,6 +13,7 @@ FAST = (
     "spark.driver_memory=2g",
     "generator.kinds=[vae, cgan]",
     "generator.epochs=2",
+    "generator.min_steps_per_epoch=1",
     "augment.strategies=[{how: top, n: 1}, {how: sample, n: 3}]",
     "gate.finalists=1",
     "gate.bootstrap_samples=200",

@@ -138,6 +138,7 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
         "generator.epochs=25",
         "generator.agn_epochs=25",
         "generator.batch_size=24",
+        "generator.min_steps_per_epoch=6",
         "generator.learning_rate=0.01",
         "generator.cgan_embedding_size=8",
         "generator.vae_latent_size=8",
@@ -150,6 +151,9 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
     cards = {row.generator: json.loads(row.card) for row in lake.read("generator_checkpoints", RUN).collect()}
     assert set(cards) == {"agn", "vae", "cgan", "cgan_twin"}
     assert all(card["epochs"] == 25 and card["n_items"] == ITEMS + 1 for card in cards.values())
+    # 120 users in batches of 24; all but agn go on to the least number of steps.
+    steps = {kind: card["steps_per_epoch"] for kind, card in cards.items()}
+    assert steps == {"agn": 5, "vae": 6, "cgan": 6, "cgan_twin": 6}
     names = {row.name for row in lake.read("generator_history", RUN).collect()}
     assert {"loss", "distinct_items", "gini_generated", "gini_observed"} <= names
     assert list((tmp_path / "tensorboard" / "cgan").iterdir())

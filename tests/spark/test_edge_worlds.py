@@ -15,6 +15,7 @@ RUN = "2026-11-01"
 FAST = (
     "generator.kinds=[vae]",
     "generator.epochs=1",
+    "generator.min_steps_per_epoch=1",
     "augment.strategies=[{how: top, n: 1}]",
     "augment.rules=[popularity]",
     "gate.finalists=1",
