@@ -124,7 +124,7 @@ def judged_fills(context: Context, lake: Lake) -> pd.DataFrame:
     # The same fits on test: items held out for validation are not test items, so they are not listed.
     truth = gate.judged_users(train.unionByName(validation.select(*train.columns)), test, sparsity).cache()
     generated = lake.read("generated_ratings", _RUN, "choose")
-    plain = gate.best_plain(context, train, users)
+    plain = gate.plain_als(context)
     candidates = gate.unjudged(generated)
     wide = replace(context, config=_with_finalists(context.config, len(candidates)))
     screened = {item.candidate: item for item in gate.screen(wide, plain, users, generated, candidates)}

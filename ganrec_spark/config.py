@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,8 @@ ENV_PREFIX = "GANREC_"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+_T = TypeVar("_T")
+Choices = Annotated[tuple[_T, ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -194,10 +196,13 @@ class Als(Section):
     solver: Literal["auto", "numpy", "mllib"] = "auto"
     max_gathered_gib: Positive = 0.8
     implicit: bool = True
-    embedding_size: Count = 128
-    iterations: Count = 10
-    regularisation: tuple[Positive, ...] = (0.2,)
-    alpha: tuple[Positive, ...] = (0.3, 20.0)
+    embedding_size: Choices[Count] = (128, 256)
+    max_embedding_size: Count = 512
+    iterations: Count = 8
+    regularisation: Choices[Positive] = (0.2, 0.1, 0.4)
+    alpha: Choices[Positive] = (0.3, 20.0)
+    rating_scale: Choices[Literal["raw", "log"]] = ("raw", "log")
+    half_life_days: Choices[Positive | None] = (None, 365.0)
 
 
 class ItemItem(Section):

@@ -269,6 +269,16 @@ TABLES: tuple[Table, ...] = (
         """),
         phased=True,
     ),
+    Table(
+        "als_unfilled_factors",
+        "one latent vector of ALS on train_ratings alone, by the chosen setting",
+        ("side", "idx"),
+        _columns("""
+            side string: user or item
+            idx int: user_idx or item_idx
+            factors array<float>: latent vector, as in als_factors
+        """),
+    ),
     Table("trending_choices", "one half-life that was tried", ("parameters",), _columns(_CHOICES), phased=True),
     Table("als_choices", "one ALS setting that was tried", ("parameters",), _columns(_CHOICES), phased=True),
     Table(

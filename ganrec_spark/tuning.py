@@ -10,8 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -22,24 +21,27 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config, with_values
 from ganrec_spark.context import Context
+from ganrec_spark.distributed.als_setting import chosen_setting
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints
 from ganrec_spark.distributed.item_item import item_axis, profiles
-from ganrec_spark.distributed.ranking import histories
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE, of_variant
 from ganrec_spark.lake import Lake, declared
 from ganrec_spark.pipeline import STAGE_BY_NAME
 from ganrec_spark.runner import finished_stages, require_inputs, stage_context
 from ganrec_spark.seeding import stable_seed
-from ganrec_spark.stages import als, item_item, transformer
+from ganrec_spark.stages import als_setting, item_item, transformer
 
 Values = dict[str, Any]  # key, such as als.alpha -> value
 Space = dict[str, BaseDistribution]
 
 # Keys whose value is a list of choices: the best one becomes the only one.
 _LISTS = (
+    "als.embedding_size",
     "als.regularisation",
     "als.alpha",
+    "als.rating_scale",
+    "als.half_life_days",
     "item_item.ease_regularisation",
     "item_item.rp3_beta",
     "item_item.gfcf_weight",
@@ -50,8 +52,10 @@ _LISTS = (
 class Search:
     """What is tried for one recommender: key -> distribution, and the NDCG@10 of a context with values of them."""
 
+    stage: str
     space: Callable[[Context], Space]
     judge: Callable[[Context], float]
+    chosen: Callable[[Context], list[Values]] = lambda _: []  # what the run's own search found
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def as_config(found: dict[str, list[Trial]], config: Config, run_id: str) -> str
 
 
 def _search(lake: Lake, config: Config, run_id: str, member: str, seconds: float, trials: int | None) -> list[Trial]:
-    search, stage = SEARCHES[member], STAGE_BY_NAME[f"{member}_choose"]
+    search, stage = SEARCHES[member], STAGE_BY_NAME[SEARCHES[member].stage]
     require_inputs(lake, stage, run_id)
     context = stage_context(lake, config, stage, run_id)
     if not context.lake.read("validation_ratings").limit(1).count():
@@ -112,7 +116,7 @@ def _search(lake: Lake, config: Config, run_id: str, member: str, seconds: float
     basis = _basis(lake, config, run_id, member, space)
     done = _earlier(lake, run_id, basis)
     study = _study(space, done, stable_seed(config.run.seed, "tune", member, len(done)) % 2**31)
-    for values in _current(config, space):
+    for values in (*_current(config, space), *search.chosen(context)):
         if values not in [trial.values for trial in done]:
             study.enqueue_trial(values)
     started, first = time.monotonic(), len(done)
@@ -152,7 +156,7 @@ def _basis(lake: Lake, config: Config, run_id: str, member: str, space: Space) -
 
 
 def _current(config: Config, keys: Iterable[str]) -> Iterator[Values]:
-    """Yield the settings that the configuration holds; of keys with several values every combination.
+    """Yield the settings that the configuration holds: each key's values in turn, the others at their first.
 
     Of item_item those that its stage tries, keys of other methods at their first value.
     """
@@ -161,10 +165,11 @@ def _current(config: Config, keys: Iterable[str]) -> Iterator[Values]:
         section, _, name = key.partition(".")
         value = getattr(getattr(config, section), name)
         choices[key] = value if key in _LISTS else [value]
-    if "item_item.method" not in choices:
-        yield from (dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
-        return
     first = {key: values[0] for key, values in choices.items()}
+    if "item_item.method" not in choices:
+        yield first
+        yield from (first | {key: value} for key, values in choices.items() for value in values[1:])
+        return
     methods = [method for method, keys in _ITEM_ITEM_KEYS.items() if keys.keys() <= choices.keys()]
     for setting in item_item.grid(config.item_item, methods):
         named = {f"item_item.{name}": value for name, value in setting.items()}
@@ -188,18 +193,29 @@ def _write(lake: Lake, run_id: str, member: str, basis: str, trial: Trial) -> No
 
 
 def _als_space(context: Context) -> Space:
+    als = context.config.als
     space: Space = {
-        "als.embedding_size": IntDistribution(16, 256, log=True),
+        "als.embedding_size": IntDistribution(16, max(512, als.max_embedding_size), log=True),
         "als.regularisation": FloatDistribution(0.001, 10.0, log=True),
     }
-    return space | ({"als.alpha": FloatDistribution(0.01, 1000.0, log=True)} if context.config.als.implicit else {})
+    if not als.implicit:
+        return space
+    half_lives = {30.0, 90.0, 365.0, 1000.0, *(value for value in als.half_life_days if value is not None)}
+    return space | {
+        "als.alpha": FloatDistribution(0.01, 1000.0, log=True),
+        "als.rating_scale": CategoricalDistribution(["raw", "log"]),
+        "als.half_life_days": CategoricalDistribution([None, *sorted(half_lives)]),
+    }
 
 
 def _judge_als(context: Context) -> float:
-    merged = context.lake.read("merged_ratings")
-    (setting,) = als.grid(context.config.als)
-    fitted = als.fit(context, of_variant(merged, NONE), setting)
-    return als.validation_ndcg(context, fitted, histories(merged.where("source = 'observed'")))
+    judge = als_setting.Judge(context)
+    return judge.ndcg(judge.fit(als_setting.first_setting(context.config.als)))
+
+
+def _chosen_als(context: Context) -> list[Values]:
+    setting = asdict(chosen_setting(context.lake.read("als_choices", "choose")))
+    return [{key: setting[key.partition(".")[2]] for key in _als_space(context)}]
 
 
 _ITEM_ITEM_KEYS: dict[str, Space] = {
@@ -253,7 +269,7 @@ def _judge_transformer(context: Context) -> float:
 
 
 SEARCHES = {
-    "als": Search(_als_space, _judge_als),
-    "item_item": Search(_item_item_space, _judge_item_item),
-    "transformer": Search(_transformer_space, _judge_transformer),
+    "als": Search("als_setting", _als_space, _judge_als, _chosen_als),
+    "item_item": Search("item_item_choose", _item_item_space, _judge_item_item),
+    "transformer": Search("transformer_choose", _transformer_space, _judge_transformer),
 }

@@ -65,6 +65,23 @@ class AlsFactors:
         return table, known
 
 
+def factor_rows(spark: SparkSession, fitted: AlsFactors) -> DataFrame:
+    """Return (side, idx, factors), one row per user and item of a fit."""
+    table = {"idx": pa.array(fitted.item_idx), "factors": _arrow(fitted.items)}
+    items = spark.createDataFrame(pa.table(table)).select(F.lit("item").alias("side"), "idx", "factors")
+    users = fitted.users.select(F.lit("user").alias("side"), F.col("user_idx").alias("idx"), "factors")
+    return users.unionByName(items)
+
+
+def factors_of(rows: DataFrame) -> AlsFactors:
+    """Return the fit whose rows `factor_rows` gave."""
+    items = rows.where("side = 'item'").orderBy("idx").select("idx", "factors").toArrow()
+    flat = items.column("factors").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    idx = items.column("idx").to_numpy().astype(np.int32)
+    users = rows.where("side = 'user'").select(F.col("idx").alias("user_idx"), "factors")
+    return AlsFactors(users, idx, flat.astype(np.float32).reshape(len(idx), -1))
+
+
 def by_factors(spark: SparkSession, fitted: AlsFactors) -> Score:
     """Return the score of every item for a block of users: the product of their `factors` and the item vectors."""
     table, known = fitted.item_slots()

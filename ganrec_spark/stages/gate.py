@@ -16,7 +16,8 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Gate
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, Objective, by_factors, fit_als
+from ganrec_spark.distributed.als import AlsFactors, by_factors, factors_of
+from ganrec_spark.distributed.als_setting import Setting, chosen_setting, fit_setting, latest_time, weighted
 from ganrec_spark.distributed.lift import Totals, added_up, fitted_systems, fold_in_systems, system_sums
 from ganrec_spark.distributed.ranking import histories, rank_catalogue
 from ganrec_spark.distributed.ship import ship
@@ -58,8 +59,8 @@ def run(context: Context) -> str:
         reason = f"{n_sparse} sparse validation users, {settings.min_validation_users} are needed to prove anything"
         judged = [replace(candidate, verdict="too_few_users", reason=reason) for candidate in candidates]
     else:
-        context.log(f"fitting ALS without fill; screening {len(candidates)} candidates")
-        plain = best_plain(context, train, users)
+        plain = plain_als(context)
+        context.log(f"screening {len(candidates)} candidates against ALS without fill, {plain.setting.text()}")
         judged = screen(context, plain, users, generated, candidates)
         finalists = [item.candidate for item in judged if not item.verdict]
         if finalists:
@@ -73,16 +74,15 @@ def run(context: Context) -> str:
 
 
 def judged_users(train: DataFrame, held_out: DataFrame, sparsity: DataFrame) -> DataFrame:
-    """Return one row per user with held-out ratings: user_idx, items, ratings, relevant, is_sparse.
+    """Return one row per user with held-out ratings: user_idx, items (those of `train`), relevant, is_sparse.
 
-    `items` and `ratings` are the user's of `train`; `sparsity` is table user_sparsity.
+    `sparsity` is table user_sparsity.
     """
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
     return (
-        relevant.join(histories(train), "user_idx", "left")
+        relevant.join(histories(train).drop("ratings"), "user_idx", "left")
         .join(sparsity.select("user_idx", "is_sparse"), "user_idx", "left")
         .withColumn("items", F.coalesce("items", F.array().cast("array<int>")))
-        .withColumn("ratings", F.coalesce("ratings", F.array().cast("array<float>")))
         .withColumn("is_sparse", F.coalesce("is_sparse", F.lit(False)))
     )
 
@@ -95,36 +95,22 @@ def unjudged(generated: DataFrame) -> list[Judgement]:
 
 @dataclass(frozen=True)
 class Plain:
-    """ALS fitted without fill, and its setting, which every filled fit shares."""
+    """ALS fitted without fill, and what every filled fit shares: its setting and the time that ages count from."""
 
     model: AlsFactors
-    regularisation: float
-    alpha: float
+    setting: Setting
+    latest: float
+
+    def weighted(self, ratings: DataFrame) -> DataFrame:
+        """Return the ratings as the fit weighs them."""
+        return weighted(ratings, self.setting, self.latest)
 
 
-def best_plain(context: Context, train: DataFrame, users: DataFrame) -> Plain:
-    """Return the fit of the als setting with the best NDCG@k over all validation users; of equals the first."""
-    als = context.config.als
-    alphas = als.alpha if als.implicit else als.alpha[:1]
-    fits = [
-        Plain(_fit(context, train, regularisation, alpha), regularisation, alpha)
-        for regularisation in als.regularisation
-        for alpha in alphas
-    ]
-    if len(fits) == 1:
-        return fits[0]
-    names = [str(position) for position in range(len(fits))]
-    totals = _fitted(context, users, dict(zip(names, (fit.model for fit in fits), strict=True)))
-    best = int(np.argmax([round(float(totals[name, "all"].sums[0]), 8) for name in names]))
-    context.log(f"ALS: regularisation {fits[best].regularisation}, alpha {fits[best].alpha} is best without fill")
-    return fits[best]
-
-
-def _fit(context: Context, ratings: DataFrame, regularisation: float, alpha: float) -> AlsFactors:
-    als = context.config.als
-    seed = stable_seed(context.seed, "gate")
-    objective = Objective(als.embedding_size, als.iterations, regularisation, alpha, als.implicit, seed)
-    return fit_als(ratings, objective, als.solver, als.max_gathered_gib, f"{context.work_dir}/mllib")
+def plain_als(context: Context) -> Plain:
+    """Return the fit of stage als_setting."""
+    read = context.lake.read
+    setting = chosen_setting(read("als_choices", "choose"))
+    return Plain(factors_of(read("als_unfilled_factors")), setting, latest_time(read("train_ratings")))
 
 
 def _fitted(context: Context, users: DataFrame, models: dict[str, AlsFactors]) -> dict[tuple[str, str], Totals]:
@@ -150,7 +136,8 @@ def screen(
     """
     settings, train = context.config.gate, context.lake.read("train_ratings")
     chance = F.xxhash64(F.lit(context.seed), "user_idx")
-    sample = users.where("is_sparse").orderBy(chance, "user_idx").limit(settings.screen_users).cache()
+    drawn = users.where("is_sparse").orderBy(chance, "user_idx").limit(settings.screen_users)
+    sample = drawn.join(histories(plain.weighted(train)).select("user_idx", "ratings"), "user_idx", "left").cache()
     of_sample = generated.join(sample.select("user_idx"), "user_idx", "left_semi")
     fills = fill_ratings(of_sample, train, context.config.merge.fill_weight, ("candidate",))
     totals = _folded(context, plain, sample, fills, [item.candidate for item in candidates])
@@ -179,7 +166,7 @@ def _folded(
     settings = context.config.gate
     vectors, known = plain.model.item_slots()
     codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("candidate")).cast("int") - 1
-    coded = fills.withColumn("code", codes).where(F.col("item_idx") < len(vectors))
+    coded = plain.weighted(fills).withColumn("code", codes).where(F.col("item_idx") < len(vectors))
     entry = F.struct("code", "item_idx", F.col("rating").cast("float").alias("rating"))
     per_user = coded.groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("fill"))
     rows = sample.join(per_user, "user_idx", "left").select(
@@ -196,7 +183,7 @@ def _folded(
     side = fixed_side(vectors, implicit)
     fixed = {"rotated": side.vectors, "eigenvalues": side.eigenvalues, "rotation": side.rotation}
     facts = ship(context.spark, vectors=vectors, known=known, **fixed)
-    systems = fold_in_systems(names, facts, plain.regularisation, plain.alpha, implicit)
+    systems = fold_in_systems(names, facts, plain.setting.regularisation, plain.setting.alpha, implicit)
     return added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
 
 
@@ -239,11 +226,12 @@ def confirm(
 
 def fits_with_fill(context: Context, plain: Plain, generated: DataFrame, names: list[str]) -> dict[str, AlsFactors]:
     """Return ALS fitted on train + fill for each of the candidates `names`, with the setting of `plain`."""
-    train, models = context.lake.read("train_ratings"), {}
+    train, als, models = context.lake.read("train_ratings"), context.config.als, {}
+    seed, checkpoints = stable_seed(context.seed, "als"), f"{context.work_dir}/mllib"
     for name in names:
         rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
-        filled = train.select("user_idx", "item_idx", "rating").unionByName(rows.drop("ts"))
-        models[name] = _fit(context, filled, plain.regularisation, plain.alpha)
+        filled = train.select(rows.columns).unionByName(rows)
+        models[name] = fit_setting(filled, plain.setting, als, plain.latest, seed, checkpoints)
     return models
 
 

@@ -114,7 +114,16 @@ def test_stages_without_torch_run_from_a_packed_environment(
     submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", master]
     submit += ["--py-files", "dist/ganrec_spark.zip", "--archives", "dist/environment.tar.gz#environment"]
     more = ["--set", "spark.python=./environment/bin/python", "--set", "sparsity.max_ratings=0"]
-    stages = ("ingest", "split", "sparsity", "partition", "merge_choose", "popularity_choose", "als_choose")
+    stages = (
+        "ingest",
+        "split",
+        "sparsity",
+        "als_setting",
+        "partition",
+        "merge_choose",
+        "popularity_choose",
+        "als_choose",
+    )
     for stage in stages:
         job = ["jobs/run_stage.py", "--stage", stage, "--run-date", RUN_DATE, *lakeside.settings(), *more]
         done = lakeside.run([*submit, *job])

@@ -10,7 +10,7 @@ from ganrec_spark.config import Config
 from ganrec_spark.context import Context
 from ganrec_spark.lake import Lake, StageLake
 from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.stages import gate
+from ganrec_spark.stages import als_setting, gate
 
 DAY = datetime(2026, 1, 1)
 GROUPS, PER_GROUP, COMMON = 4, 12, 12
@@ -49,7 +49,13 @@ def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> R
 @pytest.fixture
 def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Context]:
     def make(*overrides: str) -> Context:
-        als = ("als.embedding_size=8", "als.iterations=4", "als.regularisation=[0.05]", "als.alpha=[1.0]")
+        als = (
+            "als.embedding_size=[8]",
+            "als.iterations=4",
+            "als.regularisation=[0.05]",
+            "als.alpha=[1.0]",
+            "als.rating_scale=[raw]",
+        )
         config = make_config(*als, "gate.bootstrap_samples=200", *overrides)
         stage = STAGE_BY_NAME["gate"]
         staged = StageLake(lake, "2026-11-01", "gate", None, stage.reads, stage.writes)
@@ -60,6 +66,9 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
             lake.replace(table, staged.frame(table, rows), "2026-11-01")
         fill_rows = staged.frame("generated_ratings", [row for rows in fills.values() for row in rows])
         lake.replace("generated_ratings", fill_rows, "2026-11-01", "choose")
+        before = STAGE_BY_NAME["als_setting"]
+        of_als = StageLake(lake, "2026-11-01", "als_setting", "choose", before.reads, before.writes)
+        als_setting.run(Context(lake.spark, config, of_als, "2026-11-01", "choose", ""))
         return Context(lake.spark, config, staged, "2026-11-01", None, "")
 
     return make
@@ -106,7 +115,7 @@ def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callab
     read = context.lake.read
     train = read("train_ratings")
     users = gate.judged_users(train, read("validation_ratings"), read("user_sparsity")).where("is_sparse")
-    model = gate.best_plain(context, train, users).model
+    model = gate.plain_als(context).model
     fills = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3' OR position = 1")
     rows = gate.self_training(context, model, users, fills.where("candidate != 'popularity_top3'")).collect()
     found: dict[tuple[str, int], set[int]] = {}

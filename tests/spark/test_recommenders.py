@@ -36,7 +36,15 @@ def write(
     lake.replace("train_ratings", observed.drop("source", "fill"), RUN)
     lake.replace("validation_ratings", frame(validation, "observed", "none").drop("source", "fill"), RUN)
     # What each recommender's own stage needs to have run before it; the final ones also need the choose ones.
-    stages = ("split", "merge_choose", "merge_final", "popularity_choose", "als_choose", "item_item_choose")
+    stages = (
+        "split",
+        "als_setting",
+        "merge_choose",
+        "merge_final",
+        "popularity_choose",
+        "als_choose",
+        "item_item_choose",
+    )
     log = spark.sql(f"SELECT explode(array{stages}) stage, '' fingerprint, 'done' outcome, '' message, 0D seconds")
     lake.replace("stage_log", log.selectExpr("*", "current_timestamp() AS finished_at"), RUN)
 
@@ -57,7 +65,7 @@ def assert_unseen(found: dict[int, list[int]], merged: Rows) -> None:
 
 
 MEMBERS = [
-    ("als", ("als.embedding_size=8", "als.regularisation=[0.1]", "als.alpha=[10.0]")),
+    ("als", ("als.embedding_size=[8]", "als.regularisation=[0.1]", "als.alpha=[10.0]", "als.rating_scale=[log]")),
     ("item_item", ("item_item.method=ease", "item_item.ease_regularisation=[10.0]")),
     ("item_item", ("item_item.method=rp3beta", "item_item.rp3_beta=[0.3]")),
     ("item_item", ("item_item.method=gfcf", "item_item.gfcf_rank=4")),
@@ -72,7 +80,7 @@ def test_checkerboard(
     # A generated row of another parity must not count as seen, and reaches only the lists of its fill.
     write(lake, merged, generated=[(0, 7, 0.3)])
     config = make_config("merge.fill_members=[als,item_item]", *settings)
-    run_stages(config, f"{member}_choose")
+    run_stages(config, *(["als_setting"] if member == "als" else []), f"{member}_choose")
     found = lists(lake, f"{member}_candidates")
     assert {user: items[0] for user, items in found.items()} == {user: user for user in range(24)}
     assert_unseen(found, merged)
@@ -89,11 +97,16 @@ def test_validation_chooses_and_final_follows(
     write(lake, merged, validation=[(u, u, 1.0) for u in range(24)])
     # So large a ridge leaves no weight in single precision: every unseen item ties.
     config = make_config(
-        "als.embedding_size=8", "als.alpha=[0.000001,10.0]", "als.regularisation=[0.1]",
+        "als.embedding_size=[8]", "als.alpha=[10.0]", "als.regularisation=[1.0e+30,0.1]", "als.rating_scale=[raw]",
         "item_item.ease_regularisation=[1.0e+30,10.0]", "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
     )  # fmt: skip
-    run_stages(config, "als_choose", "item_item_choose")
-    assert lake.read("als_choices", RUN, "choose").count() == 2
+    run_stages(config, "als_setting", "als_choose", "item_item_choose")
+    settings = lake.read("als_choices", RUN, "choose").collect()
+    ridge = {json.loads(row.parameters)["regularisation"]: row for row in settings}
+    # The smaller ridge was better, so one of half its size was tried: no better.
+    assert ridge.keys() == {1e30, 0.1, 0.05}
+    assert [value for value, row in ridge.items() if row.chosen] == [0.1]
+    assert ridge[0.1].ndcg == pytest.approx(1.0)
     tried = lake.read("item_item_choices", RUN, "choose").collect()
     # The best lambda was the smaller one, so a third was tried: no better.
     assert [json.loads(row.parameters)["method"] for row in tried].count("ease") == 3
@@ -104,9 +117,9 @@ def test_validation_chooses_and_final_follows(
     assert not ease[1e30].chosen
     write(lake, merged, validation=[(0, 0, 1.0)], phase="final")
     run_stages(config, "als_final", "item_item_final")
-    for table in ("als_choices", "item_item_choices"):
-        chosen = lake.read(table, RUN, "choose").where("chosen").first()
-        assert [row.parameters for row in lake.read(table, RUN, "final").collect()] == [chosen.parameters]
+    chosen = lake.read("item_item_choices", RUN, "choose").where("chosen").first()
+    assert [row.parameters for row in lake.read("item_item_choices", RUN, "final").collect()] == [chosen.parameters]
+    assert lists(lake, "als_candidates", phase="final")[5][0] == 5
     assert lists(lake, "item_item_candidates", phase="final")[5][0] == 5
 
 
@@ -159,7 +172,11 @@ def test_explicit_rmse_of_a_rank_one_world(
     pairs = [(u, i, float(users[u] * items[i])) for u in range(40) for i in range(30)]
     held_out = [pair for pair in pairs if (pair[0] + pair[1]) % 5 == 0]
     write(lake, [pair for pair in pairs if (pair[0] + pair[1]) % 5], validation=held_out)
-    run_stages(make_config("als.implicit=false", "als.embedding_size=1", "als.regularisation=[0.0001]"), "als_choose")
+    run_stages(
+        make_config("als.implicit=false", "als.embedding_size=[1]", "als.regularisation=[0.0001]"),
+        "als_setting",
+        "als_choose",
+    )
     row = lake.read("als_quality", RUN, "choose").first()
     assert (row.fill, row.name) == ("none", "rmse")
     # Predicting the mean would be off by the ratings' standard deviation, about 0.6.
@@ -183,7 +200,8 @@ def test_one_user_and_one_item(
 ) -> None:
     write(lake, [(4, 6, 1.0)])
     run_stages(
-        make_config(f"item_item.method={method}", "als.embedding_size=2"),
+        make_config(f"item_item.method={method}", "als.embedding_size=[2]"),
+        "als_setting",
         "popularity_choose",
         "als_choose",
         "item_item_choose",

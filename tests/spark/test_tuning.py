@@ -1,5 +1,6 @@
 """`ganrec tune` on a small world: the configured settings first, every trial a row, a stopped search goes on."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,9 +19,12 @@ MakeConfig = Callable[..., Config]
 RunStages = Callable[..., list[Outcome]]
 SMALL = (
     "sparsity.min_sparse_users=100000",  # no fill: generators play no part here
-    "als.embedding_size=16",
+    "als.embedding_size=[16]",
     "als.iterations=3",
     "als.alpha=[1.0, 20.0]",
+    "als.regularisation=[0.2]",
+    "als.rating_scale=[raw]",
+    "als.half_life_days=[null]",
     "item_item.ease_regularisation=[100.0]",
     "item_item.rp3_beta=[0.3]",
     "item_item.gfcf_rank=8",
@@ -43,41 +47,44 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     config = make_config(*SMALL, f"ingest.source={world}")
     with pytest.raises(LakeError, match="run stage"):
         tune(spark, config, RUN, ["als"], 1, trials=1)
-    run_stages(config, "ingest", "split", "sparsity", "partition", "merge_choose", "als_choose")
+    run_stages(config, "ingest", "split", "sparsity", "als_setting", "partition", "merge_choose")
     first = tune(spark, config, RUN, ["als", "item_item", "transformer"], 1, trials=1)
-    # Two alphas, three item-item models and one Transformer are configured, and are tried whatever the budget.
-    assert {member: len(trials) for member, trials in first.items()} == {"als": 2, "item_item": 3, "transformer": 1}
-    assert [trial.values["als.alpha"] for trial in first["als"]] == [1.0, 20.0]
+    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+    searched = {json.loads(row.parameters)["alpha"]: row for row in lake.read("als_choices", RUN, "choose").collect()}
+    (chosen,) = [alpha for alpha, row in searched.items() if row.chosen]
+    assert chosen not in (1.0, 20.0)
+    # Two alphas (and the one that the run chose), three item-item models and one Transformer are configured, and are
+    # tried whatever the budget.
+    assert {member: len(trials) for member, trials in first.items()} == {"als": 3, "item_item": 3, "transformer": 1}
+    assert [trial.values["als.alpha"] for trial in first["als"]] == [1.0, 20.0, chosen]
     methods = [trial.values["item_item.method"] for trial in first["item_item"]]
     assert methods == ["ease", "rp3beta", "gfcf"]
-    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    chosen = lake.read("als_choices", RUN, "choose").orderBy("parameters").collect()
-    assert [trial.ndcg for trial in first["als"]] == pytest.approx([row.ndcg for row in chosen])
+    assert [trial.ndcg for trial in first["als"]] == pytest.approx([searched[a].ndcg for a in (1.0, 20.0, chosen)])
 
     second = tune(spark, config, RUN, ["als", "item_item"], 1, trials=1)
-    assert second["als"][:2] == first["als"]
-    assert [trial.number for trial in second["als"]] == [0, 1, 2]
-    assert len({str(trial.values) for trial in second["als"]}) == 3
-    assert lake.read("tuning_trials", RUN).count() == 3 + 4 + 1
+    assert second["als"][:3] == first["als"]
+    assert [trial.number for trial in second["als"]] == [0, 1, 2, 3]
+    assert len({str(trial.values) for trial in second["als"]}) == 4
+    assert lake.read("tuning_trials", RUN).count() == 4 + 4 + 1
     assert best(second["als"]).ndcg == max(trial.ndcg for trial in second["als"])
 
     found = tmp_path / "tuned.yaml"
     found.write_text(as_config(second, config, RUN))
     tuned = load_config(found, environ={})
     assert tuned.als.alpha == (best(second["als"]).values["als.alpha"],)
-    assert tuned.als.embedding_size == best(second["als"]).values["als.embedding_size"]
+    assert tuned.als.embedding_size == (best(second["als"]).values["als.embedding_size"],)
     assert tuned.item_item.method == best(second["item_item"]).values["item_item.method"]
     assert tuned.item_item.ease_regularisation == (best(second["item_item"]).values["item_item.ease_regularisation"],)
 
     # Other settings that are not searched make other trials: nothing of the first search counts.
     other = make_config(*SMALL, f"ingest.source={world}", "als.iterations=2")
-    assert len(tune(spark, other, RUN, ["als"], 1, trials=1)["als"]) == 2
+    assert len(tune(spark, other, RUN, ["als"], 1, trials=1)["als"]) == 3
 
 
 def test_without_held_out_ratings_there_is_nothing_to_judge_by(
     spark: SparkSession, make_config: MakeConfig, run_stages: RunStages, world: Path
 ) -> None:
     config = make_config(*SMALL, f"ingest.source={world}", "split.min_ratings=1000")
-    run_stages(config, "ingest", "split", "sparsity", "partition", "merge_choose")
+    run_stages(config, "ingest", "split", "sparsity", "als_setting", "partition", "merge_choose")
     with pytest.raises(InputError, match="expected held-out ratings to judge by, found none"):
         tune(spark, config, RUN, ["als"], 1, trials=1)

@@ -1,0 +1,72 @@
+"""What validation chooses of ALS, and how a rating becomes a confidence by it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.config import Als
+from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
+
+_SECONDS_PER_DAY = 86_400
+_LEAST_DECAY = 1e-6  # a rating stays one, however old
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of each key of section als that may list several; sizes and rates as documented there."""
+
+    embedding_size: int
+    regularisation: float
+    alpha: float
+    rating_scale: str = "raw"
+    half_life_days: float | None = None
+
+    def text(self) -> str:
+        """Return the setting as JSON, keys in order."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def parsed(text: str) -> "Setting":
+        """Return the setting that `text` gave."""
+        values: dict[str, Any] = json.loads(text)
+        return Setting(**values)
+
+
+def chosen_setting(choices: DataFrame) -> Setting:
+    """Return the chosen setting, of table als_choices."""
+    return Setting.parsed(choices.where("chosen").collect()[0]["parameters"])
+
+
+def latest_time(observed: DataFrame) -> float:
+    """Return the newest `ts` of observed ratings in seconds: the present, from which ages are counted."""
+    return float(observed.agg(F.max(F.col("ts").cast("double")).alias("latest")).collect()[0]["latest"] or 0.0)
+
+
+def weighted(ratings: DataFrame, setting: Setting, latest: float) -> DataFrame:
+    """Return `ratings` (rating, ts and more) with each rating scaled and decayed: what alpha multiplies.
+
+    log: sign(r) ln(1 + |r|), as Hu et al. 2008, eq. 6. half_life_days: a rating so much older than `latest` counts
+    half; one without a time counts in full.
+    """
+    rating = F.col("rating").cast("double")
+    if setting.rating_scale == "log":
+        rating = F.signum(rating) * F.log1p(F.abs(rating))
+    if setting.half_life_days is not None:
+        age = (F.lit(latest) - F.col("ts").cast("double")) / _SECONDS_PER_DAY
+        decay = F.pow(F.lit(0.5), age / setting.half_life_days)
+        rating = rating * F.greatest(F.coalesce(decay, F.lit(1.0)), F.lit(_LEAST_DECAY))
+    return ratings.withColumn("rating", rating.cast("float"))
+
+
+def fit_setting(
+    ratings: DataFrame, setting: Setting, config: Als, latest: float, seed: int, checkpoint_dir: str
+) -> AlsFactors:
+    """Fit ALS with a setting on (user_idx, item_idx, rating, ts) rows, not yet weighted."""
+    objective = Objective(
+        setting.embedding_size, config.iterations, setting.regularisation, setting.alpha, config.implicit, seed
+    )
+    rows = weighted(ratings, setting, latest)
+    return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir)

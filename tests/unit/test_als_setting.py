@@ -1,0 +1,69 @@
+"""The search for ALS's setting finds the optimum of a known surface, also beyond the configured values."""
+
+import math
+
+import pytest
+
+from ganrec_spark.config import Als
+from ganrec_spark.distributed.als_setting import Setting
+from ganrec_spark.stages.als_setting import Search, first_setting
+
+CONFIG = {"embedding_size": (16, 32), "max_embedding_size": 64, "regularisation": (0.2, 0.1, 0.4), "alpha": (1.0, 20.0)}
+
+
+def surface(size: float, regularisation: float, alpha: float, scale: str = "raw", half_life: float | None = None):
+    """Return a score with its one peak there; a wrong scale or half-life costs .1."""
+
+    def score(setting: Setting) -> float:
+        far = abs(math.log(setting.embedding_size / size)) + abs(math.log(setting.regularisation / regularisation))
+        far += abs(math.log(setting.alpha / alpha))
+        wrong = (setting.rating_scale != scale) + (setting.half_life_days != half_life)
+        return 1 / (1 + far) - 0.01 * wrong
+
+    return score
+
+
+@pytest.mark.parametrize(
+    "peak",
+    [
+        Setting(16, 0.2, 1.0),
+        Setting(32, 0.4, 20.0, "log", 365.0),
+        Setting(64, 0.05, 60.0, "log"),
+        Setting(8, 0.8, 1 / 9, "raw", 365.0),
+    ],
+)
+def test_the_peak_is_found(peak: Setting) -> None:
+    search = Search(Als(**CONFIG), surface(*vars(peak).values()))
+    found = search.best()
+    assert vars(found) == pytest.approx(vars(peak))
+    assert search.found[found] == max(search.found.values())
+
+
+def test_the_search_ends_at_the_largest_size_allowed_and_after_four_steps() -> None:
+    found = Search(Als(**CONFIG), surface(1024, 0.2, 1e9)).best()
+    assert found.embedding_size == 64
+    assert found.alpha == 20 * 3**4
+
+
+def test_single_values_are_taken_without_a_look() -> None:
+    def score(_: Setting) -> float:
+        raise AssertionError
+
+    config = Als(embedding_size=(8,), regularisation=(0.3,), alpha=(2.0,), rating_scale=("log",), half_life_days=(9.0,))
+    assert Search(config, score).best() == Setting(8, 0.3, 2.0, "log", 9.0)
+
+
+def test_without_times_or_confidence_there_is_less_to_choose() -> None:
+    tried: list[Setting] = []
+
+    def score(setting: Setting) -> float:
+        tried.append(setting)
+        return 0.0
+
+    Search(Als(), score, timed=False).best()
+    assert {setting.half_life_days for setting in tried} == {None}
+    assert len(set(tried)) == len(tried)
+    tried.clear()
+    Search(Als(implicit=False), score).best()
+    assert {(one.alpha, one.rating_scale, one.half_life_days) for one in tried} == {(0.3, "raw", None)}
+    assert first_setting(Als(rating_scale=("log",), implicit=False)).rating_scale == "raw"
