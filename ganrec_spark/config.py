@@ -199,7 +199,8 @@ class Als(Section):
     embedding_size: Choices[Count] = (128, 256)
     max_embedding_size: Count = 512
     iterations: Count = 8
-    regularisation: Choices[Positive] = (0.2, 0.1, 0.4)
+    search_iterations: Count = 5
+    regularisation: Choices[Positive] = (0.2, 0.4)
     alpha: Choices[Positive] = (0.3, 20.0)
     rating_scale: Choices[Literal["raw", "log"]] = ("raw", "log")
     half_life_days: Choices[Positive | None] = (None, 365.0)
@@ -248,6 +249,7 @@ class Transformer(Section):
 class Recommend(Section):
     n: Count = 10
     n_candidates: Annotated[int, Field(ge=20)] = 100
+    fusion: Choices[Literal["ranks", "scores"]] = ("ranks", "scores")
     fusion_constant: Positive = 30.0
     weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     reranker: Literal["auto", "none"] = "auto"

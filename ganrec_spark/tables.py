@@ -320,7 +320,8 @@ TABLES: tuple[Table, ...] = (
         _columns("""
             fill string: none or the accepted fill: which variant of the members was blended
             recommender string: als, item_item, transformer or trending
-            weight double: share in the reciprocal rank fusion, 0 to 1; they sum to 1
+            weight double: share in the fusion, 0 to 1; they sum to 1
+            fusion string: what is added up: ranks (reciprocal ranks) or scores (between a list's lowest and highest)
             validation_ndcg double: NDCG@10 of this blend on validation
             member_ndcg double: NDCG@10 of the recommender alone on validation
             published boolean: true for the blend whose lists are published

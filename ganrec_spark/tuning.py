@@ -209,8 +209,8 @@ def _als_space(context: Context) -> Space:
 
 
 def _judge_als(context: Context) -> float:
-    judge = als_setting.Judge(context)
-    return judge.ndcg(judge.fit(als_setting.first_setting(context.config.als)))
+    judge, config = als_setting.Judge(context), context.config.als
+    return judge.ndcg(judge.fit(als_setting.first_setting(config), config.iterations))
 
 
 def _chosen_als(context: Context) -> list[Values]:

@@ -58,7 +58,7 @@ _EXAMPLES_ARROW = pa.schema(
 
 @dataclass(frozen=True)
 class Fusion:
-    """How members' lists become one: weights [M] and constant of the rank fusion, and what reorders its head.
+    """How members' lists become one: weights [M], fusion (of ranking.blend.FUSIONS) and constant, and what reorders it.
 
     Rows that it reads have, per member, the list columns `member` and `member_scores` (NULL: no list), n_ratings
     (NULL: 0) and fold, the index of the user's model in `models`, LightGBM's texts; without models nothing is
@@ -67,6 +67,7 @@ class Fusion:
 
     members: tuple[str, ...]
     weights: NDArray[np.float64]
+    fusion: str
     constant: float
     depth: int
     popularity: Shipped
@@ -74,8 +75,7 @@ class Fusion:
 
     def fused(self, batch: pa.RecordBatch) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Return each row's items and scores, best first. Reordered items take over the scores of their places."""
-        lists_of = [lists(batch, member) for member in self.members]
-        rows = [blend.fuse(ranked, self.weights, self.constant) for ranked in zip(*lists_of, strict=True)]
+        rows = self.unordered(batch)
         if not self.models:
             return rows
         features, folds = self.features(batch, rows), batch.column("fold").to_pylist()
@@ -93,6 +93,11 @@ class Fusion:
             for (items, places), start, stop in zip(rows, starts, starts[1:], strict=False)
         ]
 
+    def unordered(self, batch: pa.RecordBatch) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Return each row's fused items and scores, before trees reorder them."""
+        places = _places(batch, self.members, self.fusion, self.constant)
+        return [blend.fuse(ranked, values, self.weights) for ranked, values in places]
+
     def features(
         self, batch: pa.RecordBatch, rows: list[tuple[NDArray[np.int64], NDArray[np.float64]]]
     ) -> list[NDArray[np.float32]]:
@@ -109,21 +114,22 @@ class Fusion:
 
 
 def grid_sums(
-    rows: DataFrame, members: Sequence[str], weights: NDArray[np.float64], constant: float, k: int
+    rows: DataFrame, members: Sequence[str], weights: NDArray[np.float64], fusion: str, constant: float, k: int
 ) -> DataFrame:
     """Return, per setting of `weights` [W, M], number and sum of NDCG@k over all users and over sparse ones.
 
-    In: one row per validation user: a list column per member (NULL: no list), relevant, is_sparse (NULL: no).
+    In: one row per validation user: the list columns `member` and `member_scores` (NULL: no list), relevant, is_sparse
+    (NULL: no).
     Out: W rows per partition that has users; add them up.
     """
 
     def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         counts, totals = np.zeros(2, dtype=np.int64), np.zeros((2, len(weights)))
         for batch in batches:
-            columns = [lists(batch, member) for member in members]
+            places = _places(batch, members, fusion, constant)
             sparse = batch.column("is_sparse").to_pylist()
-            for *ranked, relevant, is_sparse in zip(*columns, lists(batch, "relevant"), sparse, strict=True):
-                ndcg = blend.grid_ndcg(ranked, relevant, weights, constant, k)
+            for (ranked, values), relevant, is_sparse in zip(places, lists(batch, "relevant"), sparse, strict=True):
+                ndcg = blend.grid_ndcg(ranked, values, relevant, weights, k)
                 for segment in (0, 1) if is_sparse else (0,):
                     counts[segment] += 1
                     totals[segment] += ndcg
@@ -144,8 +150,7 @@ def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
 
     def gather(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            columns = [lists(batch, member) for member in fusion.members]
-            fused = [blend.fuse(ranked, fusion.weights, fusion.constant) for ranked in zip(*columns, strict=True)]
+            fused = fusion.unordered(batch)
             relevant = lists(batch, "relevant")
             hits = [np.isin(items[: fusion.depth], held) for (items, _), held in zip(fused, relevant, strict=True)]
             kept = np.flatnonzero([found.any() for found in hits])
@@ -214,6 +219,18 @@ def serve(rows: DataFrame, fusion: Fusion, tail: str, n: int, facts: Shipped) ->
             yield pa.RecordBatch.from_arrays([batch.column("user_idx"), *arrays], schema=_SERVED_ARROW)
 
     return rows.mapInArrow(recommend, _SERVED)
+
+
+def _places(
+    batch: pa.RecordBatch, members: Sequence[str], fusion: str, constant: float
+) -> list[tuple[list[NDArray[np.int32]], list[NDArray[np.float64]]]]:
+    """Return each row's lists by member, and what their places are worth."""
+    lists_of = [lists(batch, member) for member in members]
+    scores_of = [lists(batch, f"{member}_scores") for member in members]
+    return [
+        (list(ranked), [blend.place_values(values, fusion, constant) for values in scores])
+        for ranked, scores in zip(zip(*lists_of, strict=True), zip(*scores_of, strict=True), strict=True)
+    ]
 
 
 def _trees(text: str) -> lightgbm.Booster:

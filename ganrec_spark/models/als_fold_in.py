@@ -3,8 +3,11 @@
 Letters: I fixed vectors, D their length, B rows to solve, n ratings of a row. Folding a user in is the same step.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ Ints = NDArray[np.integer[Any]]
 # Rows are padded to one of these lengths, by their own length alone: a row's last bits do not depend on its block.
 _WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
 _CELLS = 2**21  # of a padded block: 16 MiB
+_PART = 2**12
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,13 @@ def fixed_side(vectors: NDArray[np.floating[Any]], implicit: bool) -> FixedSide:
     size = exact.shape[1]
     if not implicit:
         return FixedSide(exact, np.zeros(size), np.eye(size))
-    eigenvalues, rotation = np.linalg.eigh(exact.T @ exact)
-    return FixedSide(exact @ rotation, np.maximum(eigenvalues, 0.0), rotation)
+    # In parts of one size, added in one order: the same bits however many threads there are.
+    parts = [exact[start : start + _PART] for start in range(0, max(len(exact), 1), _PART)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        gram = reduce(np.add, pool.map(lambda part: part.T @ part, parts))
+        eigenvalues, rotation = np.linalg.eigh(gram)
+        rotated = np.concatenate(list(pool.map(lambda part: part @ rotation, parts)))
+    return FixedSide(rotated, np.maximum(eigenvalues, 0.0), rotation)
 
 
 def fold_in(

@@ -1,7 +1,7 @@
-"""Weighted reciprocal rank fusion of several ranked lists, and the grid that its weights are chosen from.
+"""Weighted fusion of several ranked lists, and the grid that its weights are chosen from.
 
-score(item) = sum over members m of w_m / (c + rank_m(item)), rank from 1; a member whose list lacks the item adds
-nothing (Cormack, Clarke & Buettcher 2009, with weights). Letters: M members, W weight settings, U items in any list.
+score(item) = sum over members m of w_m * v_m(item), v_m by `place_values`; a member whose list lacks the item adds
+nothing. Letters: M members, W weight settings, U items in any list.
 """
 
 import math
@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Items = NDArray[np.integer[Any]]
 
+FUSIONS = ("ranks", "scores")
+# The last of a list by scores is worth this much: more than an item that the list lacks.
+_LEAST = 1e-3
+_TIE = 1e-9  # items of one score keep their order
 # Weight of the popularity list that fills up a short list: small enough to come after every fused item.
 TAIL_WEIGHT = 1e-6
 
@@ -34,33 +38,47 @@ def weight_grid(members: int, step: float) -> Floats:
     return np.array(sorted(settings, key=lambda weights: (sum(w * w for w in weights), weights)))
 
 
-def reciprocal_ranks(lists: Sequence[Items], constant: float) -> tuple[NDArray[np.int64], Floats]:
-    """Return the items in any list, ascending [U], and 1 / (c + rank) of each in each list [M, U], 0 where absent."""
+def place_values(scores: NDArray[np.floating[Any]], fusion: str, constant: float) -> Floats:
+    """Return what each place of a list, best first, with these scores, is worth.
+
+    ranks: 1 / (c + rank), rank from 1 (Cormack, Clarke & Buettcher 2009). scores: their place between the list's lowest
+    (almost 0) and highest (1): how far ahead an item is counts, too.
+    """
+    if fusion == "ranks":
+        return 1 / (constant + 1 + np.arange(len(scores)))
+    exact = np.asarray(scores, dtype=np.float64)
+    span = np.ptp(exact) if len(exact) else 0.0
+    values = _LEAST + (1 - _LEAST) * (exact - exact.min()) / span if span > 0 else np.ones(len(exact))
+    return np.asarray(values - _TIE * np.arange(len(exact)))
+
+
+def by_item(lists: Sequence[Items], values: Sequence[Floats]) -> tuple[NDArray[np.int64], Floats]:
+    """Return the items in any list, ascending [U], and the value of each in each list [M, U], 0 where absent."""
     items = np.unique(np.concatenate(lists)).astype(np.int64)
-    scores = np.zeros((len(lists), len(items)))
-    for row, listed in zip(scores, lists, strict=True):
-        row[np.searchsorted(items, listed)] = 1 / (constant + 1 + np.arange(len(listed)))
-    return items, scores
+    table = np.zeros((len(lists), len(items)))
+    for row, listed, worth in zip(table, lists, values, strict=True):
+        row[np.searchsorted(items, listed)] = worth
+    return items, table
 
 
-def fused_scores(weights: Floats, ranks: Floats) -> Floats:
-    """Return [W, U] from weights [W, M] and reciprocal ranks [M, U].
+def fused_scores(weights: Floats, values: Floats) -> Floats:
+    """Return [W, U] from weights [W, M] and values [M, U].
 
     A plain sum in the members' order: a matrix product may round differently by shape, which would break ties.
     """
-    total: Floats = weights[:, :1] * ranks[0]
-    for member in range(1, len(ranks)):
-        total = total + weights[:, member : member + 1] * ranks[member]
+    total: Floats = weights[:, :1] * values[0]
+    for member in range(1, len(values)):
+        total = total + weights[:, member : member + 1] * values[member]
     return total
 
 
-def fuse(lists: Sequence[Items], weights: Floats, constant: float) -> tuple[NDArray[np.int64], Floats]:
+def fuse(lists: Sequence[Items], values: Sequence[Floats], weights: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Return items and scores of the fused list, best first, ties by smaller item index.
 
     Items that only members of weight 0 list are left out, so weight 1 for one member gives that member's list.
     """
-    items, ranks = reciprocal_ranks(lists, constant)
-    scores = fused_scores(weights[None, :], ranks)[0]
+    items, table = by_item(lists, values)
+    scores = fused_scores(weights[None, :], table)[0]
     items, scores = items[scores > 0], scores[scores > 0]
     order = np.lexsort((items, -scores))
     return items[order], scores[order]
@@ -73,7 +91,7 @@ def fill_up(items: NDArray[np.int64], scores: Floats, tail: Items, constant: flo
     return np.concatenate([items, rest]), np.concatenate([scores, tail_scores])
 
 
-def grid_ndcg(lists: Sequence[Items], relevant: Items, weights: Floats, constant: float, k: int) -> Floats:
+def grid_ndcg(lists: Sequence[Items], values: Sequence[Floats], relevant: Items, weights: Floats, k: int) -> Floats:
     """Return [W]: one user's NDCG@k of the list that each of the weight settings would fuse.
 
     Only the places of the held-out items are computed: 1 + items that score more, or as much with a smaller index.
@@ -82,8 +100,8 @@ def grid_ndcg(lists: Sequence[Items], relevant: Items, weights: Floats, constant
     # Most users' held-out items are in no list: nothing to fuse for them.
     if not np.isin(relevant, np.concatenate(lists)).any():
         return gains
-    items, ranks = reciprocal_ranks(lists, constant)
-    scores = fused_scores(weights, ranks)
+    items, table = by_item(lists, values)
+    scores = fused_scores(weights, table)
     for column in np.flatnonzero(np.isin(items, relevant)):
         own = scores[:, column : column + 1]
         ahead = (scores > own).sum(axis=1) + (scores[:, :column] == own).sum(axis=1)

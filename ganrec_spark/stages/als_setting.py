@@ -1,5 +1,6 @@
 """Choose ALS's setting on validation users, without fill, for the gate and for the recommender alike."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,29 +18,24 @@ from ganrec_spark.seeding import stable_seed
 
 _K = 10
 _MOST_STEPS = 4  # beyond an edge
-# How far beyond the edge of a key's values the next one lies; in this order keys are searched: fits of many factors,
-# which take longest, come last.
-_FACTORS = {"alpha": 3.0, "rating_scale": None, "half_life_days": None, "regularisation": 2.0, "embedding_size": 2.0}
+# How far beyond the edge of a key's values the next one lies; keys are searched in this order: the best ridge hangs on
+# the number of factors, and what follows the factors costs more with many of them.
+_FACTORS = {"alpha": 3.0, "rating_scale": None, "half_life_days": None, "embedding_size": 2.0, "regularisation": 4.0}
+_LEAST_GAIN = 0.03  # of twice the factors, which cost twice the time in every fit to come
 
 
 def run(context: Context) -> str:
-    """Write als_choices and als_unfilled_factors, the factors of the best NDCG@10 on validation."""
+    """Write als_choices and als_unfilled_factors, the fit of the setting with the best NDCG@10 on validation."""
     lake, judge = context.lake, Judge(context)
-    best_fit: dict[Setting, AlsFactors] = {}
 
     def score(setting: Setting) -> float:
-        fitted = judge.fit(setting)
-        value = judge.ndcg(fitted)
+        value = judge.ndcg(judge.fit(setting))
         context.log(f"{setting.text()}: validation NDCG@{_K} {value:.4f}")
-        if value > max(search.found.values(), default=-1.0):
-            best_fit.clear()
-            best_fit[setting] = fitted
         return value
 
     search = Search(context.config.als, score, timed=has_times(judge.train))
     best = first_setting(context.config.als) if judge.users.isEmpty() else search.best()
-    fitted = best_fit[best] if best in best_fit else judge.fit(best)
-    lake.write("als_unfilled_factors", factor_rows(context.spark, fitted))
+    lake.write("als_unfilled_factors", factor_rows(context.spark, judge.fit(best, context.config.als.iterations)))
     rows = [(setting.text(), value, setting == best) for setting, value in search.found.items()]
     lake.write("als_choices", lake.frame("als_choices", rows or [(best.text(), None, True)]))
     return f"{best.text()}, {f'the best of {len(rows)}' if rows else 'the only one'}"
@@ -55,10 +51,11 @@ class Judge:
         judged = self._held_out.select("user_idx").distinct()
         self.users = histories(self.train).join(judged, "user_idx", "left_semi")
 
-    def fit(self, setting: Setting) -> AlsFactors:
-        """Return the fit of a setting."""
-        seed, checkpoints = stable_seed(self._context.seed, "als"), f"{self._context.work_dir}/mllib"
-        return fit_setting(self.train, setting, self._context.config.als, self._latest, seed, checkpoints)
+    def fit(self, setting: Setting, iterations: int | None = None) -> AlsFactors:
+        """Return the fit of a setting; without `iterations` of as many as compare it with others."""
+        config, checkpoints = self._context.config.als, f"{self._context.work_dir}/mllib"
+        cut = config.model_copy(update={"iterations": iterations or min(config.search_iterations, config.iterations)})
+        return fit_setting(self.train, setting, cut, self._latest, stable_seed(self._context.seed, "als"), checkpoints)
 
     def ndcg(self, fitted: AlsFactors) -> float:
         """Return the mean NDCG@10 of a fit."""
@@ -91,7 +88,8 @@ class Search:
     """A search by coordinates: one key after the other, the others at the best so far.
 
     A key with several values is never left at the smallest or largest of them while the next one beyond is better
-    (embedding_size: up to als.max_embedding_size). A key with one value keeps it.
+    (embedding_size: up to als.max_embedding_size). More factors than the first value have to gain 3 % a doubling.
+    A key with one value keeps it.
     """
 
     config: Als
@@ -108,12 +106,17 @@ class Search:
         return best
 
     def _along(self, key: str, values: tuple[Any, ...], best: Setting) -> Setting:
-        tried = {value: self._scored(replace(best, **{key: value})) for value in values}
+        def scored(value: Any) -> float:
+            score = self._scored(replace(best, **{key: value}))
+            doublings = math.log2(value / values[0]) if key == "embedding_size" else 0.0
+            return score * math.pow(1 + _LEAST_GAIN, -max(doublings, 0.0))
+
+        tried = {value: scored(value) for value in values}
         for _ in range(_MOST_STEPS):
             beyond = self._beyond(key, tried)
             if beyond is None:
                 break
-            tried[beyond] = self._scored(replace(best, **{key: beyond}))
+            tried[beyond] = scored(beyond)
         return replace(best, **{key: max(tried, key=lambda value: tried[value])})
 
     def _beyond(self, key: str, tried: dict[Any, float]) -> Any:

@@ -30,7 +30,7 @@ _TAIL_BIT = 1 << MEMBERS.index(_TAIL)
 
 @dataclass(frozen=True)
 class Blend:
-    """A variant of the blend: its weights [M] in MEMBERS' order, NDCG@10 on validation for all and sparse users.
+    """A variant of the blend: weights [M] in MEMBERS' order, fusion, NDCG@10 on validation for all and sparse users.
 
     `trees` are the models that reorder the head, empty where none does: one per fold for lists of phase choose,
     trained without the fold's users, and at last that of all users for phase final.
@@ -38,6 +38,7 @@ class Blend:
 
     fill: str
     weights: NDArray[np.float64]
+    fusion: str
     ndcg: float
     sparse_ndcg: float
     member_ndcg: tuple[float, ...]
@@ -78,7 +79,7 @@ def run(context: Context) -> str:
     reordered = ", reordered by trees" if published.trees else ""
     judged = f"NDCG@{_K} {published.ndcg:.4f} on {published.n_users} validation users"
     how = judged if published.n_users else "equal weights, for there are no validation users"
-    blended = f"blend of fill '{published.fill}': {weights}{reordered} ({how})"
+    blended = f"blend of fill '{published.fill}' by {published.fusion}: {weights}{reordered} ({how})"
     return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}"
 
 
@@ -146,29 +147,36 @@ def _fusion(context: Context, blend: Blend, phase: str, popularity: Shipped) -> 
     """Return what fuses the phase's lists: in phase final the model of all users serves every fold."""
     settings = context.config.recommend
     models = blend.trees[: rerank.FOLDS] if phase == "choose" else blend.trees[rerank.FOLDS :] * rerank.FOLDS
-    return Fusion(MEMBERS, blend.weights, settings.fusion_constant, settings.rerank_depth, popularity, models)
+    return Fusion(
+        MEMBERS, blend.weights, blend.fusion, settings.fusion_constant, settings.rerank_depth, popularity, models
+    )
 
 
 def _choose_weights(context: Context, fill: str) -> Blend:
-    """Return the setting with the best NDCG@10 on validation: of the grid, or of the middles of its best settings.
+    """Return the fusion and weights with the best NDCG@10 on validation.
 
-    Equal weights where nobody is held out.
+    Weights are of the grid, or the middle of its best. Equal weights where nobody is held out.
     """
-    judged = _judged(context, fill).cache()
+    judged, fusions = _judged(context, fill).cache(), context.config.recommend.fusion
     grid = weight_grid(len(MEMBERS), context.config.recommend.weight_step)
-    first = _graded(context, judged, grid)
-    if not first.n:
-        judged.unpersist()
-        return Blend(fill, grid[0], 0.0, 0.0, (0.0,) * len(MEMBERS), 0)
-    middles = centres(grid, first.ndcg)
-    second = _graded(context, judged, middles)
+    blends: list[Blend] = []
+    for fusion in fusions:
+        first = _graded(context, judged, grid, fusion)
+        if not first.n:
+            blends.append(Blend(fill, grid[0], fusion, 0.0, 0.0, (0.0,) * len(MEMBERS), 0))
+            break
+        middles = centres(grid, first.ndcg)
+        second = _graded(context, judged, middles, fusion)
+        corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
+        alone = tuple(round(float(first.ndcg[corner]), 12) for corner in corners)
+        weights = np.concatenate([grid, middles])
+        ndcg, sparse = (np.concatenate(pair) for pair in ((first.ndcg, second.ndcg), (first.sparse, second.sparse)))
+        best = choose(ndcg)
+        found = (round(float(ndcg[best]), 12), round(float(sparse[best]), 12))
+        blends.append(Blend(fill, weights[best], fusion, *found, alone, first.n))
+        context.log(f"fill '{fill}', by {fusion}: validation NDCG@{_K} {ndcg[best]:.4f}")
     judged.unpersist()
-    corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
-    alone = tuple(round(float(first.ndcg[corner]), 12) for corner in corners)
-    weights = np.concatenate([grid, middles])
-    ndcg, sparse = (np.concatenate(pair) for pair in ((first.ndcg, second.ndcg), (first.sparse, second.sparse)))
-    best = choose(ndcg)
-    return Blend(fill, weights[best], round(float(ndcg[best]), 12), round(float(sparse[best]), 12), alone, first.n)
+    return blends[choose(np.array([blend.ndcg for blend in blends]))]
 
 
 @dataclass(frozen=True)
@@ -180,9 +188,9 @@ class _Graded:
     n: int
 
 
-def _graded(context: Context, judged: DataFrame, weights: NDArray[np.float64]) -> _Graded:
+def _graded(context: Context, judged: DataFrame, weights: NDArray[np.float64], fusion: str) -> _Graded:
     """Return what weights [W, M] reach; without validation users all is empty and n is 0."""
-    sums = grid_sums(judged, MEMBERS, weights, context.config.recommend.fusion_constant, _K)
+    sums = grid_sums(judged, MEMBERS, weights, fusion, context.config.recommend.fusion_constant, _K)
     totals = sums.groupBy("setting").agg(*(F.sum(name).alias(name) for name in sums.columns if name != "setting"))
     table = totals.orderBy("setting").toPandas()
     ndcg = (table["total"] / table["n"].clip(lower=1)).to_numpy()
@@ -243,7 +251,7 @@ def _weight_rows(context: Context, blends: list[Blend], published: Blend) -> Dat
     return context.lake.frame(
         "blend_weights",
         [
-            (blend.fill, member, float(weight), blend.ndcg, alone, blend is published)
+            (blend.fill, member, float(weight), blend.fusion, blend.ndcg, alone, blend is published)
             for blend in blends
             for member, weight, alone in zip(MEMBERS, blend.weights, blend.member_ndcg, strict=True)
         ],

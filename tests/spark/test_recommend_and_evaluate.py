@@ -219,7 +219,7 @@ def test_a_filter_file_without_item_ids_or_none_at_all_is_one_clear_error(
 
 def test_a_filled_blend_has_to_be_no_worse_for_anyone() -> None:
     def blend(fill: str, ndcg: float, sparse: float) -> recommend.Blend:
-        return recommend.Blend(fill, np.ones(4) / 4, ndcg, sparse, (0.0,) * 4, 100)
+        return recommend.Blend(fill, np.ones(4) / 4, "ranks", ndcg, sparse, (0.0,) * 4, 100)
 
     plain = blend("none", 0.3, 0.2)
     for filled, wins in ((blend("f", 0.3, 0.2), True), (blend("f", 0.4, 0.19), False), (blend("f", 0.29, 0.3), False)):

@@ -28,8 +28,8 @@ def surface(size: float, regularisation: float, alpha: float, scale: str = "raw"
     [
         Setting(16, 0.2, 1.0),
         Setting(32, 0.4, 20.0, "log", 365.0),
-        Setting(64, 0.05, 60.0, "log"),
-        Setting(8, 0.8, 1 / 9, "raw", 365.0),
+        Setting(64, 0.025, 60.0, "log"),
+        Setting(8, 1.6, 1 / 9, "raw", 365.0),
     ],
 )
 def test_the_peak_is_found(peak: Setting) -> None:
@@ -37,6 +37,14 @@ def test_the_peak_is_found(peak: Setting) -> None:
     found = search.best()
     assert vars(found) == pytest.approx(vars(peak))
     assert search.found[found] == max(search.found.values())
+
+
+@pytest.mark.parametrize(("gain", "size"), [(1.02, 16), (1.04, 64)])
+def test_twice_the_factors_have_to_gain_three_percent(gain: float, size: int) -> None:
+    def score(setting: Setting) -> float:
+        return gain ** math.log2(setting.embedding_size / 16)
+
+    assert Search(Als(**CONFIG), score).best().embedding_size == size
 
 
 def test_the_search_ends_at_the_largest_size_allowed_and_after_four_steps() -> None:

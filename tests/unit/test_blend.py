@@ -1,4 +1,4 @@
-"""Weighted reciprocal rank fusion: by hand, at its corners, and the grid against fusing each list."""
+"""Weighted fusion of ranks and of scores: by hand, at its corners, and the grid against fusing each list."""
 
 import numpy as np
 import pytest
@@ -8,33 +8,51 @@ from ganrec_spark.ranking import blend, metrics
 A, B, C = np.array([4, 2, 7]), np.array([2, 9]), np.array([], dtype=int)
 
 
-def test_scores_by_hand() -> None:
-    items, scores = blend.fuse([A, B, C], np.array([0.5, 0.25, 0.25]), 10.0)
+def ranks(lists: list[np.ndarray], constant: float = 30.0) -> list[np.ndarray]:
+    return [blend.place_values(np.zeros(len(listed)), "ranks", constant) for listed in lists]
+
+
+def test_ranks_by_hand() -> None:
+    items, scores = blend.fuse([A, B, C], ranks([A, B, C], 10.0), np.array([0.5, 0.25, 0.25]))
     expected = {2: 0.5 / 12 + 0.25 / 11, 4: 0.5 / 11, 7: 0.5 / 13, 9: 0.25 / 12}
     assert items.tolist() == [2, 4, 7, 9]
     assert scores == pytest.approx([expected[item] for item in items.tolist()])
 
 
+def test_scores_by_hand() -> None:
+    values = [blend.place_values(np.array(scores), "scores", 10.0) for scores in ([8.0, 3.0, -2.0], [7.0, 7.0], [])]
+    items, scores = blend.fuse([A, B, C], values, np.array([0.5, 0.25, 0.25]))
+    # The first list's scores lie 1, 1/2 and 0 of the way from the lowest to the highest, and 0 is worth a thousandth.
+    expected = {2: 0.5 * (0.001 + 0.999 / 2) + 0.25, 4: 0.5, 9: 0.25, 7: 0.0005}
+    assert items.tolist() == [2, 4, 9, 7]
+    assert scores == pytest.approx(list(expected.values()), abs=1e-8)
+
+
+@pytest.mark.parametrize("fusion", blend.FUSIONS)
 @pytest.mark.parametrize("member", [0, 1, 2])
-def test_weight_1_gives_the_member_exactly(member: int) -> None:
+def test_weight_1_gives_the_member_exactly(member: int, fusion: str) -> None:
     rng = np.random.default_rng(member)
     for _ in range(50):
         lists = [rng.permutation(300)[:100] for _ in range(3)]
-        items, scores = blend.fuse(lists, np.eye(3)[member], 30.0)
+        # Scores of which many are the same.
+        scores_of = [np.sort(rng.integers(0, 20, 100).astype(np.float32))[::-1] for _ in range(3)]
+        values = [blend.place_values(scores, fusion, 30.0) for scores in scores_of]
+        items, scores = blend.fuse(lists, values, np.eye(3)[member])
         assert items.tolist() == lists[member].tolist()
         assert (np.diff(scores) < 0).all()
 
 
 def test_ties_go_to_the_smaller_item() -> None:
-    items, _ = blend.fuse([np.array([8, 5]), np.array([3, 6])], np.array([0.5, 0.5]), 30.0)
+    lists = [np.array([8, 5]), np.array([3, 6])]
+    items, _ = blend.fuse(lists, ranks(lists), np.array([0.5, 0.5]))
     assert items.tolist() == [3, 8, 5, 6]
 
 
 def test_popular_items_follow_and_never_overtake() -> None:
-    items, scores = blend.fill_up(*blend.fuse([A, B], np.array([1.0, 0.0]), 30.0), np.array([2, 11, 12]), 30.0)
+    items, scores = blend.fill_up(*blend.fuse([A, B], ranks([A, B]), np.array([1.0, 0.0])), np.array([2, 11, 12]), 30.0)
     assert items.tolist() == [4, 2, 7, 11, 12]
     assert (np.diff(scores) < 0).all()
-    nothing = blend.fuse([C, C], np.array([0.5, 0.5]), 30.0)
+    nothing = blend.fuse([C, C], ranks([C, C]), np.array([0.5, 0.5]))
     assert blend.fill_up(*nothing, np.array([3, 1]), 30.0)[0].tolist() == [3, 1]
 
 
@@ -53,10 +71,11 @@ def test_grid_ndcg_equals_fusing_and_measuring_each_setting() -> None:
     for size in (0, 3, 40):
         lists = [rng.permutation(60)[:size] for _ in range(3)]
         relevant = rng.permutation(60)[:8]
-        fused = [blend.fuse(lists, weights, 30.0)[0] for weights in grid]
+        values = ranks(lists)
+        fused = [blend.fuse(lists, values, weights)[0] for weights in grid]
         hits = metrics.hit_matrix(fused, [relevant] * len(grid), 10)
         expected = metrics.ndcg(hits, np.full(len(grid), 8), 10)
-        assert blend.grid_ndcg(lists, relevant, grid, 30.0, 10) == pytest.approx(expected)
+        assert blend.grid_ndcg(lists, values, relevant, grid, 10) == pytest.approx(expected)
 
 
 def test_the_best_setting_is_never_below_a_member() -> None:
@@ -64,7 +83,7 @@ def test_the_best_setting_is_never_below_a_member() -> None:
     grid, users = blend.weight_grid(3, 0.1), range(40)
     lists = [[rng.permutation(80)[:30] for _ in range(3)] for _ in users]
     relevant = [rng.permutation(80)[:2] for _ in users]
-    total = sum(blend.grid_ndcg(lists[u], relevant[u], grid, 30.0, 10) for u in users)
+    total = sum(blend.grid_ndcg(lists[u], ranks(lists[u]), relevant[u], grid, 10) for u in users)
     best = blend.choose(total)
     for member in range(3):
         hits = metrics.hit_matrix([lists[u][member] for u in users], relevant, 10)

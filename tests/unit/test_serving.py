@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ganrec_spark.ranking.blend import fuse
+from ganrec_spark.ranking.blend import fuse, place_values
 from ganrec_spark.ranking.serving import NO_REASON, Catalogue, Served, final_list
 
 NONE = np.array([], dtype=np.int32)
@@ -21,7 +21,7 @@ def served_list(
     lists: list[NDArray[np.int64]], weights: list[float], tail: list[int], seen: list[int], items: Catalogue, n: int
 ) -> Served:
     shares = np.array(weights)
-    blended = fuse(lists, shares, 30.0)
+    blended = fuse(lists, [place_values(np.zeros(len(one)), "ranks", 30.0) for one in lists], shares)
     return final_list(blended, lists, shares, 30.0, np.array(tail, int), np.array(seen, int), items, n)
 
 
