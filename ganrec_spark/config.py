@@ -153,7 +153,6 @@ class Generator(Section):
     cgan_profile_length: Count = 3
     cgan_profile_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     cgan_critic_weight: Annotated[float, Field(ge=0)] = 0.1
-    als_iterations: Count = 8
     collapse_min_distinct_share: Share = 0.05
 
 

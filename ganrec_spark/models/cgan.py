@@ -9,6 +9,9 @@ are cut to a few items, as sparse users have them), the critic judges small sets
 Letters: B users, L padded length, I item slots, D embedding size, Z noise size, S set size, C candidate items.
 """
 
+import math
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +24,64 @@ from ganrec_spark.models.sampled_softmax import places, sample_candidates
 from ganrec_spark.models.worker import Worker
 
 _SET_SIZE = 5
-_INITIAL_LOGIT_SCALE = 8.0
+_START_SCALE, _START_POPULARITY = 8.0, 0.0  # where nothing is held out that would tell better ones
+
+
+@dataclass(frozen=True)
+class Start:
+    """The linear model that training starts from: item vectors [I, D] of ALS, users per item [I], and two numbers.
+
+    The logits are `scale` times the projected profile plus `popularity` times log(1 + count).
+    """
+
+    vectors: NDArray[np.float32]
+    counts: NDArray[np.float32]
+    scale: float = _START_SCALE
+    popularity: float = _START_POPULARITY
+
+
+def calibrated(start: Start, items: NDArray[np.int32], held_out: NDArray[np.int32]) -> Start:
+    """Return the start with the scale and popularity that make held-out items [W, H] of profiles [W, L] likeliest.
+
+    A start whose logits are too small or too large is torn down by the first steps, which mend the scale before they
+    learn anything. Padded with -1; without held-out items the start is returned as it is.
+    """
+    n_items = len(start.vectors)
+    kept = ((held_out >= 0) & (held_out < n_items)).any(axis=1)
+    y = torch.from_numpy(start.vectors.astype(np.float32))
+    if not kept.any() or not y.any():
+        return start
+    profiles, targets = torch.from_numpy(items[kept]).long(), torch.from_numpy(held_out[kept]).long()
+    inside, wanted = (profiles >= 0) & (profiles < n_items), (targets >= 0) & (targets < n_items)
+    places, goals = torch.where(inside, profiles, 0), torch.where(wanted, targets, 0)
+    projected = (_projection(y)[places] * inside.unsqueeze(2)).sum(dim=1) @ y.T
+    projected = projected / inside.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+    blocked = torch.zeros_like(projected).scatter_add_(1, places, inside.float()) > 0
+    popular = torch.from_numpy(np.log1p(start.counts))
+    wanted &= ~blocked.gather(1, goals)
+    # The logarithm of the scale: it is positive, and near the best one by a factor.
+    numbers = torch.tensor([math.log(start.scale), start.popularity], requires_grad=True)
+    search = torch.optim.LBFGS([numbers], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        logits = (numbers[0].exp() * projected + numbers[1] * popular).masked_fill(blocked, -torch.inf)
+        picked = F.log_softmax(logits, dim=1).gather(1, goals).masked_fill(~wanted, 0.0)
+        value = -picked.sum() / wanted.sum().clamp(min=1)
+        value.backward()
+        return value
+
+    search.step(loss)
+    exponent, popularity = numbers.detach().tolist()
+    scale = math.exp(exponent)
+    return replace(start, scale=scale, popularity=popularity) if math.isfinite(scale + popularity) else start
+
+
+def _projection(y: Tensor) -> Tensor:
+    """Return Y (Y'Y + ridge)^-1 [I, D], the ridge the mean of the diagonal."""
+    gram = y.T @ y
+    ridge = gram.diagonal().mean() * torch.eye(y.shape[1])
+    return torch.linalg.solve(gram + ridge, y.T).T
 
 
 class CganGenerator(nn.Module):
@@ -42,24 +102,23 @@ class CganGenerator(nn.Module):
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(nn.Linear(embedding_size + noise_size, 2 * embedding_size), nn.Tanh(), last)
 
-    def start_from(self, vectors: NDArray[np.float32]) -> None:
-        """Set the tables from ALS item vectors Y [I, D]: items = Y, profile = Y (Y'Y + ridge)^-1, scaled to logits.
+    def start_from(self, start: "Start") -> None:
+        """Set the tables from ALS item vectors Y [I, D]: items = Y, profile = scale * Y (Y'Y + ridge)^-1, and the bias.
 
         The logits are then the profile projected on the span of Y: ALS's answer for users it has not met. Items
         without a vector (rows of 0) keep their small random start.
         """
-        y = torch.from_numpy(vectors.astype(np.float32))
+        y = torch.from_numpy(start.vectors.astype(np.float32))
         known = y.abs().sum(dim=1) > 0
         if not known.any():
             return
-        gram = y.T @ y
-        ridge = 0.1 * gram.diagonal().mean() * torch.eye(y.shape[1])
-        profile = _INITIAL_LOGIT_SCALE * torch.linalg.solve(gram + ridge, y.T).T
+        profile = start.scale * _projection(y)
         # Both tables at one scale, so that one learning rate suits both; the products do not change.
         balance = (profile[known].std() / y[known].std()).sqrt()
         with torch.no_grad():
             self.item_table[known] = (y * balance)[known].to(self.item_table.device)
             self.profile_table[known] = (profile / balance)[known].to(self.item_table.device)
+            self.item_bias.copy_(torch.from_numpy(start.popularity * np.log1p(start.counts)))
 
     def users(self, items: Tensor, shown: Tensor, noise: Tensor) -> Tensor:
         """Return user vectors [B, D] from the items [B, L] that are `shown` (bool)."""
@@ -104,7 +163,7 @@ class CganTraining:
         negatives: int,
         learning_rate: float,
         gradient_clip: float,
-        item_vectors: NDArray[np.float32],
+        start: Start,
         critic_seed: int,
         worker: Worker,
     ) -> None:
@@ -112,7 +171,7 @@ class CganTraining:
         self.critic_weight, self.negatives = critic_weight, negatives
         self.gradient_clip, self.worker = gradient_clip, worker
         self.generator = CganGenerator(n_items, embedding_size, noise_size).to(worker.device)
-        self.generator.start_from(item_vectors)
+        self.generator.start_from(start)
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
         if critic_weight > 0:
             self.modules["critic"] = Critic(embedding_size).to(worker.device)

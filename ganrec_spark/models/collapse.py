@@ -36,23 +36,34 @@ def watch(
     Generated are each user's ten best unseen items. distinct_share is distinct_items over the most that was
     possible; gini_observed is that of the sample's last ten items each, so the two Ginis count as many rows.
     """
+    counts = _counts(generated(generator, items, weights, catalogue, noise, device), catalogue)
+    distinct = float((counts > 0).sum())
+    return {
+        "distinct_items": distinct,
+        "distinct_share": distinct / max(1, min(len(catalogue), WATCHED_ITEMS * len(items))),
+        "gini_generated": gini(counts),
+        "gini_observed": gini(_counts([row[row >= 0][-WATCHED_ITEMS:] for row in items], catalogue)),
+    }
+
+
+def generated(
+    generator: Generator,
+    items: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    catalogue: NDArray[np.int64],
+    noise: NDArray[np.float32],
+    device: torch.device,
+) -> list[NDArray[np.int32]]:
+    """Return each user's WATCHED_ITEMS best unseen items of the catalogue, best first; arguments as of `watch`."""
     fills: list[NDArray[np.int32]] = []
-    seen = [row[row >= 0] for row in items]
     for start in range(0, len(items), _BLOCK):
         block = slice(start, start + _BLOCK)
         scores = score_block(generator, items[block], weights[block], noise[block], device)
         allowed = np.full_like(scores, -np.inf)
         allowed[:, catalogue] = scores[:, catalogue]
-        mask_seen(allowed, [row[row < scores.shape[1]] for row in seen[block]])
+        mask_seen(allowed, [row[(row >= 0) & (row < scores.shape[1])] for row in items[block]])
         fills += top_n(allowed, WATCHED_ITEMS)[0]
-    generated = _counts(fills, catalogue)
-    distinct = float((generated > 0).sum())
-    return {
-        "distinct_items": distinct,
-        "distinct_share": distinct / max(1, min(len(catalogue), WATCHED_ITEMS * len(items))),
-        "gini_generated": gini(generated),
-        "gini_observed": gini(_counts([row[-WATCHED_ITEMS:] for row in seen], catalogue)),
-    }
+    return fills
 
 
 def score_block(

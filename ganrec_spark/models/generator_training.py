@@ -16,21 +16,27 @@ import torch
 from numpy.typing import NDArray
 
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.models.collapse import watch
+from ganrec_spark.models.cgan import Start
+from ganrec_spark.models.collapse import WATCHED_ITEMS, generated, watch
 from ganrec_spark.models.generators import Training, new_training, training_seed
 from ganrec_spark.models.worker import Worker
+from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 
 # items int64 and weights float32, both [B, L], as in table user_rows.
 Batch = tuple[torch.Tensor, torch.Tensor]
 History = list[tuple[int, str, float]]
+
+_JUDGED = "validation_ndcg"
+_COLLAPSE_USERS = 512
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
-    `settings` are the keys of configuration section generator; watch_items and watch_weights [W, L] a sample of
-    users for the collapse watch; `catalogue` the items with a training rating; item_vectors [I, D] of ALS.
+    `settings` are the keys of configuration section generator; watch_items and watch_weights [W, L] are a sample of
+    users, watch_held_out [W, H] their held-out items, padded with -1, and the first of them are watched for collapse;
+    `catalogue` the items with a training rating; `start` what cgan starts from.
     """
 
     kind: str
@@ -39,10 +45,11 @@ class Plan:
     steps: int
     seed: int
     settings: dict[str, float]
-    item_vectors: NDArray[np.float32]
+    start: Start
     catalogue: NDArray[np.int64]
     watch_items: NDArray[np.int32]
     watch_weights: NDArray[np.float32]
+    watch_held_out: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,11 @@ class Checkpoints:
 
 @dataclass
 class Trained:
-    """A trained generator: its state dict as bytes, its history (epoch, name, value), and why it stopped."""
+    """A generator: state dict of the kept epoch as bytes, history (epoch, name, value), and why training stopped."""
 
     kind: str
     state: bytes = b""
+    kept_epoch: int = 0
     history: History = field(default_factory=list)
     stopped: str = "all epochs done"
 
@@ -70,7 +78,10 @@ def train_generator(
     checkpoints: Checkpoints,
     report: Callable[[int, dict[str, float]], None],
 ) -> Trained:
-    """Train by `plan` on an endless iterator of batches; every worker returns the same state.
+    """Train by `plan` on an endless iterator of batches. What worker 0 returns counts: it alone knows earlier epochs.
+
+    The epoch that ranks the watched users' held-out items best is kept, the start (epoch 0) among them; without such
+    items the last one.
 
     A loss that is not finite ends the training with the last epoch that was sound; `stopped` says so. Raises
     TrainingError where there is none. Resumed, it ends in the same state as if it had never stopped, if the
@@ -78,25 +89,27 @@ def train_generator(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training_seed(plan.seed, plan.kind, "start"))
-        training = new_training(plan.kind, plan.n_items, plan.settings, plan.item_vectors, plan.seed, worker)
+        training = new_training(plan.kind, plan.n_items, plan.settings, plan.start, plan.seed, worker)
         result = Trained(plan.kind)
         done = _resume(worker, plan, training, checkpoints, result)
         if done:
             next(islice(batches, done * plan.steps - 1, None), None)
-        result.state = _bytes(training.generator.state_dict()) if done else b""
+        if not done and (values := _judged(worker, plan, training)):
+            _record(result, 0, values, training)
+        sound = done
         for epoch in range(done + 1, plan.epochs + 1):
             torch.manual_seed(training_seed(plan.seed, plan.kind, epoch, worker.index))
             losses = _epoch(worker, plan, training, batches, epoch)
             if not all(math.isfinite(value) for value in losses.values()):
-                result.stopped = f"loss not finite in epoch {epoch}; epoch {epoch - 1} was kept"
+                result.stopped = f"loss not finite in epoch {epoch}; epoch {result.kept_epoch} was kept"
                 break
-            values = losses | _watch(worker, plan, training)
-            result.history += [(epoch, name, value) for name, value in values.items()]
-            result.state = _bytes(training.generator.state_dict())
+            values = losses | _watch(worker, plan, training) | _judged(worker, plan, training)
+            _record(result, epoch, values, training)
+            sound = epoch
             if worker.index == 0:
-                checkpoints.save(_bytes(_snapshot(training, epoch, result.history)))
+                checkpoints.save(_bytes(_snapshot(training, epoch, result)))
             report(epoch, values)
-    if not result.state:
+    if not sound:
         raise TrainingError(
             f"generator {plan.kind}: the loss was not finite in the first epoch, so there is nothing to keep; look for "
             "ratings that are not finite, or lower generator.learning_rate"
@@ -118,9 +131,36 @@ def _epoch(worker: Worker, plan: Plan, training: Training, batches: Iterator[Bat
 
 
 def _watch(worker: Worker, plan: Plan, training: Training) -> dict[str, float]:
+    noise, few = _noise(plan, training), slice(_COLLAPSE_USERS)
+    items, weights = plan.watch_items[few], plan.watch_weights[few]
+    return watch(training.generator, items, weights, plan.catalogue, noise[few], worker.device)
+
+
+def _noise(plan: Plan, training: Training) -> NDArray[np.float32]:
     rng = np.random.default_rng(training_seed(plan.seed, plan.kind, "watch"))
-    noise = rng.standard_normal((len(plan.watch_items), training.generator.noise_size), dtype=np.float32)
-    return watch(training.generator, plan.watch_items, plan.watch_weights, plan.catalogue, noise, worker.device)
+    return rng.standard_normal((len(plan.watch_items), training.generator.noise_size), dtype=np.float32)
+
+
+def _judged(worker: Worker, plan: Plan, training: Training) -> dict[str, float]:
+    """Return validation_ndcg, NDCG@10 of the watched users' held-out items; nothing where there are none."""
+    relevant = [np.sort(row[row >= 0]) for row in plan.watch_held_out]
+    users = np.flatnonzero([len(row) > 0 for row in relevant])
+    if not len(users):
+        return {}
+    items, weights, noise = plan.watch_items[users], plan.watch_weights[users], _noise(plan, training)[users]
+    fills = generated(training.generator, items, weights, plan.catalogue, noise, worker.device)
+    held_out = [relevant[user] for user in users]
+    hits = hit_matrix(fills, held_out, WATCHED_ITEMS)
+    values = ndcg(hits, np.array([len(row) for row in held_out]), WATCHED_ITEMS)
+    return {_JUDGED: round(float(values.mean()), 10)}
+
+
+def _record(result: Trained, epoch: int, values: dict[str, float], training: Training) -> None:
+    """Add an epoch to the history; keep its state unless an earlier one was better."""
+    best = max((value for _, name, value in result.history if name == _JUDGED), default=-math.inf)
+    result.history += [(epoch, name, value) for name, value in values.items()]
+    if values.get(_JUDGED, math.inf) >= best:
+        result.state, result.kept_epoch = _bytes(training.generator.state_dict()), epoch
 
 
 def _resume(worker: Worker, plan: Plan, training: Training, checkpoints: Checkpoints, result: Trained) -> int:
@@ -133,6 +173,7 @@ def _resume(worker: Worker, plan: Plan, training: Training, checkpoints: Checkpo
             module.load_state_dict(snapshot["modules"][name])
             training.optimizers[name].load_state_dict(snapshot["optimizers"][name])
         done = int(snapshot["epoch"])
+        result.kept_epoch, result.state = int(snapshot["kept_epoch"]), _bytes(snapshot["kept"])
         result.history = [(int(epoch), str(name), float(value)) for epoch, name, value in snapshot["history"]]
     done = int(worker.from_first(float(done), f"{plan.kind}.resume"))
     for name, module in training.modules.items():
@@ -142,10 +183,12 @@ def _resume(worker: Worker, plan: Plan, training: Training, checkpoints: Checkpo
     return done
 
 
-def _snapshot(training: Training, epoch: int, history: History) -> dict[str, Any]:
+def _snapshot(training: Training, epoch: int, result: Trained) -> dict[str, Any]:
     return {
         "epoch": epoch,
-        "history": [list(row) for row in history],
+        "history": [list(row) for row in result.history],
+        "kept_epoch": result.kept_epoch,
+        "kept": torch.load(io.BytesIO(result.state), weights_only=True),
         "modules": {name: module.state_dict() for name, module in training.modules.items()},
         "optimizers": {name: optimizer.state_dict() for name, optimizer in training.optimizers.items()},
     }

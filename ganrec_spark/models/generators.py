@@ -2,12 +2,10 @@
 
 import io
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ganrec_spark.models.agn import AgnGenerator, AgnTraining
-from ganrec_spark.models.cgan import CganGenerator, CganTraining
+from ganrec_spark.models.cgan import CganGenerator, CganTraining, Start
 from ganrec_spark.models.vae import Vae, VaeTraining
 from ganrec_spark.models.worker import Worker
 from ganrec_spark.seeding import stable_seed
@@ -37,7 +35,7 @@ def new_training(
     kind: str,
     n_items: int,
     settings: dict[str, float],
-    item_vectors: NDArray[np.float32],
+    start: Start,
     seed: int,
     worker: Worker,
 ) -> Training:
@@ -59,7 +57,7 @@ def new_training(
         int(settings["negatives"]),
         rate,
         clip,
-        item_vectors,
+        start,
         stable_seed(seed, "critic", worker.index),
         worker,
     )

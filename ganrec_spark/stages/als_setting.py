@@ -124,7 +124,7 @@ class Search:
         top, factor = max(tried, key=lambda value: tried[value]), _FACTORS[key]
         if factor is None or min(tried) < top < max(tried):
             return None
-        beyond = top * factor if top == max(tried) else top / factor
+        beyond = float(f"{top * factor if top == max(tried) else top / factor:.6g}")
         if key != "embedding_size":
             return beyond
         return int(beyond) if 1 <= beyond <= self.config.max_embedding_size else None

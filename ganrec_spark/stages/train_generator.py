@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,18 +13,17 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import Objective, fit_als
+from ganrec_spark.distributed.als_setting import chosen_setting, fit_setting, latest_time
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_checkpoints
 from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.distributed.reader import read_batches
+from ganrec_spark.models.cgan import Start, calibrated
 from ganrec_spark.models.generator_training import Batch, Plan, train_generator
 from ganrec_spark.models.generators import training_seed
 from ganrec_spark.models.worker import Worker, share
 
 _CHUNK_BYTES = 8 * 2**20
-_WATCHED_USERS = 512
-# Where cgan's item table starts is no choice that a recommender depends on; ALS's usual setting does.
-_ALS_REGULARISATION, _ALS_ALPHA = 0.2, 1.0
+_WATCHED_USERS = 2048
 
 
 def run(context: Context) -> str:
@@ -87,6 +87,7 @@ def train_generators(
             "kind": plan.kind,
             "state": trained.state,
             "history": trained.history,
+            "kept_epoch": trained.kept_epoch,
             "stopped": trained.stopped,
         }
     return results if trainer.index == 0 else {}
@@ -98,11 +99,12 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
     profile = context.lake.read("matrix_profile").first()
     n_items = int(profile.item_slots) if profile is not None else 0
     steps = math.ceil(rows.count() / config.batch_size)
-    items, weights = _watched(rows, context.seed)
+    items, weights, held_out = _watched(rows, context.lake.read("validation_ratings"), context.seed)
     catalogue = train.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
-    vectors = np.zeros((n_items, config.cgan_embedding_size), dtype=np.float32)
+    start = Start(np.zeros((n_items, config.cgan_embedding_size), np.float32), np.zeros(n_items, np.float32))
     if any(kind.startswith("cgan") for kind in config.kinds):
-        vectors = _item_vectors(context, train, n_items)
+        start = calibrated(_start(context, train, n_items), items, held_out)
+        context.log(f"cgan starts from ALS at scale {start.scale:.3g}, popularity {start.popularity:.3g}")
     settings = {name: float(value) for name, value in config.model_dump().items() if isinstance(value, int | float)}
     return [
         Plan(
@@ -113,46 +115,49 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
             steps=steps if kind == "agn" else max(steps, config.min_steps_per_epoch),
             seed=context.seed,
             settings=settings,
-            item_vectors=vectors,
+            start=start,
             catalogue=catalogue.astype(np.int64),
             watch_items=items,
             watch_weights=weights,
+            watch_held_out=held_out,
         )
         for kind in config.kinds
     ]
 
 
-def _item_vectors(context: Context, train: DataFrame, n_items: int) -> NDArray[np.float32]:
-    """Return the item vectors of an ALS of the training ratings, [I, D]; items without ratings are rows of 0."""
-    config = context.config.generator
-    factors = fit_als(
-        train,
-        Objective(
-            config.cgan_embedding_size,
-            config.als_iterations,
-            _ALS_REGULARISATION,
-            _ALS_ALPHA,
-            implicit=True,
-            seed=context.seed,
-        ),
+def _start(context: Context, train: DataFrame, n_items: int) -> Start:
+    """Return the item vectors of ALS's chosen setting at cgan's size, and users per item, of the training ratings."""
+    size = context.config.generator.cgan_embedding_size
+    setting = replace(chosen_setting(context.lake.read("als_choices", "choose")), embedding_size=size)
+    factors = fit_setting(
+        train, setting, context.config.als, latest_time(train), context.seed, f"{context.work_dir}/mllib"
     )
+    vectors, counts = np.zeros((n_items, size), dtype=np.float32), np.zeros(n_items, dtype=np.float32)
     known, _ = factors.item_slots()
-    vectors = np.zeros((n_items, config.cgan_embedding_size), dtype=np.float32)
     vectors[: len(known)] = known
-    return vectors
+    users = train.groupBy("item_idx").agg(F.count("*").alias("n")).toArrow()
+    counts[users["item_idx"].to_numpy()] = users["n"].to_numpy()
+    return Start(vectors, counts)
 
 
-def _watched(rows: DataFrame, seed: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return items and weights [W, L] of a stable sample of users, sparse ones first."""
+def _watched(
+    rows: DataFrame, held_out: DataFrame, seed: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    """Return items and weights [W, L] and held-out items [W, H] of a stable sample of users, sparse ones first."""
     order = [F.col("is_sparse").desc(), F.xxhash64(F.lit(seed), F.col("user_idx")), F.col("user_idx")]
-    sample = rows.orderBy(*order).limit(_WATCHED_USERS).select("items", "weights").toArrow()
+    sample = rows.orderBy(*order).limit(_WATCHED_USERS)
+    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    table = sample.join(relevant, "user_idx", "left").orderBy(*order).select("items", "weights", "relevant").toArrow()
 
-    def table(name: str) -> NDArray[Any]:
-        flat = sample[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        rows: NDArray[Any] = flat.reshape(sample.num_rows, -1)
-        return rows
+    def flat(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return values.reshape(table.num_rows, -1)
 
-    return table("items").astype(np.int32), table("weights").astype(np.float32)
+    lists = [values or [] for values in table["relevant"].to_pylist()]
+    padded = np.full((len(lists), max(map(len, lists), default=0)), -1, dtype=np.int32)
+    for row, values in zip(padded, lists, strict=True):
+        row[: len(values)] = values
+    return flat("items").astype(np.int32), flat("weights").astype(np.float32), padded
 
 
 def _pairs(batches: Iterator[dict[str, Any]]) -> Iterator[Batch]:
@@ -184,7 +189,9 @@ def _fingerprint(plan: Plan, urls: list[str], batch_size: int) -> str:
 def _card(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint is: enough to rebuild the network and to judge it."""
     last = max(epoch for epoch, _, _ in result["history"])
-    final = {name: value for epoch, name, value in result["history"] if epoch == last}
+    # The start (epoch 0) is not watched for collapse: the first epoch stands for it.
+    shown = max(result["kept_epoch"], 1)
+    final = {name: value for epoch, name, value in result["history"] if epoch == shown}
     return {
         "generator": plan.kind,
         "version": hashlib.sha256(result["state"]).hexdigest()[:12],
@@ -194,6 +201,7 @@ def _card(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, Any
         "workers": context.config.distributed.workers,
         "steps_per_epoch": plan.steps,
         "epochs": last,
+        "kept_epoch": result["kept_epoch"],
         "stopped": result["stopped"],
         "final": final,
         "collapsed": final["distinct_share"] < context.config.generator.collapse_min_distinct_share,
@@ -208,7 +216,8 @@ def _chunks(card: dict[str, Any], state: bytes) -> Iterator[tuple[str, str, str,
 
 def _describe(context: Context, card: dict[str, Any]) -> str:
     distinct = int(card["final"]["distinct_items"])
-    text = f"{card['generator']} {card['version']}: {card['epochs']} epochs, {distinct} distinct items"
+    kept = f"epoch {card['kept_epoch']} of {card['epochs']} kept"
+    text = f"{card['generator']} {card['version']}: {kept}, {distinct} distinct items"
     if card["stopped"] != "all epochs done":
         text += f", {card['stopped']}"
     if card["collapsed"]:

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from ganrec_spark.config import Distributed
 from ganrec_spark.config import Generator as Settings
 from ganrec_spark.distributed.launcher import train_distributed
+from ganrec_spark.models.cgan import Start
 from ganrec_spark.models.generator_training import Plan
 from ganrec_spark.stages.train_generator import train_generators
 
@@ -39,9 +40,9 @@ def test_two_workers_train_every_generator_and_resume(
     urls, items, weights = rows(tmp_path)
     numbers = Settings(cgan_embedding_size=8, vae_hidden_size=16).model_dump().items()
     settings = {name: float(value) for name, value in numbers if isinstance(value, int | float)}
-    vectors = np.zeros((ITEMS, 8), np.float32)
+    start = Start(np.zeros((ITEMS, 8), np.float32), np.zeros(ITEMS, np.float32))
     plans = [
-        Plan(kind, ITEMS, EPOCHS, 5, 42, settings, vectors, np.arange(ITEMS), items[:32], weights[:32])
+        Plan(kind, ITEMS, EPOCHS, 5, 42, settings, start, np.arange(ITEMS), items[:32], weights[:32], items[32:64, :2])
         for kind in kinds
     ]
 
@@ -61,7 +62,7 @@ def test_two_workers_train_every_generator_and_resume(
     assert set(first) == set(kinds)
     for result in first.values():
         assert result["stopped"] == "all epochs done"
-        assert {epoch for epoch, _, _ in result["history"]} == {1, 2, 3}
+        assert {epoch for epoch, _, _ in result["history"]} == {0, 1, 2, 3}
     losses = [value for _, name, value in first["cgan"]["history"] if name == "loss"]
     assert losses[-1] < losses[0]
     # The checkpoints say that all is done; nothing is trained again.

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import Config
 from ganrec_spark.config import Generator as Settings
 from ganrec_spark.context import Context
+from ganrec_spark.distributed.als_setting import Setting
 from ganrec_spark.distributed.filling import Candidate, generate
 from ganrec_spark.lake import Lake, StageLake, declared
 from ganrec_spark.models.generators import new_generator
@@ -112,6 +113,10 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
     held_out = train.groupBy("user_idx").agg(F.max("item_idx").alias("item_idx"))
     taken = train.join(held_out.withColumn("other", F.col("item_idx")), ["user_idx", "item_idx"], "left_semi")
     lake.replace("validation_ratings", taken.withColumn("item_idx", F.lit(NEVER_RATED)), RUN)
+    chosen = spark.createDataFrame(
+        [(Setting(8, 0.1, 1.0).text(), None, True)], "parameters string, ndcg double, chosen boolean"
+    )
+    lake.replace("als_choices", chosen, RUN, "choose")
     view = StageLake(lake, RUN, "test", None, (), ())
     sparsity = [
         (user, n, n / ITEMS, 0.0, 0.5, "", n <= 5) for user in range(USERS) for n in [3 if user % 4 < 2 else 12]
@@ -143,7 +148,6 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
         "generator.cgan_embedding_size=8",
         "generator.vae_latent_size=8",
         "generator.vae_hidden_size=32",
-        "generator.als_iterations=3",
         "distributed.workers=1",
     )
     message = train_generator.run(in_stage("train_generator", str(tmp_path), *small))

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ganrec_spark.config import Generator as Settings
 from ganrec_spark.errors import TrainingError
+from ganrec_spark.models.cgan import Start, calibrated
 from ganrec_spark.models.collapse import gini, score_block, watch
 from ganrec_spark.models.generator_training import Batch, Checkpoints, Plan, Trained, train_generator
 from ganrec_spark.models.generators import load_generator, new_training
@@ -42,12 +44,15 @@ def world() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     return items, weights
 
 
+START = Start(np.zeros((ITEMS, 8), np.float32), np.zeros(ITEMS, np.float32))
+
+
 def plan(kind: str, epochs: int = 30, **changes: float) -> Plan:
     items, weights = world()
     settings = {k: float(v) for k, v in Settings().model_dump().items() if isinstance(v, int | float)}
     settings |= {"learning_rate": 0.01, "cgan_embedding_size": 8, "vae_latent_size": 8, "vae_hidden_size": 32} | changes
-    vectors = np.zeros((ITEMS, 8), np.float32)
-    return Plan(kind, ITEMS, epochs, 4, 7, settings, vectors, np.arange(ITEMS), items[:64], weights[:64])
+    nobody = np.full((64, 0), -1, np.int32)
+    return Plan(kind, ITEMS, epochs, 4, 7, settings, START, np.arange(ITEMS), items[:64], weights[:64], nobody)
 
 
 def batches(seed: int = 0, poisoned_from: int | None = None) -> Iterator[Batch]:
@@ -130,7 +135,7 @@ def test_training_leaves_the_callers_random_numbers_alone() -> None:
 
 def test_shown_profiles_are_short_and_always_hide_something() -> None:
     torch.manual_seed(0)
-    training = new_training("cgan", ITEMS, plan("cgan").settings, np.zeros((ITEMS, 8), np.float32), 1, Worker())
+    training = new_training("cgan", ITEMS, plan("cgan").settings, START, 1, Worker())
     items = torch.arange(20).repeat(2000, 1)
     shown: Tensor = training.hide(items)  # type: ignore[union-attr]
     sizes = shown.sum(dim=1).float()
@@ -145,12 +150,65 @@ def test_als_start_scores_the_neighbours_of_the_profile_first() -> None:
     """Vectors of two orthogonal groups: a profile of the first group must rank that group first, untrained."""
     vectors = np.zeros((ITEMS, 8), np.float32)
     vectors[:20, 0] = vectors[20:, 1] = np.linspace(0.5, 1.0, 20)
-    training = new_training("cgan", ITEMS, plan("cgan").settings, vectors, 1, Worker())
+    start = Start(vectors, np.zeros(ITEMS, np.float32))
+    training = new_training("cgan", ITEMS, plan("cgan").settings, start, 1, Worker())
     items = np.array([[0, 1, -1], [25, 30, 39]], np.int32)
     noise = np.zeros((2, training.generator.noise_size), np.float32)
     scores = score_block(training.generator, items, np.ones((2, 3), np.float32), noise, torch.device("cpu"))
     assert set(scores[0].argsort()[::-1][:20]) == set(range(20))
     assert set(scores[1].argsort()[::-1][:20]) == set(range(20, 40))
+
+
+def test_calibration_finds_the_likeliest_scale_and_popularity() -> None:
+    """Against a grid of both numbers, by a second implementation of the start's likelihood."""
+    rng = np.random.default_rng(2)
+    items, _ = world()
+    held_out = (rng.integers(0, 20, (USERS, 2)) + 20 * (np.arange(USERS) % 2)[:, None]).astype(np.int32)
+    held_out[::3, 1] = -1
+    held_out[0] = items[0, 0]  # seen: says nothing
+    counts = np.bincount(items[items >= 0], minlength=ITEMS).astype(np.float32)
+    start = Start(rng.standard_normal((ITEMS, 6)).astype(np.float32) + np.arange(ITEMS)[:, None] // 20, counts)
+    y = start.vectors.astype(float)
+    gram = y.T @ y
+    projection = y @ np.linalg.inv(gram + np.eye(6) * np.trace(gram) / 6) @ y.T
+
+    def likelihood(scale: float, popularity: float) -> float:
+        total, n = 0.0, 0
+        for row, targets in zip(items, held_out, strict=True):
+            own = row[row >= 0]
+            logits = scale * projection[own].sum(axis=0) / np.sqrt(len(own)) + popularity * np.log1p(counts)
+            logits[own] = -np.inf
+            for target in set(targets[targets >= 0].tolist()) - set(own.tolist()):
+                repeated = (targets == target).sum()
+                total, n = total + repeated * (logits[target] - np.log(np.exp(logits).sum())), n + repeated
+        return total / n
+
+    found = calibrated(start, items, held_out)
+    best = likelihood(found.scale, found.popularity)
+    assert best > likelihood(start.scale, start.popularity) + 0.01
+    for factor, change in ((1.1, 0.0), (0.9, 0.0), (1.0, 0.05), (1.0, -0.05)):
+        assert best > likelihood(found.scale * factor, found.popularity + change)
+    assert calibrated(start, items, np.full((USERS, 0), -1, np.int32)) is start
+
+
+def test_the_epoch_that_validation_prefers_is_kept() -> None:
+    items, _ = world()
+    unseen = [np.setdiff1d(np.arange(20) + 20 * (user % 2), items[user])[:2] for user in range(64)]
+    held_out = np.array([np.append(own, -1) for own in unseen], np.int32)
+    learnt = train(replace(plan("cgan"), watch_held_out=held_out))
+    judged = {epoch: value for epoch, name, value in learnt.history if name == "validation_ndcg"}
+    assert list(judged) == list(range(31))
+    assert judged[learnt.kept_epoch] == max(judged.values()) > judged[0] + 0.1
+    # From a start that knows the groups, steps as long as these lead away: nothing after it is kept.
+    vectors = np.zeros((ITEMS, 8), np.float32)
+    vectors[:20, 0] = vectors[20:, 1] = 1.0
+    popular = np.zeros(ITEMS, np.float32)
+    popular[held_out[held_out >= 0]] = 5.0
+    start = Start(vectors, popular, 50.0, 1.0)
+    spoilt = train(replace(plan("cgan", 3, learning_rate=3.0), watch_held_out=held_out, start=start))
+    assert spoilt.kept_epoch == 0
+    state = torch.load(io.BytesIO(spoilt.state), weights_only=True)
+    assert torch.equal(state["item_bias"], torch.from_numpy(np.log1p(popular)))
 
 
 @pytest.mark.parametrize("kind", ["vae", "cgan"])
@@ -181,7 +239,7 @@ def test_candidates_are_targets_and_negatives_in_order(monkeypatch: pytest.Monke
 
 def test_the_vaes_loss_over_candidates_is_that_over_all_items_if_all_are_candidates() -> None:
     items, weights = (torch.from_numpy(array[:8]) for array in world())
-    training = new_training("vae", ITEMS, plan("vae").settings, np.zeros((ITEMS, 8), np.float32), 1, Worker())
+    training = new_training("vae", ITEMS, plan("vae").settings, START, 1, Worker())
     network = training.generator
     with torch.random.fork_rng():
         torch.manual_seed(3)
