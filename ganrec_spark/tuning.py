@@ -210,7 +210,9 @@ def _als_space(context: Context) -> Space:
 
 def _judge_als(context: Context) -> float:
     judge, config = als_setting.Judge(context), context.config.als
-    return judge.ndcg(judge.fit(als_setting.first_setting(config), config.iterations))
+    ndcg = judge.ndcg(judge.fit(als_setting.first_setting(config), config.iterations))
+    judge.close()
+    return ndcg
 
 
 def _chosen_als(context: Context) -> list[Values]:

@@ -1,6 +1,6 @@
-"""Item-item sums from Spark: co-occurrences for EASE, walks for RP3beta and GF-CF.
+"""Item-item sums: co-occurrences for EASE, walks for RP3beta and GF-CF, by Spark, or by the driver where they are few.
 
-Nothing that grows with users leaves Spark.
+Of many users nothing that grows with them leaves Spark (docs/adr/0011).
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.distributed.ranking import Score, histories, lists
-from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.distributed.ship import ship
 from ganrec_spark.models.gfcf import LowPass, normalised, singular_vectors
 from ganrec_spark.models.rp3beta import transition_weights, walks
 
@@ -22,8 +22,11 @@ _PARTS = 16
 _PARTS_OF_VECTORS = 4  # each sends [I, K + 32] to the driver
 _ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
+_PAIRS_ON_DRIVER = 200_000_000  # of items of one user: seconds, and 2.4 GB at most
 
 # [I history items, I items]: dense from EASE, sparse from RP3beta, sparse and of low rank from GF-CF.
+# [U, I] in Spark, as `profiles` gives them, or on the driver.
+Users: TypeAlias = DataFrame | sparse.csr_array
 Weights: TypeAlias = NDArray[np.float32] | sparse.csr_array | LowPass
 
 
@@ -58,12 +61,29 @@ def profile_matrix(block: pa.RecordBatch, item_idx: NDArray[np.int32]) -> sparse
     return sparse.csr_array((values[known].astype(np.float64), (rows[known], columns[known])), shape=shape)
 
 
-def gram_matrix(users: DataFrame, axis: Shipped, n_items: int) -> NDArray[np.float32]:
-    """Return X'X [I, I], dense, of the `profiles` in `users`; `axis['item_idx']` is the item axis.
+def gathered(users: DataFrame, item_idx: NDArray[np.int32]) -> Users:
+    """Return the `profiles` as X [U, I] on the driver where their sums are few, else as they are.
+
+    Which of both depends on the data alone.
+    """
+    squared = F.size("items").cast("long") * F.size("items")
+    pairs = users.agg(F.sum(squared).alias("pairs")).collect()[0]["pairs"] or 0
+    if pairs > _PAIRS_ON_DRIVER:
+        return users
+    table = users.orderBy("user_idx").toArrow().combine_chunks()
+    return sparse.vstack([profile_matrix(block, item_idx) for block in table.to_batches()], format="csr")
+
+
+def gram_matrix(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return X'X [I, I], dense, of the users; `item_idx` is the item axis.
 
     Each partition sends the upper triangle of its own sum, so the driver holds one part at a time
     beside the matrix.
     """
+    n_items = len(item_idx)
+    if not isinstance(users, DataFrame):
+        return np.asarray((users.T @ users).toarray(), dtype=np.float32)
+    axis = ship(users.sparkSession, item_idx=item_idx)
 
     def add_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         total = sparse.csr_array((n_items, n_items))
@@ -87,19 +107,22 @@ def gram_matrix(users: DataFrame, axis: Shipped, n_items: int) -> NDArray[np.flo
 
 
 def rp3beta_weights(
-    users: DataFrame, item_idx: NDArray[np.int32], alpha: float, beta: float, neighbours: int
+    users: Users, item_idx: NDArray[np.int32], alpha: float, beta: float, neighbours: int
 ) -> sparse.csr_array:
     """Return RP3beta's weights [I history items, I items] with the strongest `neighbours` of each history item."""
     return _walk_weights(users, item_idx, alpha, (alpha, beta), neighbours)
 
 
-def graph_filter(users: DataFrame, item_idx: NDArray[np.int32], neighbours: int) -> sparse.csr_array:
+def graph_filter(users: Users, item_idx: NDArray[np.int32], neighbours: int) -> sparse.csr_array:
     """Return the strongest `neighbours` of each item in GF-CF's R'R [I, I], without its diagonal."""
     return _walk_weights(users, item_idx, 1.0, (0.5, 0.5), neighbours)
 
 
-def graph_vectors(users: DataFrame, item_idx: NDArray[np.int32], rank: int, seed: int) -> NDArray[np.float32]:
+def graph_vectors(users: Users, item_idx: NDArray[np.int32], rank: int, seed: int) -> NDArray[np.float32]:
     """Return the first `rank` right singular vectors of GF-CF's R as columns [I, K]: six passes over the users."""
+    if not isinstance(users, DataFrame):
+        r = normalised(users, popularity(users, item_idx))
+        return singular_vectors(lambda vectors: np.asarray(r.T @ (r @ vectors)), len(item_idx), rank, seed)
     kept = _in_fixed_parts(users, _PARTS_OF_VECTORS).cache()
     axis = ship(users.sparkSession, item_idx=item_idx, popularity=popularity(users, item_idx))
 
@@ -125,11 +148,14 @@ def graph_vectors(users: DataFrame, item_idx: NDArray[np.int32], rank: int, seed
 
 
 def _walk_weights(
-    users: DataFrame, item_idx: NDArray[np.int32], alpha: float, damping: tuple[float, float], neighbours: int
+    users: Users, item_idx: NDArray[np.int32], alpha: float, damping: tuple[float, float], neighbours: int
 ) -> sparse.csr_array:
     """Return the strongest entries of each row of `walks`, divided by both items' popularity to the power `damping`."""
-    axis = ship(users.sparkSession, item_idx=item_idx, popularity=popularity(users, item_idx))
-    n_items = len(item_idx)
+    popular, n_items = popularity(users, item_idx), len(item_idx)
+    if not isinstance(users, DataFrame):
+        kept = transition_weights(walks(users, alpha), np.arange(n_items), popular, damping, neighbours)
+        return _compressed(np.arange(n_items), *kept, n_items)
+    axis = ship(users.sparkSession, item_idx=item_idx, popularity=popular)
 
     def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         total = sparse.csr_array((n_items, n_items))
@@ -163,7 +189,9 @@ def _walk_weights(
 
     sums = _in_fixed_parts(users).mapInArrow(parts, "start int, row binary, column binary, value binary")
     rows = sums.groupBy("start").applyInArrow(strongest, "item int, targets array<int>, weights array<float>")
-    return _stacked(rows.orderBy("item").toArrow(), n_items)
+    table = rows.orderBy("item").toArrow()
+    lists_of = [[cell.values.to_numpy() for cell in table.column(name)] for name in ("targets", "weights")]
+    return _compressed(table.column("item").to_numpy(), lists_of[0], lists_of[1], n_items)
 
 
 def by_weights(item_idx: NDArray[np.int32], weights: Weights) -> Score:
@@ -210,8 +238,10 @@ def ship_weights(spark: SparkSession, item_idx: NDArray[np.int32], weights: Weig
     return score
 
 
-def popularity(users: DataFrame, item_idx: NDArray[np.int32]) -> NDArray[np.float64]:
+def popularity(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return the column sums [I] of X."""
+    if not isinstance(users, DataFrame):
+        return np.asarray(users.sum(axis=0), dtype=np.float64).ravel()
     pairs = users.select(F.explode(F.arrays_zip("items", "ratings")).alias("pair")).select("pair.*")
     # Decimals: sums of floats would depend on their order.
     total = F.sum(F.col("ratings").cast("decimal(20,9)")).cast("double").alias("total")
@@ -237,9 +267,12 @@ def _with_start(row: pa.RecordBatch, start: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([start], pa.int32()), *row.columns], names=names)
 
 
-def _stacked(table: pa.Table, n_items: int) -> sparse.csr_array:
+def _compressed(
+    items: NDArray[Any], targets: list[NDArray[np.int32]], weights: list[NDArray[np.float32]], n_items: int
+) -> sparse.csr_array:
+    """Return [I, I] with the rows of `items`, ascending, as given; the others are empty."""
     indptr = np.zeros(n_items + 1, dtype=np.int64)
-    lengths = [len(cell) for cell in table.column("targets")]
-    indptr[1 + table.column("item").to_numpy()] = lengths
-    flat = [table.column(name).combine_chunks().flatten().to_numpy() for name in ("weights", "targets")]
-    return sparse.csr_array((flat[0], flat[1], np.cumsum(indptr)), shape=(n_items, n_items))
+    indptr[1 + items] = [len(row) for row in targets]
+    columns = np.concatenate([np.empty(0, np.int32), *targets])
+    values = np.concatenate([np.empty(0, np.float32), *weights])
+    return sparse.csr_array((values, columns, np.cumsum(indptr)), shape=(n_items, n_items))

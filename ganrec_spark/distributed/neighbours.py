@@ -9,7 +9,6 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.distributed.item_item import gram_matrix, item_axis, profiles, rp3beta_weights
-from ganrec_spark.distributed.ship import ship
 from ganrec_spark.models.ease import ease_weights
 
 # A fill needs the head of the ranking only; which setting ranks best is the item_item stage's concern.
@@ -27,7 +26,7 @@ def item_neighbours(observed: DataFrame, neighbours: int) -> dict[str, NDArray[A
     items = item_axis(observed)
     users = profiles(observed.withColumn("source", F.lit("observed")))
     if len(items) <= _MAX_EXACT_ITEMS:
-        gram = gram_matrix(users, ship(observed.sparkSession, item_idx=items), len(items))
+        gram = gram_matrix(users, items)
         weights = strongest(ease_weights(gram, _EASE_REGULARISATION), neighbours)
     else:
         weights = rp3beta_weights(users, items, _RP3_ALPHA, _RP3_BETA, neighbours)

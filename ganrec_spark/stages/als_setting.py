@@ -36,6 +36,7 @@ def run(context: Context) -> str:
     search = Search(context.config.als, score, timed=has_times(judge.train))
     best = first_setting(context.config.als) if judge.users.isEmpty() else search.best()
     lake.write("als_unfilled_factors", factor_rows(context.spark, judge.fit(best, context.config.als.iterations)))
+    judge.close()
     rows = [(setting.text(), value, setting == best) for setting, value in search.found.items()]
     lake.write("als_choices", lake.frame("als_choices", rows or [(best.text(), None, True)]))
     return f"{best.text()}, {f'the best of {len(rows)}' if rows else 'the only one'}"
@@ -46,10 +47,17 @@ class Judge:
 
     def __init__(self, context: Context) -> None:
         read = context.lake.read
-        self._context, self.train, self._held_out = context, read("train_ratings"), read("validation_ratings")
+        # Read by every fit.
+        self._context, self.train = context, read("train_ratings").cache()
+        self._held_out = read("validation_ratings").cache()
         self._latest = latest_time(self.train)
         judged = self._held_out.select("user_idx").distinct()
-        self.users = histories(self.train).join(judged, "user_idx", "left_semi")
+        self.users = histories(self.train).join(judged, "user_idx", "left_semi").cache()
+
+    def close(self) -> None:
+        """Let go of the cached rows."""
+        for rows in (self.users, self._held_out, self.train):
+            rows.unpersist()
 
     def fit(self, setting: Setting, iterations: int | None = None) -> AlsFactors:
         """Return the fit of a setting; without `iterations` of as many as compare it with others."""

@@ -16,6 +16,7 @@ from ganrec_spark.context import Context
 from ganrec_spark.distributed.item_item import (
     Weights,
     by_weights,
+    gathered,
     gram_matrix,
     graph_filter,
     graph_vectors,
@@ -26,7 +27,6 @@ from ganrec_spark.distributed.item_item import (
     ship_weights,
 )
 from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
-from ganrec_spark.distributed.ship import ship
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
 from ganrec_spark.models.ease import ease_weights
@@ -146,7 +146,8 @@ class Fitter:
     """Fits settings to the `users` of `profiles`; EASE's settings share one X'X, GF-CF's one graph."""
 
     def __init__(self, context: Context, users: DataFrame, item_idx: NDArray[np.int32]) -> None:
-        self._context, self._users, self._item_idx = context, users, item_idx
+        self._context, self._item_idx = context, item_idx
+        self._users = gathered(users, item_idx)
         self._neighbours = context.config.item_item.neighbours
 
     def fit(self, setting: Setting) -> Weights:
@@ -162,8 +163,7 @@ class Fitter:
 
     @cached_property
     def _gram(self) -> NDArray[np.float32]:
-        axis = ship(self._context.spark, item_idx=self._item_idx)
-        return gram_matrix(self._users, axis, len(self._item_idx))
+        return gram_matrix(self._users, self._item_idx)
 
     @cached_property
     def _graph(self) -> tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]:

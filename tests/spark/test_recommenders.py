@@ -211,18 +211,30 @@ def test_one_user_and_one_item(
     assert lists(lake, "item_item_candidates") == {4: []}
 
 
-def test_the_item_graph_by_spark_is_that_of_dense_matrices(lake: Lake) -> None:
+@pytest.mark.parametrize("where", ["driver", "spark"])
+def test_the_item_graph_is_that_of_dense_matrices(lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    monkeypatch.setattr(item_item, "_PAIRS_ON_DRIVER", 1e9 if where == "driver" else 0)
     rng = np.random.default_rng(4)
     x = (rng.random((50, 20)) < 0.25).astype(float)
     x[:, 3] = 0  # an item without ratings is not on the axis
     rows = [(u, 2 * i, 5.0, "observed") for u, i in zip(*(index.tolist() for index in x.nonzero()), strict=True)]
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, source string")
-    users, axis = item_item.profiles(ratings), item_item.item_axis(ratings)
+    axis = item_item.item_axis(ratings)
+    users = item_item.gathered(item_item.profiles(ratings), axis)
+    assert isinstance(users, DataFrame) == (where == "spark")
     x = x[:, axis // 2]
     r = x / np.sqrt(np.maximum(x.sum(axis=1, keepdims=True), 1)) / np.sqrt(x.sum(axis=0))
     expected = r.T @ r
     np.fill_diagonal(expected, 0)
     assert item_item.graph_filter(users, axis, 20).toarray() == pytest.approx(expected, abs=1e-6)
+    assert item_item.gram_matrix(users, axis) == pytest.approx(x.T @ x)
+    # RP3beta from its definition: (x / row sum)^alpha twice, divided by popularity to alpha and beta.
+    steps = (x / np.maximum(x.sum(axis=1, keepdims=True), 1)) ** 0.7
+    walked = (x / x.sum(axis=0)).T ** 0.7 @ steps / x.sum(axis=0) ** 0.4
+    np.fill_diagonal(walked, 0)
+    assert item_item.rp3beta_weights(users, axis, 0.7, 0.4, 20).toarray() == pytest.approx(walked, abs=1e-6)
+    few = item_item.rp3beta_weights(users, axis, 0.7, 0.4, 3).toarray()
+    assert np.sort(few, axis=1)[:, -3:] == pytest.approx(np.sort(walked, axis=1)[:, -3:], abs=1e-6)
     vectors = item_item.graph_vectors(users, axis, 5, seed=1)
     v = np.linalg.svd(r)[2][:5].T
     assert vectors @ vectors.T == pytest.approx(v @ v.T, abs=0.01)
