@@ -138,6 +138,7 @@ class Partition(Section):
 class Generator(Section):
     kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("agn", "vae", "cgan", "cgan_twin")
     epochs: Count = 10
+    patience: Count = 3
     min_steps_per_epoch: Count = 20
     batch_size: Count = 256
     learning_rate: Positive = 0.003

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -113,39 +114,58 @@ def fit_als(
     MLlib needs a `checkpoint_dir` that all machines reach for more than ten iterations: their plan grows too deep.
     The same table gives the same vectors to the last bit, whatever the number of machines and cores.
     """
-    kept = ratings.where("rating != 0") if objective.implicit else ratings
-    kept = kept.select("user_idx", "item_idx", F.col("rating").cast("float").alias("rating"))
-    sizes = kept.agg(
-        F.count("*").alias("n"), F.max("user_idx").alias("users"), F.max("item_idx").alias("items")
-    ).first()
-    if sizes is None or not sizes.n:
-        raise TrainingError("als: expected ratings to learn from, found none (implicit: none other than 0)")
-    gathered = 4 * objective.embedding_size * (sizes.users + sizes.items + 2) / _GIB
-    if solver == "mllib" or (solver == "auto" and gathered > max_gathered_gib):
-        if checkpoint_dir is not None:
-            ratings.sparkSession.sparkContext.setCheckpointDir(checkpoint_dir)
-        return _fit_mllib(kept, objective, sizes.n)
-    return _fit_numpy(kept, objective, sizes.users + 1, sizes.items + 1, local=sizes.n <= _LOCAL_RATINGS)
+    prepared = AlsRatings(ratings, objective.implicit)
+    fitted = prepared.fit(objective, solver, max_gathered_gib, checkpoint_dir)
+    prepared.close()
+    return fitted
 
 
-def _fit_numpy(ratings: DataFrame, objective: Objective, user_slots: int, item_slots: int, local: bool) -> AlsFactors:
+class AlsRatings:
+    """Ratings that several objectives are fitted on: what they need of Spark is asked for once. See `fit_als`."""
+
+    def __init__(self, ratings: DataFrame, implicit: bool) -> None:
+        kept = ratings.where("rating != 0") if implicit else ratings
+        self._ratings = kept.select("user_idx", "item_idx", F.col("rating").cast("float").alias("rating"))
+        last = (F.max("user_idx").alias("users"), F.max("item_idx").alias("items"))
+        sizes = self._ratings.agg(F.count("*").alias("n"), *last).collect()[0]
+        if not sizes.n:
+            raise TrainingError("als: expected ratings to learn from, found none (implicit: none other than 0)")
+        self._n, self._slots = int(sizes.n), (int(sizes.users) + 1, int(sizes.items) + 1)
+        self._sides: tuple[_Side, _Side] | None = None
+
+    def fit(self, objective: Objective, solver: str, max_gathered_gib: float, checkpoint_dir: str | None) -> AlsFactors:
+        """Fit an objective, implicit or not as the ratings were prepared."""
+        gathered = 4 * objective.embedding_size * sum(self._slots) / _GIB
+        if solver == "mllib" or (solver == "auto" and gathered > max_gathered_gib):
+            if checkpoint_dir is not None:
+                self._ratings.sparkSession.sparkContext.setCheckpointDir(checkpoint_dir)
+            return _fit_mllib(self._ratings, objective, self._n)
+        if self._sides is None:
+            side = _OnDriver if self._n <= _LOCAL_RATINGS else _OnExecutors
+            by_user = _rows(self._ratings, "user_idx", "item_idx")
+            self._sides = side(by_user), side(_rows(self._ratings, "item_idx", "user_idx"))
+        return _fit_numpy(self._ratings.sparkSession, *self._sides, self._slots, objective)
+
+    def close(self) -> None:
+        """Let go of what is cached."""
+        for side in self._sides or ():
+            side.close()
+
+
+def _fit_numpy(
+    spark: SparkSession, user_side: "_Side", item_side: "_Side", slots: tuple[int, int], objective: Objective
+) -> AlsFactors:
     """Alternate exact half-steps, items first, from random unit vectors of users, as MLlib does."""
-    spark = ratings.sparkSession
-    by_user, by_item = (_rows(ratings, *sides) for sides in (("user_idx", "item_idx"), ("item_idx", "user_idx")))
-    side = _OnDriver if local else _OnExecutors
-    user_side, item_side = side(by_user), side(by_item)
-    users = np.zeros((user_slots, objective.embedding_size), dtype=np.float32)
+    users = np.zeros((slots[0], objective.embedding_size), dtype=np.float32)
     drawn = np.random.default_rng(objective.seed).standard_normal(users.shape, dtype=np.float32)
     users[user_side.idx] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True))[user_side.idx]
-    items = np.zeros((item_slots, objective.embedding_size), dtype=np.float32)
+    items = np.zeros((slots[1], objective.embedding_size), dtype=np.float32)
     for iteration in range(objective.iterations):
         if iteration:
             user_side.solve(items, objective, users)
         item_side.solve(users, objective, items)
     known = np.sort(item_side.idx)
     final = user_side.solved(items, objective)
-    item_side.close()
-    user_side.close()
     return AlsFactors(spark.createDataFrame(final) if isinstance(final, pa.Table) else final, known, items[known])
 
 
@@ -216,6 +236,9 @@ class _OnExecutors:
     def close(self) -> None:
         """Let go of the cached ratings; what `solved` returned reads the table again."""
         self._rows.unpersist()
+
+
+_Side: TypeAlias = _OnDriver | _OnExecutors
 
 
 def _half_step(rows: DataFrame, fixed: Broadcast[FixedSide], objective: Objective) -> DataFrame:

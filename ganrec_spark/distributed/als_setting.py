@@ -65,8 +65,11 @@ def fit_setting(
     ratings: DataFrame, setting: Setting, config: Als, latest: float, seed: int, checkpoint_dir: str
 ) -> AlsFactors:
     """Fit ALS with a setting on (user_idx, item_idx, rating, ts) rows, not yet weighted."""
-    objective = Objective(
-        setting.embedding_size, config.iterations, setting.regularisation, setting.alpha, config.implicit, seed
-    )
     rows = weighted(ratings, setting, latest)
+    objective = objective_of(setting, config, config.iterations, seed)
     return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir)
+
+
+def objective_of(setting: Setting, config: Als, iterations: int, seed: int) -> Objective:
+    """Return what ALS minimises with a setting, ratings weighted."""
+    return Objective(setting.embedding_size, iterations, setting.regularisation, setting.alpha, config.implicit, seed)

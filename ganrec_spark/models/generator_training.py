@@ -34,6 +34,8 @@ _COLLAPSE_USERS = 512
 class Plan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
+    `patience`: epochs without a better one after which training stops, where held-out items tell which is better.
+
     `settings` are the keys of configuration section generator; watch_items and watch_weights [W, L] are a sample of
     users, watch_held_out [W, H] their held-out items, padded with -1, and the first of them are watched for collapse;
     `catalogue` the items with a training rating; `start` what cgan starts from.
@@ -42,6 +44,7 @@ class Plan:
     kind: str
     n_items: int
     epochs: int
+    patience: int
     steps: int
     seed: int
     settings: dict[str, float]
@@ -109,6 +112,10 @@ def train_generator(
             if worker.index == 0:
                 checkpoints.save(_bytes(_snapshot(training, epoch, result)))
             report(epoch, values)
+            waited = epoch - result.kept_epoch if _JUDGED in values else 0
+            if worker.from_first(float(waited >= plan.patience), f"{plan.kind}.stop") and epoch < plan.epochs:
+                result.stopped = f"no better epoch in {plan.patience} after epoch {result.kept_epoch}"
+                break
     if not sound:
         raise TrainingError(
             f"generator {plan.kind}: the loss was not finite in the first epoch, so there is nothing to keep; look for "

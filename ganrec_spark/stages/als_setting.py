@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Als
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, by_factors, factor_rows
-from ganrec_spark.distributed.als_setting import Setting, fit_setting, latest_time
+from ganrec_spark.distributed.als import AlsFactors, AlsRatings, by_factors, factor_rows
+from ganrec_spark.distributed.als_setting import Setting, latest_time, objective_of, weighted
 from ganrec_spark.distributed.quality import mean_ndcg
 from ganrec_spark.distributed.ranking import histories, rank_catalogue
 from ganrec_spark.seeding import stable_seed
@@ -51,19 +51,27 @@ class Judge:
         self._context, self.train = context, read("train_ratings").cache()
         self._held_out = read("validation_ratings").cache()
         self._latest = latest_time(self.train)
+        self._prepared: dict[tuple[str, float | None], AlsRatings] = {}
         judged = self._held_out.select("user_idx").distinct()
         self.users = histories(self.train).join(judged, "user_idx", "left_semi").cache()
 
     def close(self) -> None:
         """Let go of the cached rows."""
+        for prepared in self._prepared.values():
+            prepared.close()
         for rows in (self.users, self._held_out, self.train):
             rows.unpersist()
 
     def fit(self, setting: Setting, iterations: int | None = None) -> AlsFactors:
         """Return the fit of a setting; without `iterations` of as many as compare it with others."""
-        config, checkpoints = self._context.config.als, f"{self._context.work_dir}/mllib"
-        cut = config.model_copy(update={"iterations": iterations or min(config.search_iterations, config.iterations)})
-        return fit_setting(self.train, setting, cut, self._latest, stable_seed(self._context.seed, "als"), checkpoints)
+        config, seed = self._context.config.als, stable_seed(self._context.seed, "als")
+        weighing = (setting.rating_scale, setting.half_life_days)
+        if weighing not in self._prepared:
+            rows = weighted(self.train, setting, self._latest)
+            self._prepared[weighing] = AlsRatings(rows, config.implicit)
+        objective = objective_of(setting, config, iterations or min(config.search_iterations, config.iterations), seed)
+        checkpoints = f"{self._context.work_dir}/mllib"
+        return self._prepared[weighing].fit(objective, config.solver, config.max_gathered_gib, checkpoints)
 
     def ndcg(self, fitted: AlsFactors) -> float:
         """Return the mean NDCG@10 of a fit."""

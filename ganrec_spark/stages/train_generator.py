@@ -111,6 +111,7 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
             kind=kind,
             n_items=n_items,
             epochs=config.agn_epochs if kind == "agn" else config.epochs,
+            patience=config.patience,
             # agn collapses early: more steps would only make it worse.
             steps=steps if kind == "agn" else max(steps, config.min_steps_per_epoch),
             seed=context.seed,
@@ -177,6 +178,7 @@ def _fingerprint(plan: Plan, urls: list[str], batch_size: int) -> str:
         plan.kind,
         plan.n_items,
         plan.epochs,
+        plan.patience,
         plan.steps,
         plan.seed,
         batch_size,

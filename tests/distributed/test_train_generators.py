@@ -42,7 +42,20 @@ def test_two_workers_train_every_generator_and_resume(
     settings = {name: float(value) for name, value in numbers if isinstance(value, int | float)}
     start = Start(np.zeros((ITEMS, 8), np.float32), np.zeros(ITEMS, np.float32))
     plans = [
-        Plan(kind, ITEMS, EPOCHS, 5, 42, settings, start, np.arange(ITEMS), items[:32], weights[:32], items[32:64, :2])
+        Plan(
+            kind,
+            ITEMS,
+            EPOCHS,
+            EPOCHS,
+            5,
+            42,
+            settings,
+            start,
+            np.arange(ITEMS),
+            items[:32],
+            weights[:32],
+            items[32:64, :2],
+        )
         for kind in kinds
     ]
 

@@ -141,6 +141,7 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
     prepare(spark, lake, "vae_top3")
     small = (
         "generator.epochs=25",
+        "generator.patience=25",
         "generator.agn_epochs=25",
         "generator.batch_size=24",
         "generator.min_steps_per_epoch=6",

@@ -52,7 +52,7 @@ def plan(kind: str, epochs: int = 30, **changes: float) -> Plan:
     settings = {k: float(v) for k, v in Settings().model_dump().items() if isinstance(v, int | float)}
     settings |= {"learning_rate": 0.01, "cgan_embedding_size": 8, "vae_latent_size": 8, "vae_hidden_size": 32} | changes
     nobody = np.full((64, 0), -1, np.int32)
-    return Plan(kind, ITEMS, epochs, 4, 7, settings, START, np.arange(ITEMS), items[:64], weights[:64], nobody)
+    return Plan(kind, ITEMS, epochs, epochs, 4, 7, settings, START, np.arange(ITEMS), items[:64], weights[:64], nobody)
 
 
 def batches(seed: int = 0, poisoned_from: int | None = None) -> Iterator[Batch]:
@@ -207,6 +207,14 @@ def test_the_epoch_that_validation_prefers_is_kept() -> None:
     start = Start(vectors, popular, 50.0, 1.0)
     spoilt = train(replace(plan("cgan", 3, learning_rate=3.0), watch_held_out=held_out, start=start))
     assert spoilt.kept_epoch == 0
+    assert spoilt.stopped == "all epochs done"
+    impatient = replace(plan("cgan", 30, learning_rate=3.0), watch_held_out=held_out, start=start, patience=2)
+    stopped = train(impatient)
+    assert stopped.stopped == "no better epoch in 2 after epoch 0"
+    assert max(epoch for epoch, _, _ in stopped.history) == 2
+    assert stopped.state == spoilt.state
+    # Where nothing is held out nobody knows what is better: no stop.
+    assert train(replace(plan("cgan", 4), patience=1)).stopped == "all epochs done"
     state = torch.load(io.BytesIO(spoilt.state), weights_only=True)
     assert torch.equal(state["item_bias"], torch.from_numpy(np.log1p(popular)))
 
