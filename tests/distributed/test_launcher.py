@@ -77,7 +77,8 @@ def test_two_workers_learn_in_step(spark: SparkSession, caplog: pytest.LogCaptur
     assert losses[-1] < losses[0] / 3
     assert (result["spread"], result["first"], result["mean"]) == (0, 0, 0.5)
     assert isinstance(torch.load(io.BytesIO(result["state"]), weights_only=True), dict)
-    assert [record.message for record in caplog.records] == ["worker 0 of 2 is done"]
+    ours = [record.message for record in caplog.records if record.name == "ganrec"]  # py4j writes to the root logger
+    assert ours == ["worker 0 of 2 is done"]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
