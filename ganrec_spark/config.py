@@ -168,7 +168,7 @@ class Augment(Section):
         Strategy(how="top", n=3),
         Strategy(how="sample", n=5),
     )
-    rules: tuple[Literal["popularity", "item_item"], ...] = ("popularity", "item_item")
+    rules: tuple[Literal["popularity", "item_item", "transformer"], ...] = ("popularity", "item_item", "transformer")
     temperature: Positive = 1.0
 
 

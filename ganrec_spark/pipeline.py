@@ -35,18 +35,48 @@ class Stage:
     profile: str = "sql"
 
 
+_JUDGED_ON = ("train_ratings", "validation_ratings")
+
+
+def _held_in(phase: str) -> tuple[str, ...]:
+    return ("train_ratings",) if phase == "choose" else ("train_ratings", "validation_ratings")
+
+
+def _transformer(phase: str) -> tuple[Stage, ...]:
+    """Return the Transformer's stages of one phase, which come before augment: its lists are a fill for the others."""
+    return (
+        Stage(
+            f"sequences_{phase}",
+            "sequences",
+            "Order each user's observed items in time, in equal row groups for Petastorm.",
+            _held_in(phase),
+            ("user_sequences",),
+            ("partition", "transformer", "distributed"),
+            phase,
+        ),
+        Stage(
+            f"transformer_{phase}",
+            "transformer",
+            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
+            ("user_sequences", "transformer_history", *_JUDGED_ON),
+            ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
+            ("transformer", "recommend", "distributed"),
+            phase,
+            profile="training",
+        ),
+    )
+
+
 def _phased(phase: str) -> tuple[Stage, ...]:
-    """Return merge and the recommenders of one phase; the data behind them differs, the code does not."""
-    held_in = ("train_ratings",) if phase == "choose" else ("train_ratings", "validation_ratings")
-    judged_on = ("train_ratings", "validation_ratings")
+    """Return merge and the other recommenders of one phase; the data behind them differs, the code does not."""
     return (
         Stage(
             f"merge_{phase}",
             "merge",
-            "Join observed ratings with the accepted fill; order each user's items in time.",
-            (*held_in, "user_sparsity", "gate_decisions", "generated_ratings"),
-            ("merged_ratings", "user_sequences"),
-            ("merge", "partition", "transformer", "distributed"),
+            "Join observed ratings with the accepted fill.",
+            (*_held_in(phase), "user_sparsity", "gate_decisions", "generated_ratings"),
+            ("merged_ratings",),
+            ("merge",),
             phase,
         ),
         Stage(
@@ -73,21 +103,11 @@ def _phased(phase: str) -> tuple[Stage, ...]:
             f"item_item_{phase}",
             "item_item",
             "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
-            ("merged_ratings", "item_item_choices", *judged_on),
+            ("merged_ratings", "item_item_choices", *_JUDGED_ON),
             ("item_item_weights", "item_item_choices", "item_item_candidates"),
             ("item_item", "merge", "recommend"),
             phase,
             profile="scoring",
-        ),
-        Stage(
-            f"transformer_{phase}",
-            "transformer",
-            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
-            ("user_sequences", "transformer_history", *judged_on),
-            ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
-            ("transformer", "merge", "recommend", "distributed"),
-            phase,
-            profile="training",
         ),
     )
 
@@ -127,6 +147,7 @@ STAGES: tuple[Stage, ...] = (
         "choose",
         profile="scoring",
     ),
+    *_transformer("choose"),
     Stage(
         "partition",
         "partition",
@@ -149,7 +170,13 @@ STAGES: tuple[Stage, ...] = (
         "augment_choose",
         "augment",
         "Apply every generator to the sparse users' histories: candidate fills, never an observed item.",
-        ("train_ratings", "user_sparsity", "generator_checkpoints"),
+        (
+            "train_ratings",
+            "user_sparsity",
+            "generator_checkpoints",
+            "transformer_checkpoints",
+            "transformer_candidates",
+        ),
         ("generated_ratings",),
         ("augment", "generator"),
         "choose",
@@ -174,11 +201,20 @@ STAGES: tuple[Stage, ...] = (
         profile="scoring",
     ),
     *_phased("choose"),
+    *_transformer("final"),
     Stage(
         "augment_final",
         "augment",
         "Apply the accepted generator to the longer histories of train + validation.",
-        ("train_ratings", "validation_ratings", "user_sparsity", "generator_checkpoints", "gate_decisions"),
+        (
+            "train_ratings",
+            "validation_ratings",
+            "user_sparsity",
+            "generator_checkpoints",
+            "transformer_checkpoints",
+            "transformer_candidates",
+            "gate_decisions",
+        ),
         ("generated_ratings",),
         ("augment", "generator"),
         "final",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
@@ -31,8 +32,8 @@ _ARROW_SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in _COL
 # Generators of this Python worker by version, built once and kept over tasks.
 _LOADED: dict[str, Generator] = {}
 
-# Log scores [B, I] of a block of histories: items and weights [B, L], users [B].
-Score = Callable[[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]], NDArray[np.float32]]
+# Log scores [B, I] of a block: its table, and its histories' items and weights [B, L], users [B].
+Score = Callable[[pa.Table, NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,13 @@ def generate(
     candidates: list[Candidate],
     temperature: float,
     seed: int,
+    listed: DataFrame | None = None,
 ) -> DataFrame:
     """Return rows of generated_ratings: per candidate and user up to n items that the user has not, best first.
 
-    In: observed ratings, one row per user and item; sparse_users one row per user. Only items with an observed
-    rating are generated. confidence = exp(score - best score of the user's unseen items), scores being logs: a
+    In: observed ratings, one row per user and item; sparse_users one row per user; listed (user_idx, items, scores),
+    the Transformer's lists with log probabilities, which source transformer takes its items from. Only items with an
+    observed rating are generated. confidence = exp(score - best score of the user's unseen items), scores being logs: a
     generator's probability as a share of the probability of the user's surest item. Samples are drawn without
     replacement by Gumbel-top-k at `temperature` (Kool et al. 2019).
 
@@ -84,6 +87,9 @@ def generate(
         return _fill_block(table, shipped["catalogue"], sources, candidates, temperature, seed)
 
     users = histories(observed.join(sparse_users, "user_idx", "left_semi"))
+    if listed is not None:
+        own = listed.select("user_idx", F.col("items").alias("listed_items"), F.col("scores").alias("listed_scores"))
+        users = users.join(own, "user_idx", "left")
     users_per_block = min(_USERS_PER_BLOCK, max(1, _CELLS_PER_BLOCK // (1 + int(items.max(initial=0)))))
     blocks = users.withColumn("block", F.floor(F.col("user_idx") / users_per_block))
     return blocks.groupBy("block").applyInArrow(fill, _SCHEMA)
@@ -103,7 +109,7 @@ def _fill_block(
     seen = [row[row >= 0] for row in items]
     parts = []
     for source in sources.values():
-        scores = _scorer(source, seed)(items, weights, users)
+        scores = _scorer(source, seed)(table, items, weights, users)
         scores = _eligible(scores, catalogue, seen)
         best = scores.max(axis=1, keepdims=True, initial=-np.inf)
         own = [candidate for candidate in candidates if candidate.generator == source.kind]
@@ -180,10 +186,22 @@ def _perturbed(scores: NDArray[np.float32], seeds: list[int]) -> NDArray[np.floa
 
 def _scorer(source: Source, seed: int) -> Score:
     if source.kind == "popularity":
-        return lambda items, weights, users: np.tile(_log(source.arrays["strength"]), (len(users), 1))
+        return lambda table, items, weights, users: np.tile(_log(source.arrays["strength"]), (len(users), 1))
     if source.kind == "item_item":
-        return lambda items, weights, users: _log(_neighbour_scores(source.arrays, items))
-    return lambda items, weights, users: _generator_scores(source, seed, items, weights, users)
+        return lambda table, items, weights, users: _log(_neighbour_scores(source.arrays, items))
+    if source.kind == "transformer":
+        return lambda table, items, weights, users: _listed_scores(table)
+    return lambda table, items, weights, users: _generator_scores(source, seed, items, weights, users)
+
+
+def _listed_scores(table: pa.Table) -> NDArray[np.float32]:
+    """Return [B, I], -inf for what is not in the user's list."""
+    listed, values = (table[name].combine_chunks() for name in ("listed_items", "listed_scores"))
+    lengths = pc.fill_null(pc.list_value_length(listed), 0).to_numpy(zero_copy_only=False)
+    items, scores = listed.flatten().to_numpy(), values.flatten().to_numpy()
+    matrix = np.full((len(lengths), 1 + int(items.max(initial=0))), -np.inf, dtype=np.float32)
+    matrix[np.repeat(np.arange(len(lengths)), lengths), items] = scores
+    return matrix
 
 
 def _generator_scores(

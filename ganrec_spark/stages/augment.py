@@ -17,7 +17,7 @@ from ganrec_spark.distributed.ship import ship
 from ganrec_spark.fills import NONE
 
 _NEIGHBOURS = 100
-_RULES = ("popularity", "item_item")
+_RULES = ("popularity", "item_item", "transformer")
 
 
 def run(context: Context) -> str:
@@ -32,9 +32,12 @@ def run(context: Context) -> str:
             context.lake.write("generated_ratings", context.lake.frame("generated_ratings", []))
             return "the gate accepted no fill: nothing is generated"
     sources = ship_sources(context.spark, observed, checkpoints, {candidate.generator for candidate in wanted})
+    if any(candidate.generator == "transformer" for candidate in wanted):
+        sources["transformer"] = Source("transformer", _transformer_version(context), {}, ship(context.spark))
     sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
+    listed = context.lake.read("transformer_candidates").where(F.col("fill") == NONE)
     generated = generate(
-        context.spark, observed, sparse_users, sources, wanted, context.config.augment.temperature, context.seed
+        context.spark, observed, sparse_users, sources, wanted, context.config.augment.temperature, context.seed, listed
     )
     n_rows = context.lake.write("generated_ratings", generated)
     return f"{n_rows} generated ratings in {len(wanted)} candidate fills: {', '.join(c.name for c in wanted)}"
@@ -63,6 +66,11 @@ def _candidates(config: Augment, generators: list[str]) -> list[Candidate]:
     ]
 
 
+def _transformer_version(context: Context) -> str:
+    rows = context.lake.read("transformer_checkpoints").select("version").distinct().orderBy("version").collect()
+    return hashlib.sha256(",".join(row.version for row in rows).encode()).hexdigest()[:12]
+
+
 def load_checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
     """Return card and state of every generator, from chunks of generator_checkpoints, in order of name."""
     cards: dict[str, dict[str, Any]] = {}
@@ -79,13 +87,13 @@ def ship_sources(
     checkpoints: dict[str, tuple[dict[str, Any], bytes]],
     wanted: set[str],
 ) -> dict[str, Source]:
-    """Ship what is wanted: a generator's state, the items' counts, or the items' neighbours."""
+    """Ship what is wanted of all but the Transformer: a generator's state, the items' counts, or their neighbours."""
     sources = {}
     for name in sorted(wanted - set(_RULES)):
         card, state = checkpoints[name]
         arrays = ship(spark, state=np.frombuffer(state, dtype=np.uint8))
         sources[name] = Source(name, card["version"], card, arrays)
-    for name in sorted(wanted & set(_RULES)):
+    for name in sorted(wanted & {"popularity", "item_item"}):
         rule = _popularity(observed) if name == "popularity" else item_neighbours(observed, _NEIGHBOURS)
         digest = hashlib.sha256(b"".join(array.tobytes() for array in rule.values())).hexdigest()
         sources[name] = Source(name, digest[:12], {}, ship(spark, **rule))

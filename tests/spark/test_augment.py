@@ -15,7 +15,8 @@ from ganrec_spark.config import Config
 from ganrec_spark.config import Generator as Settings
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.als_setting import Setting
-from ganrec_spark.distributed.filling import Candidate, generate
+from ganrec_spark.distributed.filling import Candidate, Source, generate
+from ganrec_spark.distributed.ship import ship
 from ganrec_spark.lake import Lake, StageLake, declared
 from ganrec_spark.models.generators import new_generator
 from ganrec_spark.pipeline import STAGE_BY_NAME
@@ -57,8 +58,20 @@ def fill(spark: SparkSession, partitions: int) -> DataFrame:
         for name in (*checkpoints, "popularity", "item_item")
         for how, n in (("top", 1), ("top", 3), ("sample", 5))
     ]
+    candidates += [Candidate("transformer", "top", n) for n in (1, 3)]
     sources = augment.ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
-    return generate(spark, observed, sparse_users(spark), sources, candidates, 1.0, seed=42)
+    sources["transformer"] = Source("transformer", "listed", {}, ship(spark))
+    listed = transformer_lists(spark)
+    return generate(spark, observed, sparse_users(spark), sources, candidates, 1.0, seed=42, listed=listed)
+
+
+def transformer_lists(spark: SparkSession) -> DataFrame:
+    """Lists of all users but the first: six items of the own group downwards from its last, each half as likely."""
+    rows = [
+        (user, [19 + 20 * (user % 2) - place for place in range(6)], [float(-place * np.log(2)) for place in range(6)])
+        for user in range(1, USERS)
+    ]
+    return spark.createDataFrame(rows, "user_idx int, items array<int>, scores array<float>")
 
 
 def test_fills_keep_their_promises(spark: SparkSession) -> None:
@@ -73,11 +86,19 @@ def test_fills_keep_their_promises(spark: SparkSession) -> None:
         assert sorted(rows.position) == list(range(1, len(rows) + 1))
         assert rows.item_idx.is_unique
         assert rows.sort_values("position").confidence.is_monotonic_decreasing
-        assert len(rows) == n or rows.generator.iloc[0] == "item_item"
+        assert len(rows) == n or rows.generator.iloc[0] in ("item_item", "transformer")
         if "_top" in candidate:
             assert rows.confidence.max() == 1.0
     group = (table.item_idx >= 20) == (table.user_idx % 2 == 1)
     assert group[table.candidate == "item_item_top3"].mean() == 1.0
+    # Of the Transformer's lists what the user lacks, in the lists' order, half as sure with each place.
+    listed = transformer_lists(spark).toPandas().set_index("user_idx")["items"]
+    own = table[table.candidate == "transformer_top3"].sort_values("position").groupby("user_idx")
+    assert set(own.groups) == set(table.user_idx) - {0}
+    for user, rows in own:
+        unseen = [(place, item) for place, item in enumerate(listed[user]) if (user, item) not in observed][:3]
+        assert rows.item_idx.tolist() == [item for _, item in unseen]
+        assert rows.confidence.tolist() == pytest.approx([0.5 ** (place - unseen[0][0]) for place, _ in unseen])
     # The best three of one user are the same three whichever way they were asked for.
     first = table[table.position == 1].pivot_table(index="user_idx", columns="candidate", values="item_idx")
     assert (first.vae_top1 == first.vae_top3).all()
@@ -117,6 +138,12 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
         [(Setting(8, 0.1, 1.0).text(), None, True)], "parameters string, ndcg double, chosen boolean"
     )
     lake.replace("als_choices", chosen, RUN, "choose")
+    lists = transformer_lists(spark).withColumn("fill", F.lit("none"))
+    schema = "version string, card string, part int, content binary"
+    chunks = spark.createDataFrame([("v1", "{}", 0, bytearray())], schema)
+    for phase in ("choose", "final"):
+        lake.replace("transformer_candidates", lists, RUN, phase)
+        lake.replace("transformer_checkpoints", chunks, RUN, phase)
     view = StageLake(lake, RUN, "test", None, (), ())
     sparsity = [
         (user, n, n / ITEMS, 0.0, 0.5, "", n <= 5) for user in range(USERS) for n in [3 if user % 4 < 2 else 12]
@@ -166,9 +193,9 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
 
     augment.run(in_stage("augment_choose", str(tmp_path)))
     table = lake.read("generated_ratings", RUN, "choose").toPandas()
-    assert len(set(table.candidate)) == 4 * 3 + 2 * 2
+    assert len(set(table.candidate)) == 4 * 3 + 3 * 2
     own = (table.item_idx >= 20) == (table.user_idx % 2 == 1)
-    for candidate in ("vae_top3", "cgan_top3", "cgan_twin_top3", "item_item_top3"):
+    for candidate in ("vae_top3", "cgan_top3", "cgan_twin_top3", "item_item_top3", "transformer_top3"):
         assert own[table.candidate == candidate].mean() > 0.9, candidate
     assert NEVER_RATED not in set(table.item_idx), "not rated in this phase"
 

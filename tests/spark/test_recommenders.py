@@ -39,6 +39,7 @@ def write(
     stages = (
         "split",
         "als_setting",
+        "sequences_choose",
         "merge_choose",
         "merge_final",
         "popularity_choose",
@@ -175,6 +176,7 @@ def test_explicit_rmse_of_a_rank_one_world(
     run_stages(
         make_config("als.implicit=false", "als.embedding_size=[1]", "als.regularisation=[0.0001]"),
         "als_setting",
+        "sequences_choose",
         "als_choose",
     )
     row = lake.read("als_quality", RUN, "choose").first()
@@ -202,6 +204,7 @@ def test_one_user_and_one_item(
     run_stages(
         make_config(f"item_item.method={method}", "als.embedding_size=[2]"),
         "als_setting",
+        "sequences_choose",
         "popularity_choose",
         "als_choose",
         "item_item_choose",

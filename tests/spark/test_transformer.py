@@ -10,7 +10,7 @@ from ganrec_spark.config import Config
 from ganrec_spark.context import Context
 from ganrec_spark.lake import Lake, StageLake
 from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.stages import merge, transformer
+from ganrec_spark.stages import sequences, transformer
 
 START = datetime(2026, 1, 1)
 ITEMS = 12
@@ -28,7 +28,7 @@ Rows = list[tuple[int, int, float, datetime]]
 def run_phase(spark, lake: Lake, make_config: Callable[..., Config], tmp_path) -> Callable[..., str]:
     def run(phase: str, *overrides: str) -> str:
         config = make_config(*SETTINGS, *overrides)
-        for module in (merge, transformer):
+        for module in (sequences, transformer):
             stage = STAGE_BY_NAME[f"{module.__name__.rpartition('.')[2]}_{phase}"]
             staged = StageLake(lake, "2026-11-01", stage.name, phase, stage.reads, stage.writes)
             message = module.run(Context(spark, config, staged, "2026-11-01", phase, str(tmp_path / stage.name)))
@@ -99,15 +99,15 @@ def test_a_step_has_fewer_users_where_histories_are_long(
     # 95 users with 2 to 6 ratings, 4 on average.
     train, held_out = cycle(95)
     write(spark, lake, train, held_out)
-    stage = STAGE_BY_NAME["merge_choose"]
+    stage = STAGE_BY_NAME["sequences_choose"]
     config = make_config(*SETTINGS, f"transformer.batch_ratings={ratings}")
     staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
-    merge.run(Context(spark, config, staged, "2026-11-01", "choose", ""))
+    sequences.run(Context(spark, config, staged, "2026-11-01", "choose", ""))
     stage = STAGE_BY_NAME["transformer_choose"]
     staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
     context = Context(spark, config, staged, "2026-11-01", "choose", "")
-    sequences, rows = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
-    plan = transformer.make_plans(context, sequences, rows)[0]
+    histories, rows = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
+    plan = transformer.make_plans(context, histories, rows)[0]
     assert (plan.batch_size, plan.steps) == (users, steps)
 
 
@@ -129,13 +129,13 @@ def test_several_models_keep_epochs_and_checkpoints_of_their_own_and_rank_by_the
     stage = STAGE_BY_NAME["transformer_choose"]
     staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
     context = Context(spark, make_config(*SETTINGS), staged, "2026-11-01", "choose", "")
-    sequences, ratings = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
-    plan = transformer.make_plans(context, sequences, ratings)[0]
+    histories, ratings = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
+    plan = transformer.make_plans(context, histories, ratings)[0]
     chunks = lake.read("transformer_checkpoints", "2026-11-01", "choose").orderBy("version").collect()
     states = [bytes(row.content) for row in chunks]
 
     def scores(*models: bytes) -> dict[tuple[int, int], float]:
-        rows = transformer.candidates(context, plan, list(models), sequences, ratings).collect()
+        rows = transformer.candidates(context, plan, list(models), histories, ratings).collect()
         return {
             (row.user_idx, item): score for row in rows for item, score in zip(row["items"], row.scores, strict=True)
         }

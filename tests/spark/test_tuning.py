@@ -47,7 +47,7 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     config = make_config(*SMALL, f"ingest.source={world}")
     with pytest.raises(LakeError, match="run stage"):
         tune(spark, config, RUN, ["als"], 1, trials=1)
-    run_stages(config, "ingest", "split", "sparsity", "als_setting", "partition", "merge_choose")
+    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "partition", "merge_choose")
     first = tune(spark, config, RUN, ["als", "item_item", "transformer"], 1, trials=1)
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
     searched = {json.loads(row.parameters)["alpha"]: row for row in lake.read("als_choices", RUN, "choose").collect()}
@@ -85,6 +85,6 @@ def test_without_held_out_ratings_there_is_nothing_to_judge_by(
     spark: SparkSession, make_config: MakeConfig, run_stages: RunStages, world: Path
 ) -> None:
     config = make_config(*SMALL, f"ingest.source={world}", "split.min_ratings=1000")
-    run_stages(config, "ingest", "split", "sparsity", "als_setting", "partition", "merge_choose")
+    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "partition", "merge_choose")
     with pytest.raises(InputError, match="expected held-out ratings to judge by, found none"):
         tune(spark, config, RUN, ["als"], 1, trials=1)

@@ -1,0 +1,18 @@
+"""Write each user's observed ratings of the phase as a sequence in time, in equal row groups for Petastorm."""
+
+from ganrec_spark.context import Context
+from ganrec_spark.padded import padded_histories, with_row_groups
+
+
+def run(context: Context) -> str:
+    """Write user_sequences of the phase: of train, in phase final with validation; generated rows never enter."""
+    config, length = context.config, context.config.transformer.max_length
+    observed = context.lake.read("train_ratings")
+    if context.phase == "final":
+        observed = observed.unionByName(context.lake.read("validation_ratings"))
+    users, n_users, groups = with_row_groups(
+        observed.select("user_idx").distinct(), config.partition, config.distributed.workers, length, context.seed
+    )
+    histories = padded_histories(observed, length).select("user_idx", "length", "items")
+    context.lake.write("user_sequences", histories.join(users, "user_idx"))
+    return f"{n_users} sequences in {groups} row groups"
