@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganrec_spark.models.fused_softmax import fused_softmax_loss
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -32,6 +34,24 @@ class Shape:
         return asdict(self)
 
 
+class Dropout(nn.Module):
+    """Dropout by a random byte for each element: on CPUs ten times as fast as PyTorch's (docs/adr/0017).
+
+    The share that is kept is a multiple of 1/256.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.kept = max(1, round((1 - share) * 256))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x`, in training with some elements 0 and the others larger by as much."""
+        if not self.training or self.kept == 256:
+            return x
+        drawn = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), device=x.device).view(torch.uint8)
+        return x * (drawn[: x.numel()].view(x.shape) < self.kept).to(x.dtype).mul_(256 / self.kept)
+
+
 class Block(nn.Module):
     """Causal self-attention and a feed-forward layer, each with residual and layer norm (section III.B)."""
 
@@ -46,9 +66,9 @@ class Block(nn.Module):
         self.feed = nn.Sequential(
             nn.Linear(size, size),
             nn.GELU(),
-            nn.Dropout(shape.dropout),
+            Dropout(shape.dropout),
             nn.Linear(size, size),
-            nn.Dropout(shape.dropout),
+            Dropout(shape.dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +93,7 @@ class SASRec(nn.Module):
         self.shape = shape
         self.items = nn.Embedding(shape.n_items + 1, shape.embedding_size, padding_idx=shape.n_items)
         self.positions = nn.Embedding(shape.max_length, shape.embedding_size)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.norm = nn.LayerNorm(shape.embedding_size)
         for name, parameter in self.named_parameters():
@@ -120,9 +140,4 @@ def next_item_loss(model: SASRec, items: Tensor, lengths: Tensor, negatives: Ten
     if len(target) == 0:
         return states.sum() * 0
     positive = (state * model.items(target)).sum(1)
-    sampled = state @ model.items(negatives).T
-    # Few targets are among the negatives: a comparison of all with all would cost as much as the product above.
-    place = torch.searchsorted(negatives, target).clamp(max=len(negatives) - 1)
-    hit = (negatives[place] == target).nonzero().squeeze(1)
-    sampled[hit, place[hit]] = float("-inf")
-    return (torch.logaddexp(sampled.logsumexp(1), positive) - positive).mean()
+    return fused_softmax_loss(state, positive, model.items(negatives), negatives, target)
