@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/generators.py DATASET... [--cut SHARE] [--set KEY=VALUE] [--out DIR] [--work DIR]
 
-DATASET is a folder as for benchmarks/quality.py. The pipeline's stages up to augment_choose run as shipped.
+DATASET is a folder as for benchmarks/quality.py. The pipeline's stages up to augment_choose run as shipped, unless
+--work holds them already from the first seed of benchmarks/quality.py or an earlier call.
 
 As recommenders: every generator ranks the catalogue from the observed items of each test user. EASE, its lambda
 chosen on validation, stands beside them.
@@ -23,7 +24,7 @@ import pandas as pd
 from generators_report import write
 from peers import PEERS
 from pyspark.sql import SparkSession
-from quality import DataSet, Lists, Split, judged, prepared, ranked, read_split, tuned
+from quality import DataSet, Lists, Split, judged, prepared, ranked, read_split, run_id, tuned
 
 from ganrec_spark.config import Config, load_config
 from ganrec_spark.context import Context
@@ -36,7 +37,8 @@ from ganrec_spark.session import build_session
 from ganrec_spark.stages import augment, gate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_RUN = "2100-02-01"
+_SEED = 0
+_RUN = run_id(_SEED)
 _DEPTH = 20
 _LAST = "augment_choose"
 _TWINS = (("cgan", "cgan_twin"),)
@@ -62,7 +64,7 @@ def main() -> None:
 
 def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -> None:
     """Measure one data set and write its rows: NAME.recommenders.parquet and NAME.fills.parquet."""
-    config = load_config(overrides=[*data.settings, f"lake.root={work}", *options.set], environ={})
+    config = load_config(overrides=[*data.settings, f"lake.root={work}", f"run.seed={_SEED}", *options.set], environ={})
     spark = build_session(config, "ganrec benchmark")
     try:
         lake = Lake(spark, config.lake.catalog, config.lake.namespace)

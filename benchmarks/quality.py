@@ -8,7 +8,9 @@ ranks the catalogue. A peer's settings are those best on the first seed's valida
 order for at most as long as the pipeline ran (or --budget). Test ratings are read once.
 
 Lifts are those of a row over the peer that was best on validation, per user and averaged over seeds, with paired
-95 % bootstrap intervals over users. `--cut SHARE` cuts that share of the users to 5-10 training ratings first.
+95 % bootstrap intervals over users; what fills change is measured in the same way, against the same lists without.
+
+`--cut SHARE` cuts that share of the users to 5-10 training ratings first.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from scipy import sparse
 from ganrec_spark.config import load_config
 from ganrec_spark.lake import Lake
 from ganrec_spark.pipeline import MEMBERS
-from ganrec_spark.ranking.bootstrap import poisson_weights, relative_lift
+from ganrec_spark.ranking.bootstrap import Lift, poisson_weights, relative_lift
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg, recall
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 from ganrec_spark.session import build_session
@@ -41,6 +43,8 @@ _DEPTH = 20
 _CHOSEN_BY = "ndcg@10"
 _SAMPLES = 1000
 Lists = dict[int, NDArray[np.int32]]  # user -> items, best first
+# Systems with fill and what they are without.
+_UNFILLED = {"als with fill": "als", "blend with fill": "blend", "published": "blend"}
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,10 @@ def judged(lists: Lists, relevant: Lists, ks: tuple[int, ...]) -> pd.DataFrame:
 
 
 def summary(values: pd.DataFrame, segments: dict[int, tuple[str, ...]]) -> pd.DataFrame:
-    """Return a row per system, segment and metric: mean, interval, and the lift over the best peer with its own."""
+    """Return a row per system, segment and metric: mean, interval, and the lift over the best peer with its own.
+
+    Systems with fill also have their lift over themselves without: fill_lift, NaN elsewhere.
+    """
     metrics = [name for name in values.columns if "@" in name]
     chosen = values[(values["split"] == "validation") & (values["kind"] == "peer")]
     best_peer = str(chosen.groupby("system")[_CHOSEN_BY].mean().idxmax())
@@ -306,17 +313,23 @@ def summary(values: pd.DataFrame, segments: dict[int, tuple[str, ...]]) -> pd.Da
     for segment, members in _members(users, segments).items():
         before = {metric: peers[metric].to_numpy()[members] @ weights[members] for metric in metrics}
         totals = weights[members].sum(axis=0)
+        found: dict[tuple[str, str], NDArray[np.float64]] = {}  # the members without fill come before those with
         for kind, system in per_user.index.droplevel("user_idx").unique():
             own = per_user.xs((kind, system)).reindex(users)
             for metric in metrics:
-                sums = own[metric].to_numpy()[members] @ weights[members]
+                sums = found[system, metric] = own[metric].to_numpy()[members] @ weights[members]
                 means = np.divide(sums, totals, out=np.full(len(sums), np.nan), where=totals > 0)
                 lift = relative_lift(before[metric], sums, 0.95)
+                plain = found.get((_UNFILLED.get(system, ""), metric))
+                gain = Lift(np.nan, np.nan, np.nan) if plain is None else relative_lift(plain, sums, 0.95)
                 low, high = np.nanquantile(means[1:], [0.025, 0.975])
-                row = (kind, system, segment, metric, means[0], low, high, lift.value, lift.low, lift.high)
-                rows.append((*row, best_peer, validation[system], int(members.sum())))
-    names = ("kind", "system", "segment", "metric", "value", "low", "high", "lift", "lift_low", "lift_high")
-    return pd.DataFrame(rows, columns=[*names, "best_peer", f"validation_{_CHOSEN_BY}", "n_users"])
+                row = (kind, system, segment, metric, means[0], low, high)
+                lifts = (lift.value, lift.low, lift.high, gain.value, gain.low, gain.high)
+                rows.append((*row, *lifts, best_peer, validation[system], int(members.sum())))
+    bounds = [f"{name}{part}" for name in ("", "lift_", "fill_lift_") for part in ("value", "low", "high")]
+    names = [name.replace("_value", "") for name in bounds]
+    columns = ["kind", "system", "segment", "metric", *names, "best_peer", f"validation_{_CHOSEN_BY}", "n_users"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _members(users: NDArray[np.int64], segments: dict[int, tuple[str, ...]]) -> dict[str, NDArray[np.bool_]]:

@@ -37,7 +37,7 @@ def write(measured: Measured, out: Path) -> None:
     lines = [f"# {measured.name}", "", *_preamble(measured), ""]
     for metric in [f"{name}@{k}" for k in measured.ks for name in ("recall", "ndcg")]:
         lines += [f"## {metric}", "", *_metric(measured, metric), ""]
-    lines += [f"![{measured.name}]({measured.name}.svg)", "", *_fills(measured.fills), ""]
+    lines += [f"![{measured.name}]({measured.name}.svg)", "", *_changes(measured.table), *_fills(measured.fills), ""]
     text = "\n".join(lines)
     (out / f"{measured.name}.md").write_text(text)
     picture(measured).savefig(out / f"{measured.name}.svg", metadata={"Date": None})
@@ -77,9 +77,26 @@ def _metric(measured: Measured, metric: str) -> Iterator[str]:
             yield f"| {entry['system']} (published) | {entry[metric]:.4f} | " + " | " * len(segments) + "|"
 
 
-def _lift(row: pd.Series) -> str:
-    value, low, high = (f"{100 * row[name]:+.1f}" for name in ("lift", "lift_low", "lift_high"))
+def _lift(row: pd.Series, name: str = "lift") -> str:
+    value, low, high = (f"{100 * row[column]:+.1f}" for column in (name, f"{name}_low", f"{name}_high"))
     return f"{value} % [{low}, {high}]"
+
+
+def _changes(table: pd.DataFrame) -> Iterator[str]:
+    """Yield what the accepted fills change of test users' NDCG@10: each system with fill against itself without."""
+    rows = table[(table["metric"] == "ndcg@10") & table["fill_lift"].notna()]
+    rows = rows[rows["segment"].isin(("all", "sparse", "dense"))]
+    if not rows["system"].str.endswith("with fill").any():
+        return
+    yield "## Fills on test users: change of NDCG@10 against the same lists without fill"
+    yield ""
+    segments = list(dict.fromkeys(rows["segment"]))
+    yield "| system | " + " | ".join(segments) + " |"
+    yield "|---" * (len(segments) + 1) + "|"
+    for system, own in rows.groupby("system", sort=False):
+        cells = own.set_index("segment")
+        yield f"| {system} | " + " | ".join(_lift(cells.loc[name], "fill_lift") for name in segments) + " |"
+    yield ""
 
 
 def _fills(fills: pd.DataFrame) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Fit EASE (where the catalogue fits), RP3beta and GF-CF, and rank the whole catalogue by the best on validation."""
+"""Fit both EASEs (where the catalogue fits), RP3beta and GF-CF, and rank the catalogue by the best on validation."""
 
 import json
 from collections.abc import Collection
@@ -29,7 +29,7 @@ from ganrec_spark.distributed.item_item import (
 from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
-from ganrec_spark.models.ease import ease_weights
+from ganrec_spark.models.ease import ease_weights, normalised_ease_weights
 from ganrec_spark.models.gfcf import LowPass, low_pass
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
@@ -38,7 +38,8 @@ from ganrec_spark.seeding import stable_seed
 _K = 10
 _JUDGED_USERS = 10_000
 _BLOCK = 512
-_LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
+_LAMBDAS = {"ease": "ease_regularisation", "normalised_ease": "normalised_regularisation"}
+_MOST_LAMBDAS = 7
 Setting = dict[str, float | str]
 
 
@@ -72,14 +73,15 @@ def methods(config: ItemItem, n_items: int) -> tuple[str, ...]:
     """Return the methods to try: in auto all whose matrices of so many items the driver is allowed to hold."""
     if config.method != "auto":
         return (config.method,)
-    limits = {"ease": config.max_exact_items, "rp3beta": n_items, "gfcf": config.max_graph_items}
+    exact = config.max_exact_items
+    limits = {"ease": exact, "normalised_ease": exact, "rp3beta": n_items, "gfcf": config.max_graph_items}
     return tuple(method for method, limit in limits.items() if n_items <= limit)
 
 
 def grid(config: ItemItem, tried: Collection[str]) -> list[Setting]:
     """Return the settings of the methods in `tried`, named as in the configuration."""
     settings: dict[str, list[Setting]] = {
-        "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
+        **{name: [{key: value} for value in getattr(config, key)] for name, key in _LAMBDAS.items()},
         "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
         "gfcf": [{"gfcf_weight": weight} for weight in config.gfcf_weight],
     }
@@ -99,7 +101,7 @@ def best_setting(
 ) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    Where EASE's best lambda is the smallest or largest of several, the search goes on beyond it. A single setting is
+    Where an EASE's best lambda is the smallest or largest of several, the search goes on beyond it. A single setting is
     taken as it is, its ndcg is NULL.
     """
     judged = judged_users(context, users).to_batches() if len(settings) > 1 else []
@@ -120,8 +122,9 @@ def best_setting(
         context.log(_text(setting) + ("" if score is None else f": validation NDCG@{_K} {score:.4f}"))
         if best is None or (score or 0.0) > best[0]:
             best = (score or 0.0, setting, weights)
-        if judged and setting["method"] == "ease" and not any(later["method"] == "ease" for later in waiting):
-            waiting[:0] = beyond_the_edge({float(one[_LAMBDA]): value or 0.0 for one, value in tried})
+        method = str(setting["method"])
+        if judged and method in _LAMBDAS and not any(later["method"] == method for later in waiting):
+            waiting[:0] = beyond_the_edge(method, [(one, value or 0.0) for one, value in tried])
     if best is None:
         raise ValueError("settings must not be empty")
     rows = [(_text(setting), score, setting == best[1]) for setting, score in tried]
@@ -129,21 +132,23 @@ def best_setting(
     return best[1], best[2]
 
 
-def beyond_the_edge(found: dict[float, float]) -> list[Setting]:
-    """Return EASE's next lambda to try, in a list: beyond the best one, as far as its neighbour is, at most tenfold.
+def beyond_the_edge(method: str, tried: list[tuple[Setting, float]]) -> list[Setting]:
+    """Return the next lambda of one EASE to try: beyond the best one, as far as its neighbour is, at most tenfold.
 
-    `found` are lambda -> NDCG@10; of equals the first counts. Empty where the best has neighbours on both sides, where
-    there is only one, and after seven.
+    `tried` are settings of all methods with their NDCG@10; of equals the first counts. Empty where the best has
+    neighbours on both sides, where there is only one, and after seven.
     """
+    key = _LAMBDAS[method]
+    found = {float(setting[key]): value for setting, value in tried if setting["method"] == method}
     best, order = max(found, key=lambda value: found[value]), sorted(found)
     if not 1 < len(found) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
         return []
     step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
-    return [{"method": "ease", _LAMBDA: best * min(max(step, 0.1), 10.0)}]
+    return [{"method": method, key: best * min(max(step, 0.1), 10.0)}]
 
 
 class Fitter:
-    """Fits settings to the `users` of `profiles`; EASE's settings share one X'X, GF-CF's one graph."""
+    """Fits settings to the `users` of `profiles`; both EASEs' settings share one X'X, GF-CF's one graph."""
 
     def __init__(self, context: Context, users: DataFrame, item_idx: NDArray[np.int32]) -> None:
         self._context, self._item_idx = context, item_idx
@@ -153,7 +158,10 @@ class Fitter:
     def fit(self, setting: Setting) -> Weights:
         """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
         if setting["method"] == "ease":
-            return ease_weights(self._gram, float(setting[_LAMBDA]))
+            return ease_weights(self._gram, float(setting["ease_regularisation"]))
+        if setting["method"] == "normalised_ease":
+            exponent = self._context.config.item_item.normalised_exponent
+            return normalised_ease_weights(self._gram, float(setting["normalised_regularisation"]), exponent)
         self.__dict__.pop("_gram", None)  # [I, I], dense: other methods need its memory
         if setting["method"] == "rp3beta":
             alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])

@@ -10,6 +10,7 @@ import pandas as pd
 import peers
 import pytest
 import quality
+import quality_report
 from scipy import sparse
 
 from ganrec_spark.models import ease, rp3beta
@@ -82,6 +83,30 @@ def test_the_summary_compares_with_the_peer_that_was_best_on_validation() -> Non
     assert ours["low"] < 0.15 < ours["high"]
     assert found.loc["ours", "sparse", "ndcg@10"]["n_users"] == 30
     assert found.loc["ours", "cold", "ndcg@10"]["n_users"] == 1
+
+
+def test_what_a_fill_changes_is_measured_against_the_same_lists_without(tmp_path: Path) -> None:
+    gains = {"als": 1.0, "als with fill": 1.5, "blend": 4.0, "blend with fill": 3.0, "published": 4.0, "A": 2.0}
+    rows = [
+        (user, gain / 20, gain * (1 + user % 2) / 20, split, "peer" if system == "A" else "member", system, 0)
+        for system, gain in gains.items()
+        for user in range(100)
+        for split in ("validation", "test")
+    ]
+    values = pd.DataFrame(rows, columns=["user_idx", "recall@10", "ndcg@10", "split", "kind", "system", "seed"])
+    table = quality.summary(values, {user: ("all", "sparse" if user < 30 else "dense") for user in range(100)})
+    found = table[table["metric"] == "ndcg@10"].set_index(["system", "segment"])["fill_lift"]
+    assert found["als with fill", "sparse"] == pytest.approx(0.5)
+    assert found["blend with fill", "all"] == pytest.approx(-0.25)
+    assert found["published", "dense"] == pytest.approx(0)
+    assert found["als"].isna().all()
+    assert found["A"].isna().all()
+    fills = pd.DataFrame([("none", False, 0), ("vae_top1", True, 0)], columns=["candidate", "accepted", "seed"])
+    judged = fills.assign(sparse_lift=0.1, sparse_ci_low=0.0, sparse_ci_high=0.2, level="confirm", verdict="accepted")
+    told = quality_report.Measured("tiny", (10,), "a command", [1.0], [], table.assign(seeds=1), judged)
+    quality_report.write(told, tmp_path)
+    page = (tmp_path / "tiny.md").read_text()
+    assert "| als with fill | +50.0 % [+50.0, +50.0] | +50.0 % [+50.0, +50.0] | +50.0 % [+50.0, +50.0] |" in page
 
 
 def test_an_adversarial_generator_is_compared_with_its_twin_over_the_same_users() -> None:

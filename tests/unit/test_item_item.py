@@ -19,5 +19,9 @@ from ganrec_spark.stages.item_item import beyond_the_edge
 def test_the_search_for_lambda_goes_on_beyond_the_better_edge(
     found: dict[float, float], following: float | None
 ) -> None:
-    expected = [] if following is None else [{"method": "ease", "ease_regularisation": following}]
-    assert beyond_the_edge(found) == expected
+    for method, key in (("ease", "ease_regularisation"), ("normalised_ease", "normalised_regularisation")):
+        expected = [] if following is None else [{"method": method, key: following}]
+        others = [({"method": "rp3beta", "rp3_beta": 0.3}, 0.9)]
+        assert (
+            beyond_the_edge(method, [*others, *(({"method": method, key: k}, v) for k, v in found.items())]) == expected
+        )
