@@ -166,6 +166,7 @@ class Augment(Section):
     strategies: tuple[Strategy, ...] = (
         Strategy(how="top", n=1),
         Strategy(how="top", n=3),
+        Strategy(how="top", n=10),
         Strategy(how="sample", n=5),
     )
     rules: tuple[Literal["popularity", "item_item", "transformer"], ...] = ("popularity", "item_item", "transformer")
