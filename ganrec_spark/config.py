@@ -218,6 +218,7 @@ class ItemItem(Section):
     rp3_beta: tuple[Annotated[float, Field(ge=0)], ...] = (0.2, 0.5)
     gfcf_rank: Count = 256
     gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3,)
+    history_half_life: Choices[Positive | None] = (None, 8.0, 2.0)
     neighbours: Count = 200
     stored_neighbours: Count = 50
 

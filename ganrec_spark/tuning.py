@@ -23,7 +23,7 @@ from ganrec_spark.config import Config, with_values
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.als_setting import chosen_setting
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints
-from ganrec_spark.distributed.item_item import item_axis, profiles
+from ganrec_spark.distributed.item_item import item_axis, profiles, with_ages
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE, of_variant
 from ganrec_spark.lake import Lake, declared
@@ -46,6 +46,7 @@ _LISTS = (
     "item_item.normalised_regularisation",
     "item_item.rp3_beta",
     "item_item.gfcf_weight",
+    "item_item.history_half_life",
 )
 
 
@@ -234,16 +235,30 @@ _ITEM_ITEM_KEYS: dict[str, Space] = {
 
 def _item_item_space(context: Context) -> Space:
     methods = item_item.methods(context.config.item_item, len(item_axis(context.lake.read("merged_ratings"))))
-    space: Space = {"item_item.method": CategoricalDistribution(methods)}
+    configured = [value for value in context.config.item_item.history_half_life if value is not None]
+    half_lives = sorted({0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, *configured})
+    space: Space = {
+        "item_item.method": CategoricalDistribution(methods),
+        "item_item.history_half_life": CategoricalDistribution([None, *half_lives]),
+    }
     return space | {key: kind for method in methods for key, kind in _ITEM_ITEM_KEYS[method].items()}
 
 
 def _judge_item_item(context: Context) -> float:
     merged = context.lake.read("merged_ratings")
-    items, users = item_axis(merged), profiles(of_variant(merged, NONE))
+    ratings = of_variant(merged, NONE)
+    items, users, half_life = item_axis(merged), profiles(ratings), context.config.item_item.history_half_life[0]
     (setting,) = item_item.grid(context.config.item_item, (context.config.item_item.method,))
     weights = item_item.Fitter(context, users, items).fit(setting)
-    return item_item.validation_ndcg(item_item.judged_users(context, users).to_batches(), weights, items)
+    judged = item_item.judged_users(context, with_ages(users, ratings)).to_batches()
+    return item_item.validation_ndcg(judged, weights, items, half_life)
+
+
+def _chosen_item_item(context: Context) -> list[Values]:
+    rows = context.lake.read("item_item_choices", phase="choose").where("chosen").collect()
+    first = next(_current(context.config, _item_item_space(context)))
+    settings = [{f"item_item.{key}": value for key, value in json.loads(row["parameters"]).items()} for row in rows]
+    return [first | {key: value for key, value in setting.items() if key in first} for setting in settings]
 
 
 def _transformer_space(context: Context) -> Space:
@@ -274,6 +289,6 @@ def _judge_transformer(context: Context) -> float:
 
 SEARCHES = {
     "als": Search("als_setting", _als_space, _judge_als, _chosen_als),
-    "item_item": Search("item_item_choose", _item_item_space, _judge_item_item),
+    "item_item": Search("item_item_choose", _item_item_space, _judge_item_item, _chosen_item_item),
     "transformer": Search("transformer_choose", _transformer_space, _judge_transformer),
 }

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from scipy import sparse
 
@@ -42,17 +42,36 @@ def profiles(ratings: DataFrame) -> DataFrame:
     return histories(ratings.crossJoin(mean).select("user_idx", "item_idx", value.alias("rating")))
 
 
+def with_ages(users: DataFrame, ratings: DataFrame) -> DataFrame:
+    """Return the `profiles` of these ratings with ages: of each item, how many later times the user rated at.
+
+    Items of one time, or without any, are of one age. The latest item has age 0.
+    """
+    age = F.dense_rank().over(Window.partitionBy("user_idx").orderBy(F.col("ts").desc_nulls_last())) - 1
+    dated = ratings.select("user_idx", "item_idx", age.alias("age"))
+    pairs = F.sort_array(F.collect_list(F.struct("item_idx", "age")))
+    ages = dated.groupBy("user_idx").agg(pairs.alias("pairs")).select("user_idx", F.col("pairs.age").alias("ages"))
+    return users.join(ages, "user_idx")
+
+
 def item_axis(ratings: DataFrame) -> NDArray[np.int32]:
     """Return the indices of all items that are rated, ascending: the axis [I] of the item-item matrices."""
     items = ratings.select("item_idx").distinct().orderBy("item_idx").toArrow()
     return np.asarray(items.column("item_idx"), dtype=np.int32)
 
 
-def profile_matrix(block: pa.RecordBatch, item_idx: NDArray[np.int32]) -> sparse.csr_array:
-    """Return a block of `profiles` as X [B users, I items]; items that are not on the axis are left out."""
+def profile_matrix(
+    block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float | None = None
+) -> sparse.csr_array:
+    """Return a block of `profiles` as X [B users, I items]; items that are not on the axis are left out.
+
+    With a `half_life` an item of that age, of `with_ages`, counts half.
+    """
     items = lists(block, "items")
     flat = np.concatenate(items) if items else np.empty(0, np.int32)
     values = np.concatenate(lists(block, "ratings")) if items else np.empty(0, np.float32)
+    if half_life is not None and items:
+        values = values * 0.5 ** (np.concatenate(lists(block, "ages")) / half_life)
     rows = np.repeat(np.arange(len(items)), [len(row) for row in items])
     columns = np.searchsorted(item_idx, flat)
     known = columns < len(item_idx)
@@ -194,15 +213,18 @@ def _walk_weights(
     return _compressed(table.column("item").to_numpy(), lists_of[0], lists_of[1], n_items)
 
 
-def by_weights(item_idx: NDArray[np.int32], weights: Weights) -> Score:
+def by_weights(item_idx: NDArray[np.int32], weights: Weights, half_life: float | None = None) -> Score:
     """Return the score of every item for a block of `profiles`: X W; items off the axis are not listed.
+
+    `half_life`: see `profile_matrix`. As in session-aware linear models (Choi et al., WWW 2021) what a user rated last
+    may say more of what comes next.
 
     Sparse weights reach few items: those that they do not reach are not listed either.
     """
     slots = int(item_idx[-1]) + 1 if len(item_idx) else 0
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        matrix = profile_matrix(block, item_idx).astype(np.float32)
+        matrix = profile_matrix(block, item_idx, half_life).astype(np.float32)
         if isinstance(weights, LowPass):
             product = weights.scores(matrix)
         elif isinstance(weights, np.ndarray):
@@ -217,12 +239,14 @@ def by_weights(item_idx: NDArray[np.int32], weights: Weights) -> Score:
     return score
 
 
-def ship_weights(spark: SparkSession, item_idx: NDArray[np.int32], weights: Weights) -> Score:
+def ship_weights(
+    spark: SparkSession, item_idx: NDArray[np.int32], weights: Weights, half_life: float | None = None
+) -> Score:
     """Return `by_weights` for use in Spark: the weights travel once per machine."""
     arrays: dict[str, NDArray[Any]] = {"item_idx": item_idx}
     if isinstance(weights, np.ndarray):
         dense = ship(spark, **arrays, weights=weights)
-        return lambda block: by_weights(dense["item_idx"], np.asarray(dense["weights"]))(block)
+        return lambda block: by_weights(dense["item_idx"], np.asarray(dense["weights"]), half_life)(block)
     if isinstance(weights, LowPass):
         arrays |= {"left": weights.left, "right": weights.right}
     near = weights.near if isinstance(weights, LowPass) else weights
@@ -233,7 +257,8 @@ def ship_weights(spark: SparkSession, item_idx: NDArray[np.int32], weights: Weig
         items = parts["item_idx"]
         compressed = tuple(np.asarray(parts[name]) for name in ("data", "indices", "indptr"))
         opened = sparse.csr_array(compressed, shape=(len(items), len(items)))
-        return by_weights(items, LowPass(opened, parts["left"], parts["right"]) if is_low_pass else opened)(block)
+        matrix = LowPass(opened, parts["left"], parts["right"]) if is_low_pass else opened
+        return by_weights(items, matrix, half_life)(block)
 
     return score
 

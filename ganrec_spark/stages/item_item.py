@@ -1,8 +1,8 @@
 """Fit both EASEs (where the catalogue fits), RP3beta and GF-CF, and rank the catalogue by the best on validation."""
 
 import json
-from collections.abc import Collection
-from functools import cached_property, reduce
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property, partial, reduce
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from ganrec_spark.distributed.item_item import (
     profiles,
     rp3beta_weights,
     ship_weights,
+    with_ages,
 )
 from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
 from ganrec_spark.errors import TrainingError
@@ -40,6 +41,7 @@ _JUDGED_USERS = 10_000
 _BLOCK = 512
 _LAMBDAS = {"ease": "ease_regularisation", "normalised_ease": "normalised_regularisation"}
 _MOST_LAMBDAS = 7
+_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
 Setting = dict[str, float | str]
 
 
@@ -51,19 +53,22 @@ def run(context: Context) -> str:
     weights: dict[str, Weights] = {}
     if context.phase == "choose":
         settings = grid(config, methods(config, len(item_idx)))
-        setting, weights[NONE] = best_setting(context, profiles(of_variant(merged, NONE)), item_idx, settings)
+        setting, weights[NONE] = best_setting(context, of_variant(merged, NONE), item_idx, settings)
     else:
         setting = chosen_setting(context)
     fills = fill_variants(merged, "item_item" in context.config.merge.fill_members)
     ranked, strongest = [], []
     for fill in fills:
-        users = profiles(of_variant(merged, fill))
+        ratings = of_variant(merged, fill)
+        users = profiles(ratings)
         if fill not in weights:
             weights[fill] = Fitter(context, users, item_idx).fit(setting)
         # One fill at a time: a dense matrix of weights is the largest thing on the driver.
         fitted = weights.pop(fill)
         strongest.append(weight_rows(context, fill, fitted, item_idx))
-        ranked.append(candidates(context, merged, users, fill, fitted, item_idx))
+        half_life = half_life_of(setting)
+        rows = users if half_life is None else with_ages(users, ratings)
+        ranked.append(candidates(context, merged, rows, fill, fitted, item_idx, half_life))
     lake.write("item_item_weights", reduce(DataFrame.unionAll, strongest))
     n_lists = lake.write("item_item_candidates", reduce(DataFrame.unionAll, ranked))
     return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {_text(setting)}"
@@ -97,17 +102,20 @@ def chosen_setting(context: Context) -> Setting:
 
 
 def best_setting(
-    context: Context, users: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]
+    context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]
 ) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    Where an EASE's best lambda is the smallest or largest of several, the search goes on beyond it. A single setting is
-    taken as it is, its ndcg is NULL.
+    The half-life of histories is chosen with the first setting, for all. Where an EASE's best lambda is the smallest or
+    largest of several, the search goes on beyond it. A single setting is taken as it is, its ndcg is NULL.
     """
-    judged = judged_users(context, users).to_batches() if len(settings) > 1 else []
+    users, half_lives = profiles(ratings), context.config.item_item.history_half_life
+    several = len(settings) > 1 or len(half_lives) > 1
+    judged = judged_users(context, with_ages(users, ratings)).to_batches() if several else []
     fitter, waiting = Fitter(context, users, item_idx), list(settings)
     tried: list[tuple[Setting, float | None]] = []
     best: tuple[float, Setting, Weights] | None = None
+    half_life, searched = half_lives[0], not judged or not has_ages(judged)
     while waiting:
         setting = waiting.pop(0)
         try:
@@ -117,11 +125,19 @@ def best_setting(
                 raise
             context.log(f"{_text(setting)}: {error}")
             continue
-        score = validation_ndcg(judged, weights, item_idx) if judged else None
-        tried.append((setting, score))
-        context.log(_text(setting) + ("" if score is None else f": validation NDCG@{_K} {score:.4f}"))
+        judge = partial(validation_ndcg, judged, weights, item_idx)
+        if searched:
+            scores = {half_life: judge(half_life) if judged else None}
+        else:
+            scores, searched = search_half_life(half_lives, judge), True
+            half_life = max(scores, key=lambda value: scores[value] or 0.0)
+        for value, score in scores.items():
+            whole = with_half_life(setting, value)
+            tried.append((whole, score))
+            context.log(_text(whole) + ("" if score is None else f": validation NDCG@{_K} {score:.4f}"))
+        score = scores[half_life]
         if best is None or (score or 0.0) > best[0]:
-            best = (score or 0.0, setting, weights)
+            best = (score or 0.0, with_half_life(setting, half_life), weights)
         method = str(setting["method"])
         if judged and method in _LAMBDAS and not any(later["method"] == method for later in waiting):
             waiting[:0] = beyond_the_edge(method, [(one, value or 0.0) for one, value in tried])
@@ -132,6 +148,34 @@ def best_setting(
     return best[1], best[2]
 
 
+def search_half_life(
+    half_lives: Sequence[float | None], judge: Callable[[float | None], float]
+) -> dict[float | None, float | None]:
+    """Return half-life -> NDCG@10 of those given and, while the best is the shortest, of half as long ones to 0.25."""
+    found: dict[float | None, float | None] = {value: judge(value) for value in half_lives}
+    while len(found) > 1:
+        best = max(found, key=lambda value: found[value] or 0.0)
+        if best is None or best > min(value for value in found if value is not None) or best / 2 < _SHORTEST:
+            break
+        found[best / 2] = judge(best / 2)
+    return found
+
+
+def has_ages(judged: list[pa.RecordBatch]) -> bool:
+    """Return whether any of the users has rated at more than one time."""
+    return any(len(ages) > 0 and ages.max() > 0 for batch in judged for ages in lists(batch, "ages"))
+
+
+def with_half_life(setting: Setting, half_life: float | None) -> Setting:
+    """Return the setting with a half-life of histories, if there is one."""
+    return setting if half_life is None else {**setting, _HALF_LIFE: half_life}
+
+
+def half_life_of(setting: Setting) -> float | None:
+    """Return the half-life of histories that belongs to a setting."""
+    return float(setting[_HALF_LIFE]) if _HALF_LIFE in setting else None
+
+
 def beyond_the_edge(method: str, tried: list[tuple[Setting, float]]) -> list[Setting]:
     """Return the next lambda of one EASE to try: beyond the best one, as far as its neighbour is, at most tenfold.
 
@@ -139,7 +183,10 @@ def beyond_the_edge(method: str, tried: list[tuple[Setting, float]]) -> list[Set
     neighbours on both sides, where there is only one, and after seven.
     """
     key = _LAMBDAS[method]
-    found = {float(setting[key]): value for setting, value in tried if setting["method"] == method}
+    own = [(float(setting[key]), value) for setting, value in tried if setting["method"] == method]
+    found: dict[float, float] = {}
+    for regularisation, value in own:
+        found[regularisation] = max(value, found.get(regularisation, 0.0))
     best, order = max(found, key=lambda value: found[value]), sorted(found)
     if not 1 < len(found) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
         return []
@@ -189,13 +236,15 @@ def judged_users(context: Context, users: DataFrame) -> pa.Table:
     return users.join(relevant, "user_idx").orderBy(*order).limit(_JUDGED_USERS).toArrow()
 
 
-def validation_ndcg(judged: list[pa.RecordBatch], weights: Weights, item_idx: NDArray[np.int32]) -> float:
+def validation_ndcg(
+    judged: list[pa.RecordBatch], weights: Weights, item_idx: NDArray[np.int32], half_life: float | None = None
+) -> float:
     """Return the mean NDCG@10 of the users in `judged`, their profile's items excluded."""
     values = []
     for batch in judged:
         for start in range(0, batch.num_rows, _BLOCK):
             block = batch.slice(start, _BLOCK)
-            scores = by_weights(item_idx, weights)(block)
+            scores = by_weights(item_idx, weights, half_life)(block)
             mask_seen(scores, lists(block, "items"))
             relevant = lists(block, "relevant")
             counts = np.array([len(items) for items in relevant])
@@ -204,11 +253,17 @@ def validation_ndcg(judged: list[pa.RecordBatch], weights: Weights, item_idx: ND
 
 
 def candidates(
-    context: Context, merged: DataFrame, users: DataFrame, fill: str, weights: Weights, item_idx: NDArray[np.int32]
+    context: Context,
+    merged: DataFrame,
+    users: DataFrame,
+    fill: str,
+    weights: Weights,
+    item_idx: NDArray[np.int32],
+    half_life: float | None,
 ) -> DataFrame:
     """Return item_item_candidates of one fill: for each user in `users`, the n best items that were not observed."""
     observed = histories(merged.where("source = 'observed'")).select("user_idx", F.col("items").alias("seen"))
-    score = ship_weights(context.spark, item_idx, weights)
+    score = ship_weights(context.spark, item_idx, weights, half_life)
     ranked = rank_catalogue(users.join(observed, "user_idx"), score, context.config.recommend.n_candidates, "seen")
     return ranked.select(F.lit(fill).alias("fill"), "user_idx", "items", "scores")
 

@@ -216,6 +216,16 @@ def test_one_user_and_one_item(
     assert lists(lake, "item_item_candidates") == {4: []}
 
 
+def test_ages_count_the_later_times_of_a_user(lake: Lake) -> None:
+    # User 1 rated items 5 and 2 at once, 9 before them and 4 without a time; user 2 has one item.
+    rows = [(1, 5, 70), (1, 9, 50), (1, 2, 70), (1, 4, None), (2, 9, 60)]
+    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
+        "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
+    )
+    found = item_item.with_ages(item_item.profiles(ratings), ratings).orderBy("user_idx").collect()
+    assert [(row["items"], row["ages"]) for row in found] == [([2, 4, 5, 9], [0, 2, 0, 1]), ([9], [0])]
+
+
 @pytest.mark.parametrize("where", ["driver", "spark"])
 def test_the_item_graph_is_that_of_dense_matrices(lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.setattr(item_item, "_PAIRS_ON_DRIVER", 1e9 if where == "driver" else 0)

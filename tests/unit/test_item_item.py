@@ -1,6 +1,9 @@
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from ganrec_spark.stages.item_item import beyond_the_edge
+from ganrec_spark.distributed.item_item import by_weights, profile_matrix
+from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,39 @@ def test_the_search_for_lambda_goes_on_beyond_the_better_edge(
         assert (
             beyond_the_edge(method, [*others, *(({"method": method, key: k}, v) for k, v in found.items())]) == expected
         )
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "tried"),
+    [
+        ({None: 0.5, 8.0: 0.4, 2.0: 0.3}, None, [None, 8.0, 2.0]),
+        ({None: 0.3, 8.0: 0.5, 2.0: 0.4}, 8.0, [None, 8.0, 2.0]),
+        ({None: 0.3, 8.0: 0.4, 2.0: 0.5, 1.0: 0.6, 0.5: 0.55}, 1.0, [None, 8.0, 2.0, 1.0, 0.5]),
+        ({None: 0.1, 8.0: 0.2, 2.0: 0.3, 1.0: 0.4, 0.5: 0.5, 0.25: 0.6}, 0.25, [None, 8.0, 2.0, 1.0, 0.5, 0.25]),
+    ],
+)
+def test_the_search_for_the_half_life_goes_on_while_the_shortest_is_the_best(
+    values: dict[float | None, float], best: float | None, tried: list[float | None]
+) -> None:
+    found = search_half_life((None, 8.0, 2.0), values.__getitem__)
+    assert list(found) == tried
+    assert max(found, key=lambda value: found[value] or 0.0) == best
+
+
+def test_one_half_life_is_taken_as_it_is() -> None:
+    assert search_half_life((2.0,), {2.0: 0.1}.__getitem__) == {2.0: 0.1}
+
+
+def test_a_profile_fades_by_half_in_each_half_life() -> None:
+    block = pa.RecordBatch.from_pydict(
+        {
+            "items": pa.array([[3, 5, 8], [], [5]], pa.list_(pa.int32())),
+            "ratings": pa.array([[1.0, 1.0, 0.5], [], [1.0]], pa.list_(pa.float32())),
+            "ages": pa.array([[4, 0, 2], [], [0]], pa.list_(pa.int32())),
+        }
+    )
+    axis = np.array([3, 5, 7, 8], dtype=np.int32)
+    assert profile_matrix(block, axis).toarray().tolist() == [[1, 1, 0, 0.5], [0, 0, 0, 0], [0, 1, 0, 0]]
+    assert profile_matrix(block, axis, 2.0).toarray().tolist() == [[0.25, 1, 0, 0.25], [0, 0, 0, 0], [0, 1, 0, 0]]
+    scores = by_weights(axis, np.eye(4, dtype=np.float32), 2.0)(block)
+    assert scores[0, axis].tolist() == [0.25, 1, 0, 0.25]
