@@ -219,6 +219,7 @@ class ItemItem(Section):
     gfcf_rank: Count = 256
     gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3,)
     history_half_life: Choices[Positive | None] = (None, 8.0, 2.0)
+    pair_half_life: Choices[Positive | None] = (None, 10.0)
     neighbours: Count = 200
     stored_neighbours: Count = 50
 

@@ -23,7 +23,7 @@ from ganrec_spark.config import Config, with_values
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.als_setting import chosen_setting
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints
-from ganrec_spark.distributed.item_item import item_axis, profiles, with_ages
+from ganrec_spark.distributed.item_item import item_axis
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE, of_variant
 from ganrec_spark.lake import Lake, declared
@@ -47,6 +47,7 @@ _LISTS = (
     "item_item.rp3_beta",
     "item_item.gfcf_weight",
     "item_item.history_half_life",
+    "item_item.pair_half_life",
 )
 
 
@@ -235,23 +236,23 @@ _ITEM_ITEM_KEYS: dict[str, Space] = {
 
 def _item_item_space(context: Context) -> Space:
     methods = item_item.methods(context.config.item_item, len(item_axis(context.lake.read("merged_ratings"))))
-    configured = [value for value in context.config.item_item.history_half_life if value is not None]
+    config = context.config.item_item
+    configured = [value for value in config.history_half_life if value is not None]
     half_lives = sorted({0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, *configured})
+    pairs = sorted({2.0, 5.0, 10.0, 20.0, 50.0, *(value for value in config.pair_half_life if value is not None)})
     space: Space = {
         "item_item.method": CategoricalDistribution(methods),
         "item_item.history_half_life": CategoricalDistribution([None, *half_lives]),
+        "item_item.pair_half_life": CategoricalDistribution([None, *pairs]),
     }
     return space | {key: kind for method in methods for key, kind in _ITEM_ITEM_KEYS[method].items()}
 
 
 def _judge_item_item(context: Context) -> float:
     merged = context.lake.read("merged_ratings")
-    ratings = of_variant(merged, NONE)
-    items, users, half_life = item_axis(merged), profiles(ratings), context.config.item_item.history_half_life[0]
+    search = item_item.Search(context, of_variant(merged, NONE), item_axis(merged))
     (setting,) = item_item.grid(context.config.item_item, (context.config.item_item.method,))
-    weights = item_item.Fitter(context, users, items).fit(setting)
-    judged = item_item.judged_users(context, with_ages(users, ratings)).to_batches()
-    return item_item.validation_ndcg(judged, weights, items, half_life)
+    return search.score(setting | search.shared(setting)) or 0.0
 
 
 def _chosen_item_item(context: Context) -> list[Values]:

@@ -3,7 +3,7 @@
 Of many users nothing that grows with them leaves Spark (docs/adr/0011).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +22,8 @@ _PARTS = 16
 _PARTS_OF_VECTORS = 4  # each sends [I, K + 32] to the driver
 _ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
+_FURTHEST_HALVINGS = 6.7  # a hundredth
+_PENDING_PAIRS = 10_000_000  # 160 MB
 _PAIRS_ON_DRIVER = 200_000_000  # of items of one user: seconds, and 2.4 GB at most
 
 # [I history items, I items]: dense from EASE, sparse from RP3beta, sparse and of low rank from GF-CF.
@@ -61,15 +63,15 @@ def item_axis(ratings: DataFrame) -> NDArray[np.int32]:
 
 
 def profile_matrix(
-    block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float | None = None
+    block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float | None = None, column: str = "ratings"
 ) -> sparse.csr_array:
     """Return a block of `profiles` as X [B users, I items]; items that are not on the axis are left out.
 
-    With a `half_life` an item of that age, of `with_ages`, counts half.
+    With a `half_life` an item of that age, of `with_ages`, counts half. `column` names the values, stored even if 0.
     """
     items = lists(block, "items")
     flat = np.concatenate(items) if items else np.empty(0, np.int32)
-    values = np.concatenate(lists(block, "ratings")) if items else np.empty(0, np.float32)
+    values = np.concatenate(lists(block, column)) if items else np.empty(0, np.float32)
     if half_life is not None and items:
         values = values * 0.5 ** (np.concatenate(lists(block, "ages")) / half_life)
     rows = np.repeat(np.arange(len(items)), [len(row) for row in items])
@@ -99,17 +101,73 @@ def gram_matrix(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float32
     Each partition sends the upper triangle of its own sum, so the driver holds one part at a time
     beside the matrix.
     """
-    n_items = len(item_idx)
     if not isinstance(users, DataFrame):
         return np.asarray((users.T @ users).toarray(), dtype=np.float32)
+
+    def products(block: pa.RecordBatch, axis: NDArray[np.int32]) -> sparse.csr_array:
+        x = profile_matrix(block, axis)
+        return sparse.triu(x.T @ x, format="csr")
+
+    return _added_up(users, item_idx, products)
+
+
+def near_gram_matrix(users: DataFrame, item_idx: NDArray[np.int32], half_life: float) -> NDArray[np.float32]:
+    """Return the sum over users of X_u' K X_u [I, I], X_u the one-hot rows of a user's items, of `with_ages`.
+
+    K_st = 2^(-|age_s - age_t| / half_life): items rated within a short time belong together more than those rated years
+    apart, and EASE of this matrix is a generalised least squares fit. The diagonal is that of X'X. Pairs that count
+    less than a hundredth are left out.
+    """
+    return _added_up(users, item_idx, lambda block, axis: near_pairs(block, axis, half_life))
+
+
+def near_pairs(block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float) -> sparse.csr_array:
+    """Return the upper triangle [I, I] that one block of users adds to `near_gram_matrix`."""
+    n_items, furthest = len(item_idx), half_life * _FURTHEST_HALVINGS
+    x = profile_matrix(block, item_idx)
+    ages = profile_matrix(block, item_idx, column="ages")
+    owner = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    order = np.lexsort((x.indices, ages.data, owner))
+    owner, column, value, age = owner[order], x.indices[order], x.data[order], ages.data[order]
+    total = sparse.csr_array((value**2, (column, column)), shape=(n_items, n_items))
+    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+    first, waiting = np.arange(len(owner)), 0
+    # The k-th later item of each: pairs that are too far apart at k are so beyond.
+    for k in range(1, len(owner)):
+        first = first[first + k < len(owner)]
+        second = first + k
+        near = (owner[first] == owner[second]) & (age[second] - age[first] <= furthest)
+        first, second = first[near], second[near]
+        if not len(first):
+            break
+        weight = value[first] * value[second] * 0.5 ** ((age[second] - age[first]) / half_life)
+        one, other = column[first], column[second]
+        parts.append((np.minimum(one, other), np.maximum(one, other), weight))
+        waiting += len(first)
+        if waiting > _PENDING_PAIRS:
+            total, parts, waiting = total + _summed(parts, n_items), [], 0
+    return total + _summed(parts, n_items) if parts else total
+
+
+def _summed(parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], n_items: int) -> sparse.csr_array:
+    rows, columns, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return sparse.csr_array((values, (rows, columns)), shape=(n_items, n_items))
+
+
+def _added_up(
+    users: DataFrame,
+    item_idx: NDArray[np.int32],
+    products: Callable[[pa.RecordBatch, NDArray[np.int32]], sparse.csr_array],
+) -> NDArray[np.float32]:
+    """Return the symmetric sum [I, I] of the upper triangles that `products` gives for blocks of users."""
+    n_items = len(item_idx)
     axis = ship(users.sparkSession, item_idx=item_idx)
 
     def add_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         total = sparse.csr_array((n_items, n_items))
         for batch in batches:
-            block = profile_matrix(batch, axis["item_idx"])
-            total = total + block.T @ block
-        upper = sparse.triu(total, format="coo")
+            total = total + products(batch, axis["item_idx"])
+        upper = total.tocoo()
         for start in range(0, upper.nnz, _ENTRIES_PER_ROW):
             part = slice(start, start + _ENTRIES_PER_ROW)
             yield _bytes_row(upper.row[part], upper.col[part], upper.data[part])

@@ -2,36 +2,29 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from functools import cached_property, partial, reduce
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from scipy import sparse
 
 from ganrec_spark.config import ItemItem
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.item_item import (
     Weights,
     by_weights,
-    gathered,
-    gram_matrix,
-    graph_filter,
-    graph_vectors,
     item_axis,
-    popularity,
     profiles,
-    rp3beta_weights,
     ship_weights,
     with_ages,
 )
+from ganrec_spark.distributed.item_item_fit import PAIR_HALF_LIFE, Fitter, Setting
 from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
-from ganrec_spark.models.ease import ease_weights, normalised_ease_weights
-from ganrec_spark.models.gfcf import LowPass, low_pass
+from ganrec_spark.models.gfcf import LowPass
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 from ganrec_spark.seeding import stable_seed
@@ -41,8 +34,7 @@ _JUDGED_USERS = 10_000
 _BLOCK = 512
 _LAMBDAS = {"ease": "ease_regularisation", "normalised_ease": "normalised_regularisation"}
 _MOST_LAMBDAS = 7
-_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
-Setting = dict[str, float | str]
+HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
 
 
 def run(context: Context) -> str:
@@ -62,7 +54,7 @@ def run(context: Context) -> str:
         ratings = of_variant(merged, fill)
         users = profiles(ratings)
         if fill not in weights:
-            weights[fill] = Fitter(context, users, item_idx).fit(setting)
+            weights[fill] = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx).fit(setting)
         # One fill at a time: a dense matrix of weights is the largest thing on the driver.
         fitted = weights.pop(fill)
         strongest.append(weight_rows(context, fill, fitted, item_idx))
@@ -106,59 +98,106 @@ def best_setting(
 ) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    The half-life of histories is chosen with the first setting, for all. Where an EASE's best lambda is the smallest or
-    largest of several, the search goes on beyond it. A single setting is taken as it is, its ndcg is NULL.
+    The half-lives, first of histories, then of pairs, are chosen with the first setting, for all. Where an EASE's best
+    lambda is the smallest or largest of several, the search goes on beyond it. A setting without alternatives is taken
+    as it is, its ndcg is NULL.
     """
-    users, half_lives = profiles(ratings), context.config.item_item.history_half_life
-    several = len(settings) > 1 or len(half_lives) > 1
-    judged = judged_users(context, with_ages(users, ratings)).to_batches() if several else []
-    fitter, waiting = Fitter(context, users, item_idx), list(settings)
-    tried: list[tuple[Setting, float | None]] = []
-    best: tuple[float, Setting, Weights] | None = None
-    half_life, searched = half_lives[0], not judged or not has_ages(judged)
+    config, waiting = context.config.item_item, list(settings)
+    several = max(len(settings), len(config.history_half_life), len(config.pair_half_life)) > 1
+    search = Search(context, ratings, item_idx, judged=several)
+    search.half_lives(waiting[0])
     while waiting:
         setting = waiting.pop(0)
         try:
-            weights = fitter.fit(setting)
+            search.score(setting | search.shared(setting))
         except TrainingError as error:
             if setting in settings:
                 raise
             context.log(f"{_text(setting)}: {error}")
             continue
-        judge = partial(validation_ndcg, judged, weights, item_idx)
-        if searched:
-            scores = {half_life: judge(half_life) if judged else None}
-        else:
-            scores, searched = search_half_life(half_lives, judge), True
-            half_life = max(scores, key=lambda value: scores[value] or 0.0)
-        for value, score in scores.items():
-            whole = with_half_life(setting, value)
-            tried.append((whole, score))
-            context.log(_text(whole) + ("" if score is None else f": validation NDCG@{_K} {score:.4f}"))
-        score = scores[half_life]
-        if best is None or (score or 0.0) > best[0]:
-            best = (score or 0.0, with_half_life(setting, half_life), weights)
         method = str(setting["method"])
-        if judged and method in _LAMBDAS and not any(later["method"] == method for later in waiting):
-            waiting[:0] = beyond_the_edge(method, [(one, value or 0.0) for one, value in tried])
-    if best is None:
-        raise ValueError("settings must not be empty")
-    rows = [(_text(setting), score, setting == best[1]) for setting, score in tried]
+        if search.judged and method in _LAMBDAS and not any(later["method"] == method for later in waiting):
+            waiting[:0] = beyond_the_edge(method, [(one, value or 0.0) for one, value in search.tried])
+    best, weights = search.best
+    rows = [(_text(setting), score, setting == best) for setting, score in search.tried]
     context.lake.write("item_item_choices", context.lake.frame("item_item_choices", rows))
-    return best[1], best[2]
+    return best, weights
 
 
-def search_half_life(
-    half_lives: Sequence[float | None], judge: Callable[[float | None], float]
-) -> dict[float | None, float | None]:
-    """Return half-life -> NDCG@10 of those given and, while the best is the shortest, of half as long ones to 0.25."""
-    found: dict[float | None, float | None] = {value: judge(value) for value in half_lives}
-    while len(found) > 1:
-        best = max(found, key=lambda value: found[value] or 0.0)
+class Search:
+    """Settings of one variant of merged_ratings with their NDCG@10 on validation users, and the best one's weights."""
+
+    def __init__(self, context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], judged: bool = True) -> None:
+        """Begin with the first half-lives of the configuration; without `judged` nothing is measured."""
+        self._context, self._item_idx = context, item_idx
+        config = context.config.item_item
+        self._fitter = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx)
+        users = with_ages(profiles(ratings), ratings)
+        self.judged = judged_users(context, users).to_batches() if judged else []
+        self.tried: list[tuple[Setting, float | None]] = []
+        self._best: tuple[float, Setting, Weights] | None = None
+        self._fitted: tuple[Setting, Weights] | None = None
+        self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
+
+    @property
+    def best(self) -> tuple[Setting, Weights]:
+        """Return the best setting and its weights."""
+        if self._best is None:
+            raise ValueError("settings must not be empty")
+        return self._best[1], self._best[2]
+
+    def shared(self, setting: Setting) -> Setting:
+        """Return the half-lives that were chosen, as far as the setting's method knows them."""
+        pair = self._pair if setting["method"] in _LAMBDAS else None
+        chosen = {HISTORY_HALF_LIFE: self._history, PAIR_HALF_LIFE: pair}
+        return {key: value for key, value in chosen.items() if value is not None}
+
+    def half_lives(self, setting: Setting) -> None:
+        """Choose the half-lives with one setting; of users without different times nothing can be chosen."""
+        if not self.judged or not has_ages(self.judged):
+            return
+        config = self._context.config.item_item
+
+        def history(value: float | None) -> float:
+            self._history = value
+            return self.score(setting | self.shared(setting)) or 0.0
+
+        def pair(value: float | None) -> float:
+            self._pair = value
+            return self.score(setting | self.shared(setting)) or 0.0
+
+        if len(config.history_half_life) > 1:
+            self._history = search_half_life(config.history_half_life, history)
+        if len(config.pair_half_life) > 1 and setting["method"] in _LAMBDAS:
+            values = {value: pair(value) for value in config.pair_half_life}
+            self._pair = max(values, key=values.__getitem__)
+
+    def score(self, setting: Setting) -> float | None:
+        """Return a setting's NDCG@10, None where nobody can judge."""
+        known = next((value for one, value in self.tried if one == setting), None)
+        if known is not None:
+            return known
+        ranking = {key: value for key, value in setting.items() if key != HISTORY_HALF_LIFE}
+        if self._fitted is None or self._fitted[0] != ranking:
+            self._fitted = None
+            self._fitted = ranking, self._fitter.fit(setting)
+        weights = self._fitted[1]
+        value = validation_ndcg(self.judged, weights, self._item_idx, half_life_of(setting)) if self.judged else None
+        self.tried.append((setting, value))
+        self._context.log(_text(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
+        if self._best is None or (value or 0.0) > self._best[0]:
+            self._best = value or 0.0, setting, weights
+        return value
+
+
+def search_half_life(half_lives: Sequence[float | None], judge: Callable[[float | None], float]) -> float | None:
+    """Return the best of the half-lives given and, while the best is the shortest, of half as long ones to 0.25."""
+    found = {value: judge(value) for value in half_lives}
+    while True:
+        best = max(found, key=found.__getitem__)
         if best is None or best > min(value for value in found if value is not None) or best / 2 < _SHORTEST:
-            break
+            return best
         found[best / 2] = judge(best / 2)
-    return found
 
 
 def has_ages(judged: list[pa.RecordBatch]) -> bool:
@@ -166,14 +205,9 @@ def has_ages(judged: list[pa.RecordBatch]) -> bool:
     return any(len(ages) > 0 and ages.max() > 0 for batch in judged for ages in lists(batch, "ages"))
 
 
-def with_half_life(setting: Setting, half_life: float | None) -> Setting:
-    """Return the setting with a half-life of histories, if there is one."""
-    return setting if half_life is None else {**setting, _HALF_LIFE: half_life}
-
-
 def half_life_of(setting: Setting) -> float | None:
     """Return the half-life of histories that belongs to a setting."""
-    return float(setting[_HALF_LIFE]) if _HALF_LIFE in setting else None
+    return float(setting[HISTORY_HALF_LIFE]) if HISTORY_HALF_LIFE in setting else None
 
 
 def beyond_the_edge(method: str, tried: list[tuple[Setting, float]]) -> list[Setting]:
@@ -192,40 +226,6 @@ def beyond_the_edge(method: str, tried: list[tuple[Setting, float]]) -> list[Set
         return []
     step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
     return [{"method": method, key: best * min(max(step, 0.1), 10.0)}]
-
-
-class Fitter:
-    """Fits settings to the `users` of `profiles`; both EASEs' settings share one X'X, GF-CF's one graph."""
-
-    def __init__(self, context: Context, users: DataFrame, item_idx: NDArray[np.int32]) -> None:
-        self._context, self._item_idx = context, item_idx
-        self._users = gathered(users, item_idx)
-        self._neighbours = context.config.item_item.neighbours
-
-    def fit(self, setting: Setting) -> Weights:
-        """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
-        if setting["method"] == "ease":
-            return ease_weights(self._gram, float(setting["ease_regularisation"]))
-        if setting["method"] == "normalised_ease":
-            exponent = self._context.config.item_item.normalised_exponent
-            return normalised_ease_weights(self._gram, float(setting["normalised_regularisation"]), exponent)
-        self.__dict__.pop("_gram", None)  # [I, I], dense: other methods need its memory
-        if setting["method"] == "rp3beta":
-            alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])
-            return rp3beta_weights(self._users, self._item_idx, alpha, beta, self._neighbours)
-        near, vectors, counts = self._graph
-        return low_pass(near, vectors, counts, float(setting["gfcf_weight"]))
-
-    @cached_property
-    def _gram(self) -> NDArray[np.float32]:
-        return gram_matrix(self._users, self._item_idx)
-
-    @cached_property
-    def _graph(self) -> tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]:
-        rank, seed = self._context.config.item_item.gfcf_rank, stable_seed(self._context.seed, "gfcf")
-        near = graph_filter(self._users, self._item_idx, self._neighbours)
-        vectors = graph_vectors(self._users, self._item_idx, rank, seed)
-        return near, vectors, popularity(self._users, self._item_idx)
 
 
 def judged_users(context: Context, users: DataFrame) -> pa.Table:

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ganrec_spark.distributed.item_item import by_weights, profile_matrix
+from ganrec_spark.distributed.item_item import by_weights, near_pairs, profile_matrix
 from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life
 
 
@@ -42,13 +42,14 @@ def test_the_search_for_lambda_goes_on_beyond_the_better_edge(
 def test_the_search_for_the_half_life_goes_on_while_the_shortest_is_the_best(
     values: dict[float | None, float], best: float | None, tried: list[float | None]
 ) -> None:
-    found = search_half_life((None, 8.0, 2.0), values.__getitem__)
-    assert list(found) == tried
-    assert max(found, key=lambda value: found[value] or 0.0) == best
+    found: list[float | None] = []
 
+    def judge(value: float | None) -> float:
+        found.append(value)
+        return values[value]
 
-def test_one_half_life_is_taken_as_it_is() -> None:
-    assert search_half_life((2.0,), {2.0: 0.1}.__getitem__) == {2.0: 0.1}
+    assert search_half_life((None, 8.0, 2.0), judge) == best
+    assert found == tried
 
 
 def test_a_profile_fades_by_half_in_each_half_life() -> None:
@@ -64,3 +65,25 @@ def test_a_profile_fades_by_half_in_each_half_life() -> None:
     assert profile_matrix(block, axis, 2.0).toarray().tolist() == [[0.25, 1, 0, 0.25], [0, 0, 0, 0], [0, 1, 0, 0]]
     scores = by_weights(axis, np.eye(4, dtype=np.float32), 2.0)(block)
     assert scores[0, axis].tolist() == [0.25, 1, 0, 0.25]
+
+
+def test_near_pairs_are_those_of_a_dense_kernel() -> None:
+    rng = np.random.default_rng(6)
+    lengths = [7, 1, 0, 12]
+    items = [np.sort(rng.choice(30, n, replace=False)) for n in lengths]
+    ages = [rng.permutation(n) // 2 for n in lengths]  # two items of each time
+    values = [rng.choice([0.3, 1.0], n) for n in lengths]
+    block = pa.RecordBatch.from_pydict(
+        {
+            "items": pa.array(items, pa.list_(pa.int32())),
+            "ratings": pa.array(values, pa.list_(pa.float32())),
+            "ages": pa.array(ages, pa.list_(pa.int32())),
+        }
+    )
+    expected = np.zeros((30, 30))
+    for own, age, value in zip(items, ages, values, strict=True):
+        gaps = np.abs(age[:, None] - age[None, :])
+        kernel = np.where(gaps <= 0.5 * 6.7, 0.5 ** (gaps / 0.5), 0)
+        expected[np.ix_(own, own)] += kernel * value[:, None] * value[None, :]
+    found = near_pairs(block, np.arange(30, dtype=np.int32), 0.5).toarray()
+    assert found == pytest.approx(np.triu(expected), rel=1e-6)

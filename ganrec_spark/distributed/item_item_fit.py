@@ -1,0 +1,70 @@
+"""Fit one item-item model of one setting: EASE, normalised EASE, RP3beta or GF-CF."""
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from scipy import sparse
+
+from ganrec_spark.config import ItemItem
+from ganrec_spark.distributed.item_item import (
+    Weights,
+    gathered,
+    gram_matrix,
+    graph_filter,
+    graph_vectors,
+    near_gram_matrix,
+    popularity,
+    profiles,
+    rp3beta_weights,
+    with_ages,
+)
+from ganrec_spark.models.ease import ease_weights, normalised_ease_weights
+from ganrec_spark.models.gfcf import low_pass
+
+# Values of keys of section item_item, but for `method`: those that one fit takes, and history_half_life, which ranks.
+Setting = dict[str, float | str]
+PAIR_HALF_LIFE = "pair_half_life"
+
+
+class Fitter:
+    """Fits settings to one variant of merged_ratings; both EASEs' settings share one X'X, GF-CF's one graph."""
+
+    def __init__(self, config: ItemItem, seed: int, ratings: DataFrame, item_idx: NDArray[np.int32]) -> None:
+        self._config, self._seed, self._ratings, self._item_idx = config, seed, ratings, item_idx
+        self._profiles = profiles(ratings)
+        self._users = gathered(self._profiles, item_idx)
+        self._gram: tuple[float | None, NDArray[np.float32]] | None = None
+
+    def fit(self, setting: Setting) -> Weights:
+        """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
+        config, half_life = self._config, setting.get(PAIR_HALF_LIFE)
+        if setting["method"] == "ease":
+            return ease_weights(self._gram_matrix(half_life), float(setting["ease_regularisation"]))
+        if setting["method"] == "normalised_ease":
+            regularisation = float(setting["normalised_regularisation"])
+            return normalised_ease_weights(self._gram_matrix(half_life), regularisation, config.normalised_exponent)
+        self._gram = None  # [I, I], dense: other methods need its memory
+        if setting["method"] == "rp3beta":
+            alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])
+            return rp3beta_weights(self._users, self._item_idx, alpha, beta, config.neighbours)
+        near, vectors, counts = self._graph
+        return low_pass(near, vectors, counts, float(setting["gfcf_weight"]))
+
+    def _gram_matrix(self, half_life: float | str | None) -> NDArray[np.float32]:
+        wanted = None if half_life is None else float(half_life)
+        if self._gram is None or self._gram[0] != wanted:
+            self._gram = None  # the old one goes before the new one comes
+            if wanted is None:
+                found = gram_matrix(self._users, self._item_idx)
+            else:
+                found = near_gram_matrix(with_ages(self._profiles, self._ratings), self._item_idx, wanted)
+            self._gram = wanted, found
+        return self._gram[1]
+
+    @cached_property
+    def _graph(self) -> tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]:
+        near = graph_filter(self._users, self._item_idx, self._config.neighbours)
+        vectors = graph_vectors(self._users, self._item_idx, self._config.gfcf_rank, self._seed)
+        return near, vectors, popularity(self._users, self._item_idx)
