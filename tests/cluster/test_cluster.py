@@ -56,11 +56,11 @@ def test_killed_executors_end_in_the_same_lists(
     reference, _, _ = published
     lakeside = on_cluster(tmp_path / "lake", reference.source, master, catalog, "killed")
     # The first driver loses an executor while it trains: one clear error, nothing published.
-    code, output = run_and_kill(lakeside, master, {"augment_choose": 2.0, "transformer_choose": 9.0})
+    code, output = run_and_kill(lakeside, master, {"transformer_choose": 9.0})
     assert code == 5, output[-3000:]
     assert "training on 2 workers stopped" in output.splitlines()[-1]
     assert lakeside.ganrec("publications").stdout == ""
-    code, output = run_and_kill(lakeside, master, {"recommend": 2.0})
+    code, output = run_and_kill(lakeside, master, {"augment_choose": 2.0, "recommend": 2.0})
     assert code == 0, output[-3000:]
     assert lakeside.digests() == reference.digests()
     assert left_behind(lakeside, master) == []
