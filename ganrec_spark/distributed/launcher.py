@@ -62,11 +62,13 @@ def _train_alone(train: Train, config: Distributed, arguments: dict[str, Any]) -
         worker.device = torch.device("cuda", 0)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads_per_worker or threads)
+    torch.set_flush_denormal(True)
     try:
         with _compiler_files_removed():
             return train(worker, **arguments)
     finally:
         torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
 
 
 @contextmanager
@@ -206,6 +208,8 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
         reporter.worker = hvd.rank()
         reporter.beat()
         torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // hvd.local_size()))
+        # Numbers below 1e-38 cost CPUs ten times as much; a generator that collapses is full of them.
+        torch.set_flush_denormal(True)
         worker = _horovod_worker(reporter)
         with _compiler_files_removed():
             result = train(worker, **arguments)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.distributed.ranking import lists
+from ganrec_spark.distributed.ranking import lists, spread
 from ganrec_spark.distributed.ship import Shipped
 from ganrec_spark.models.als_fold_in import FixedSide, fold_in
 from ganrec_spark.ranking.bootstrap import poisson_weights
@@ -68,7 +68,7 @@ def system_sums(rows: DataFrame, systems: Systems, k: int, samples: int, seed: i
         arrays = [pa.array(column, field.type) for column, field in zip(columns, _ARROW, strict=True)]
         yield pa.RecordBatch.from_arrays(arrays, schema=_ARROW)
 
-    return rows.mapInArrow(judge, _SUMS)
+    return spread(rows).mapInArrow(judge, _SUMS)
 
 
 def _ranked(

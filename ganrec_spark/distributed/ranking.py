@@ -30,6 +30,11 @@ def histories(ratings: DataFrame) -> DataFrame:
     return grouped.select("user_idx", F.col("pairs.item_idx").alias("items"), F.col("pairs.rating").alias("ratings"))
 
 
+def spread(users: DataFrame) -> DataFrame:
+    """Return the users, much work each, in spark.shuffle_partitions parts: few small rows would end in one."""
+    return users.repartition(int(users.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1), "user_idx")
+
+
 def rank_catalogue(users: DataFrame, score: Score, n: int, seen: str = "items") -> DataFrame:
     """Return (user_idx, items, scores): each user's n best items by `score`, those in column `seen` excluded.
 

@@ -13,10 +13,11 @@ from ganrec_spark.context import Context
 from ganrec_spark.distributed.als import AlsFactors, AlsRatings, by_factors, factor_rows
 from ganrec_spark.distributed.als_setting import Setting, latest_time, objective_of, weighted
 from ganrec_spark.distributed.quality import mean_ndcg
-from ganrec_spark.distributed.ranking import histories, rank_catalogue
+from ganrec_spark.distributed.ranking import histories, rank_catalogue, spread
 from ganrec_spark.seeding import stable_seed
 
 _K = 10
+_JUDGED_USERS = 10_000
 _MOST_STEPS = 4  # beyond an edge
 # How far beyond the edge of a key's values the next one lies; keys are searched in this order: the best ridge hangs on
 # the number of factors, and what follows the factors costs more with many of them.
@@ -43,17 +44,20 @@ def run(context: Context) -> str:
 
 
 class Judge:
-    """Fits settings on train_ratings and judges them on the validation users that have a history."""
+    """Fits settings on train_ratings; judges are validation users that have a history, at most 10,000 by hash."""
 
     def __init__(self, context: Context) -> None:
         read = context.lake.read
         # Read by every fit.
         self._context, self.train = context, read("train_ratings").cache()
-        self._held_out = read("validation_ratings").cache()
         self._latest = latest_time(self.train)
         self._prepared: dict[tuple[str, float | None], AlsRatings] = {}
-        judged = self._held_out.select("user_idx").distinct()
-        self.users = histories(self.train).join(judged, "user_idx", "left_semi").cache()
+        held_out = read("validation_ratings")
+        judged = held_out.select("user_idx").distinct()
+        chance = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
+        users = histories(self.train).join(judged, "user_idx", "left_semi")
+        self.users = spread(users.orderBy(*chance).limit(_JUDGED_USERS)).cache()
+        self._held_out = held_out.join(self.users.select("user_idx"), "user_idx", "left_semi").cache()
 
     def close(self) -> None:
         """Let go of the cached rows."""

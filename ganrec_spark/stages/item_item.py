@@ -1,7 +1,9 @@
 """Fit both EASEs (where the catalogue fits), RP3beta and GF-CF, and rank the catalogue by the best on validation."""
 
 import json
+import os
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import numpy as np
@@ -9,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from threadpoolctl import threadpool_limits
 
 from ganrec_spark.config import ItemItem
 from ganrec_spark.context import Context
@@ -240,15 +243,18 @@ def validation_ndcg(
     judged: list[pa.RecordBatch], weights: Weights, item_idx: NDArray[np.int32], half_life: float | None = None
 ) -> float:
     """Return the mean NDCG@10 of the users in `judged`, their profile's items excluded."""
-    values = []
-    for batch in judged:
-        for start in range(0, batch.num_rows, _BLOCK):
-            block = batch.slice(start, _BLOCK)
-            scores = by_weights(item_idx, weights, half_life)(block)
-            mask_seen(scores, lists(block, "items"))
-            relevant = lists(block, "relevant")
-            counts = np.array([len(items) for items in relevant])
-            values.append(ndcg(hit_matrix(top_n(scores, _K)[0], relevant, _K), counts, _K))
+    score = by_weights(item_idx, weights, half_life)
+
+    def judge(block: pa.RecordBatch) -> NDArray[np.float64]:
+        scores = score(block)
+        mask_seen(scores, lists(block, "items"))
+        relevant = lists(block, "relevant")
+        counts = np.array([len(items) for items in relevant])
+        return ndcg(hit_matrix(top_n(scores, _K)[0], relevant, _K), counts, _K)
+
+    blocks = [batch.slice(start, _BLOCK) for batch in judged for start in range(0, batch.num_rows, _BLOCK)]
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        values = list(pool.map(judge, blocks))
     return float(np.concatenate(values).mean()) if values else 0.0
 
 

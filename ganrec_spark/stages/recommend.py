@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.fusion import Fusion, fuse_lists, grid_sums, rerank_examples, serve
 from ganrec_spark.distributed.popularity import ANYONE
+from ganrec_spark.distributed.ranking import spread
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE
@@ -157,7 +158,7 @@ def _choose_weights(context: Context, fill: str) -> Blend:
 
     Weights are of the grid, or the middle of its best. Equal weights where nobody is held out.
     """
-    judged, fusions = _judged(context, fill).cache(), context.config.recommend.fusion
+    judged, fusions = spread(_judged(context, fill)).cache(), context.config.recommend.fusion
     grid = weight_grid(len(MEMBERS), context.config.recommend.weight_step)
     blends: list[Blend] = []
     for fusion in fusions:
@@ -204,7 +205,7 @@ def _choose_trees(context: Context, blend: Blend, popularity: Shipped) -> tuple[
     if settings.reranker == "none" or not blend.n_users:
         return blend, []
     order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
-    judged = _judged(context, blend.fill).orderBy(*order).limit(settings.rerank_users).cache()
+    judged = spread(_judged(context, blend.fill).orderBy(*order).limit(settings.rerank_users)).cache()
     counts = judged.agg(F.count("*").alias("users"), F.count_if("is_sparse").alias("sparse")).first()
     fusion = replace(_fusion(context, blend, "choose", popularity), models=())
     examples = rerank_examples(judged, fusion)
