@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -59,20 +60,19 @@ def calibrated(start: Start, items: NDArray[np.int32], held_out: NDArray[np.int3
     blocked = torch.zeros_like(projected).scatter_add_(1, places, inside.float()) > 0
     popular = torch.from_numpy(np.log1p(start.counts))
     wanted &= ~blocked.gather(1, goals)
-    # The logarithm of the scale: it is positive, and near the best one by a factor.
-    numbers = torch.tensor([math.log(start.scale), start.popularity], requires_grad=True)
-    search = torch.optim.LBFGS([numbers], max_iter=50, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
-        search.zero_grad()
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        numbers = torch.from_numpy(values).requires_grad_()
         logits = (numbers[0].exp() * projected + numbers[1] * popular).masked_fill(blocked, -torch.inf)
         picked = F.log_softmax(logits, dim=1).gather(1, goals).masked_fill(~wanted, 0.0)
         value = -picked.sum() / wanted.sum().clamp(min=1)
-        value.backward()
-        return value
+        (gradient,) = torch.autograd.grad(value, numbers)
+        return value.item(), gradient.numpy()
 
-    search.step(loss)
-    exponent, popularity = numbers.detach().tolist()
+    # The logarithm of the scale: it is positive, and near the best one by a factor. By SciPy, since an optimizer
+    # of PyTorch leaves a folder of its compiler behind.
+    begin = [math.log(start.scale), start.popularity]
+    exponent, popularity = minimize(loss, begin, jac=True, method="L-BFGS-B").x.tolist()
     scale = math.exp(exponent)
     return replace(start, scale=scale, popularity=popularity) if math.isfinite(scale + popularity) else start
 

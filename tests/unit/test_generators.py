@@ -1,9 +1,13 @@
 """The generators in a world of two taste groups whose right answer is known, and the promises of their training."""
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,6 +193,19 @@ def test_calibration_finds_the_likeliest_scale_and_popularity() -> None:
     for factor, change in ((1.1, 0.0), (0.9, 0.0), (1.0, 0.05), (1.0, -0.05)):
         assert best > likelihood(found.scale * factor, found.popularity + change)
     assert calibrated(start, items, np.full((USERS, 0), -1, np.int32)) is start
+
+
+def test_calibration_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    """It runs in the driver, where nobody removes what an optimizer of PyTorch leaves; in a process of its own here."""
+    code = (
+        "import numpy as np; from ganrec_spark.models.cgan import Start, calibrated; rng = np.random.default_rng(0); "
+        "start = Start(rng.normal(size=(9, 4)).astype(np.float32), np.ones(9, np.float32)); "
+        "assert calibrated(start, np.array([[0, 1], [2, 3]], np.int32), np.array([[4], [5]], np.int32)) is not start"
+    )
+    surroundings = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    surroundings["TMPDIR"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, env=surroundings, timeout=120)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_epoch_that_validation_prefers_is_kept() -> None:
