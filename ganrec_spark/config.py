@@ -208,12 +208,10 @@ class Als(Section):
 
 
 class ItemItem(Section):
-    method: Literal["auto", "ease", "normalised_ease", "rp3beta", "gfcf"] = "auto"
+    method: Literal["auto", "ease", "rp3beta", "gfcf"] = "auto"
     max_exact_items: Count = 15_000
     max_graph_items: Count = 100_000
     ease_regularisation: tuple[Positive, ...] = (100.0, 400.0)
-    normalised_regularisation: tuple[Positive, ...] = (3.0, 10.0)
-    normalised_exponent: Share = 0.4
     rp3_alpha: Positive = 0.7
     rp3_beta: tuple[Annotated[float, Field(ge=0)], ...] = (0.2, 0.5)
     gfcf_rank: Count = 256

@@ -43,7 +43,6 @@ _LISTS = (
     "als.rating_scale",
     "als.half_life_days",
     "item_item.ease_regularisation",
-    "item_item.normalised_regularisation",
     "item_item.rp3_beta",
     "item_item.gfcf_weight",
     "item_item.history_half_life",
@@ -225,7 +224,6 @@ def _chosen_als(context: Context) -> list[Values]:
 
 _ITEM_ITEM_KEYS: dict[str, Space] = {
     "ease": {"item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True)},
-    "normalised_ease": {"item_item.normalised_regularisation": FloatDistribution(0.1, 100.0, log=True)},
     "rp3beta": {
         "item_item.rp3_alpha": FloatDistribution(0.2, 2.0),
         "item_item.rp3_beta": FloatDistribution(0.0, 1.0),

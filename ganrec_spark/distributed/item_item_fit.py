@@ -1,4 +1,4 @@
-"""Fit one item-item model of one setting: EASE, normalised EASE, RP3beta or GF-CF."""
+"""Fit one item-item model of one setting: EASE, RP3beta or GF-CF."""
 
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from ganrec_spark.distributed.item_item import (
     rp3beta_weights,
     with_ages,
 )
-from ganrec_spark.models.ease import ease_weights, normalised_ease_weights
+from ganrec_spark.models.ease import ease_weights
 from ganrec_spark.models.gfcf import low_pass
 
 # Values of keys of section item_item, but for `method`: those that one fit takes, and history_half_life, which ranks.
@@ -29,7 +29,7 @@ PAIR_HALF_LIFE = "pair_half_life"
 
 
 class Fitter:
-    """Fits settings to one variant of merged_ratings; both EASEs' settings share one X'X, GF-CF's one graph."""
+    """Fits settings to one variant of merged_ratings; EASE's settings share one X'X, GF-CF's one graph."""
 
     def __init__(self, config: ItemItem, seed: int, ratings: DataFrame, item_idx: NDArray[np.int32]) -> None:
         self._config, self._seed, self._ratings, self._item_idx = config, seed, ratings, item_idx
@@ -42,9 +42,6 @@ class Fitter:
         config, half_life = self._config, setting.get(PAIR_HALF_LIFE)
         if setting["method"] == "ease":
             return ease_weights(self._gram_matrix(half_life), float(setting["ease_regularisation"]))
-        if setting["method"] == "normalised_ease":
-            regularisation = float(setting["normalised_regularisation"])
-            return normalised_ease_weights(self._gram_matrix(half_life), regularisation, config.normalised_exponent)
         self._gram = None  # [I, I], dense: other methods need its memory
         if setting["method"] == "rp3beta":
             alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])

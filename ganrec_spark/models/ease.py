@@ -1,8 +1,4 @@
-"""EASE, a linear item-item model in closed form (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data").
-
-Its normalised form weighs popular items less (Park et al., SIGIR 2025, "Why is Normalization Necessary for Linear
-Recommenders?", without their normalisation of users).
-"""
+"""EASE, a linear item-item model in closed form (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data")."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +26,7 @@ def ease_weights(gram: NDArray[np.float32], regularisation: float) -> NDArray[np
     if failed:
         raise TrainingError(
             f"item_item: X'X + {regularisation} is not positive definite (LAPACK code {failed}); "
-            "raise item_item.ease_regularisation or normalised_regularisation"
+            "raise item_item.ease_regularisation"
         )
     diagonal = inverse.diagonal().copy()
     weights = inverse.T  # C order; only its upper triangle holds the inverse
@@ -41,22 +37,4 @@ def ease_weights(gram: NDArray[np.float32], regularisation: float) -> NDArray[np
         weights[stop:, start:stop] = weights[start:stop, stop:].T
     weights /= -diagonal
     np.fill_diagonal(weights, 0)
-    return weights
-
-
-def normalised_ease_weights(gram: NDArray[np.float32], regularisation: float, exponent: float) -> NDArray[np.float32]:
-    """Return EASE's weights of the columns of X divided by their lengths, taken back to the scale of X.
-
-    With D the diagonal of `gram` X'X [I, I] and B EASE's weights of D^-1/2 X'X D^-1/2: D^(exponent - 1/2) B
-    D^(1/2 - exponent) [I history items, I items]. Below 1/2 popular items say less and are recommended more. Items
-    without a rating have no weights. `gram` is left as it was; two more matrices of its size.
-    """
-    roots = np.sqrt(gram.diagonal())
-    inverse = np.divide(1, roots, out=np.zeros_like(roots), where=roots > 0)
-    scaled = gram * inverse[:, None]
-    scaled *= inverse
-    weights = ease_weights(scaled, regularisation)
-    powers = np.power(roots, 1 - 2 * exponent, out=np.zeros_like(roots), where=roots > 0)
-    weights *= np.divide(1, powers, out=np.zeros_like(powers), where=powers > 0)[:, None]
-    weights *= powers
     return weights

@@ -1,4 +1,4 @@
-"""Fit both EASEs (where the catalogue fits), RP3beta and GF-CF, and rank the catalogue by the best on validation."""
+"""Fit EASE (where the catalogue fits), RP3beta and GF-CF, and rank the whole catalogue by the best on validation."""
 
 import json
 import os
@@ -35,8 +35,7 @@ from ganrec_spark.seeding import stable_seed
 _K = 10
 _JUDGED_USERS = 10_000
 _BLOCK = 512
-_LAMBDAS = {"ease": "ease_regularisation", "normalised_ease": "normalised_regularisation"}
-_MOST_LAMBDAS = 7
+_LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
 
 
@@ -73,15 +72,14 @@ def methods(config: ItemItem, n_items: int) -> tuple[str, ...]:
     """Return the methods to try: in auto all whose matrices of so many items the driver is allowed to hold."""
     if config.method != "auto":
         return (config.method,)
-    exact = config.max_exact_items
-    limits = {"ease": exact, "normalised_ease": exact, "rp3beta": n_items, "gfcf": config.max_graph_items}
+    limits = {"ease": config.max_exact_items, "rp3beta": n_items, "gfcf": config.max_graph_items}
     return tuple(method for method, limit in limits.items() if n_items <= limit)
 
 
 def grid(config: ItemItem, tried: Collection[str]) -> list[Setting]:
     """Return the settings of the methods in `tried`, named as in the configuration."""
     settings: dict[str, list[Setting]] = {
-        **{name: [{key: value} for value in getattr(config, key)] for name, key in _LAMBDAS.items()},
+        "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
         "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
         "gfcf": [{"gfcf_weight": weight} for weight in config.gfcf_weight],
     }
@@ -101,7 +99,7 @@ def best_setting(
 ) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    The half-lives, first of histories, then of pairs, are chosen with the first setting, for all. Where an EASE's best
+    The half-lives, first of histories, then of pairs, are chosen with the first setting, for all. Where EASE's best
     lambda is the smallest or largest of several, the search goes on beyond it. A setting without alternatives is taken
     as it is, its ndcg is NULL.
     """
@@ -118,9 +116,8 @@ def best_setting(
                 raise
             context.log(f"{_text(setting)}: {error}")
             continue
-        method = str(setting["method"])
-        if search.judged and method in _LAMBDAS and not any(later["method"] == method for later in waiting):
-            waiting[:0] = beyond_the_edge(method, [(one, value or 0.0) for one, value in search.tried])
+        if search.judged and setting["method"] == "ease" and not any(later["method"] == "ease" for later in waiting):
+            waiting[:0] = beyond_the_edge([(one, value or 0.0) for one, value in search.tried])
     best, weights = search.best
     rows = [(_text(setting), score, setting == best) for setting, score in search.tried]
     context.lake.write("item_item_choices", context.lake.frame("item_item_choices", rows))
@@ -151,7 +148,7 @@ class Search:
 
     def shared(self, setting: Setting) -> Setting:
         """Return the half-lives that were chosen, as far as the setting's method knows them."""
-        pair = self._pair if setting["method"] in _LAMBDAS else None
+        pair = self._pair if setting["method"] == "ease" else None
         chosen = {HISTORY_HALF_LIFE: self._history, PAIR_HALF_LIFE: pair}
         return {key: value for key, value in chosen.items() if value is not None}
 
@@ -171,7 +168,7 @@ class Search:
 
         if len(config.history_half_life) > 1:
             self._history = search_half_life(config.history_half_life, history)
-        if len(config.pair_half_life) > 1 and setting["method"] in _LAMBDAS:
+        if len(config.pair_half_life) > 1 and setting["method"] == "ease":
             values = {value: pair(value) for value in config.pair_half_life}
             self._pair = max(values, key=values.__getitem__)
 
@@ -213,14 +210,13 @@ def half_life_of(setting: Setting) -> float | None:
     return float(setting[HISTORY_HALF_LIFE]) if HISTORY_HALF_LIFE in setting else None
 
 
-def beyond_the_edge(method: str, tried: list[tuple[Setting, float]]) -> list[Setting]:
-    """Return the next lambda of one EASE to try: beyond the best one, as far as its neighbour is, at most tenfold.
+def beyond_the_edge(tried: list[tuple[Setting, float]]) -> list[Setting]:
+    """Return EASE's next lambda to try, in a list: beyond the best one, as far as its neighbour is, at most tenfold.
 
     `tried` are settings of all methods with their NDCG@10; of equals the first counts. Empty where the best has
     neighbours on both sides, where there is only one, and after seven.
     """
-    key = _LAMBDAS[method]
-    own = [(float(setting[key]), value) for setting, value in tried if setting["method"] == method]
+    own = [(float(setting[_LAMBDA]), value) for setting, value in tried if setting["method"] == "ease"]
     found: dict[float, float] = {}
     for regularisation, value in own:
         found[regularisation] = max(value, found.get(regularisation, 0.0))
@@ -228,7 +224,7 @@ def beyond_the_edge(method: str, tried: list[tuple[Setting, float]]) -> list[Set
     if not 1 < len(found) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
         return []
     step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
-    return [{"method": method, key: best * min(max(step, 0.1), 10.0)}]
+    return [{"method": "ease", _LAMBDA: best * min(max(step, 0.1), 10.0)}]
 
 
 def judged_users(context: Context, users: DataFrame) -> pa.Table:

@@ -68,13 +68,12 @@ def assert_unseen(found: dict[int, list[int]], merged: Rows) -> None:
 MEMBERS = [
     ("als", ("als.embedding_size=[8]", "als.regularisation=[0.1]", "als.alpha=[10.0]", "als.rating_scale=[log]")),
     ("item_item", ("item_item.method=ease", "item_item.ease_regularisation=[10.0]")),
-    ("item_item", ("item_item.method=normalised_ease", "item_item.normalised_regularisation=[1.0]")),
     ("item_item", ("item_item.method=rp3beta", "item_item.rp3_beta=[0.3]")),
     ("item_item", ("item_item.method=gfcf", "item_item.gfcf_rank=4")),
 ]
 
 
-@pytest.mark.parametrize(("member", "settings"), MEMBERS, ids=["als", "ease", "normalised_ease", "rp3beta", "gfcf"])
+@pytest.mark.parametrize(("member", "settings"), MEMBERS, ids=["als", "ease", "rp3beta", "gfcf"])
 def test_checkerboard(
     lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, member: str, settings: tuple[str, ...]
 ) -> None:
@@ -100,7 +99,7 @@ def test_validation_chooses_and_final_follows(
     # So large a ridge leaves no weight in single precision: every unseen item ties.
     config = make_config(
         "als.embedding_size=[8]", "als.alpha=[10.0]", "als.regularisation=[1.0e+30,0.1]", "als.rating_scale=[raw]",
-        "item_item.ease_regularisation=[1.0e+30,10.0]", "item_item.normalised_regularisation=[1.0e+30]",
+        "item_item.ease_regularisation=[1.0e+30,10.0]",
         "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
     )  # fmt: skip
     run_stages(config, "als_setting", "als_choose", "item_item_choose")
@@ -113,7 +112,7 @@ def test_validation_chooses_and_final_follows(
     tried = lake.read("item_item_choices", RUN, "choose").collect()
     # The best lambda was the smaller one, so a third was tried: no better.
     assert [json.loads(row.parameters)["method"] for row in tried].count("ease") == 3
-    assert {json.loads(row.parameters)["method"] for row in tried} == {"ease", "normalised_ease", "rp3beta", "gfcf"}
+    assert {json.loads(row.parameters)["method"] for row in tried} == {"ease", "rp3beta", "gfcf"}
     ease = {json.loads(row.parameters).get("ease_regularisation"): row for row in tried}
     assert ease[10.0].chosen
     assert ease[10.0].ndcg == pytest.approx(1.0)
@@ -198,7 +197,7 @@ def test_item_item_weights_name_positive_neighbours_strongest_first(
     assert rows[2].weights == pytest.approx([2 / 3])
 
 
-@pytest.mark.parametrize("method", ["ease", "normalised_ease", "rp3beta", "gfcf"])
+@pytest.mark.parametrize("method", ["ease", "rp3beta", "gfcf"])
 def test_one_user_and_one_item(
     lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, method: str
 ) -> None:

@@ -3,7 +3,7 @@ import pytest
 from scipy import sparse
 
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.models.ease import ease_weights, normalised_ease_weights
+from ganrec_spark.models.ease import ease_weights
 from ganrec_spark.models.rp3beta import transition_weights, walks
 
 
@@ -26,25 +26,6 @@ def test_ease_equals_the_brute_force_inverse(kind: type, tolerance: float) -> No
     np.fill_diagonal(expected, 0)
     assert np.abs(ease_weights(gram, 50.0) - expected).max() < tolerance
     assert (gram == before).all()
-
-
-def test_normalised_ease_equals_ease_of_a_scaled_matrix() -> None:
-    # Columns of X D^-1/2 have length 1. What item i says of item j is divided by i's length and multiplied by j's, each
-    # to the power 1 - 2 * exponent.
-    profiles = (np.random.default_rng(4).random((50, 9)) < 0.4).astype(np.float64)
-    profiles[:, 6] = 0
-    lengths = np.sqrt(profiles.sum(axis=0))
-    scaled = np.divide(profiles, lengths, out=np.zeros_like(profiles), where=lengths > 0)
-    powers = np.where(lengths > 0, lengths, 1.0) ** (1 - 2 * 0.3)
-    expected = ease_weights(scaled.T @ scaled, 2.0) / powers[:, None] * powers
-    found = normalised_ease_weights(profiles.T @ profiles, 2.0, 0.3)
-    assert found == pytest.approx(expected)
-    assert not found[6].any()
-    assert not found[:, 6].any()
-    # At 1/2 nothing is taken back.
-    assert normalised_ease_weights(profiles.T @ profiles, 2.0, 0.5) == pytest.approx(
-        ease_weights(scaled.T @ scaled, 2.0)
-    )
 
 
 def test_ease_says_what_to_raise_where_the_matrix_has_no_inverse() -> None:

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from ganrec_spark.distributed.item_item import by_weights, near_pairs, profile_matrix
+from ganrec_spark.distributed.item_item_fit import Setting
 from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life
 
 
@@ -22,12 +23,9 @@ from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life
 def test_the_search_for_lambda_goes_on_beyond_the_better_edge(
     found: dict[float, float], following: float | None
 ) -> None:
-    for method, key in (("ease", "ease_regularisation"), ("normalised_ease", "normalised_regularisation")):
-        expected = [] if following is None else [{"method": method, key: following}]
-        others = [({"method": "rp3beta", "rp3_beta": 0.3}, 0.9)]
-        assert (
-            beyond_the_edge(method, [*others, *(({"method": method, key: k}, v) for k, v in found.items())]) == expected
-        )
+    expected = [] if following is None else [{"method": "ease", "ease_regularisation": following}]
+    own: list[tuple[Setting, float]] = [({"method": "ease", "ease_regularisation": key}, found[key]) for key in found]
+    assert beyond_the_edge([({"method": "rp3beta", "rp3_beta": 0.3}, 0.9), *own]) == expected
 
 
 @pytest.mark.parametrize(
