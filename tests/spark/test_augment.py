@@ -193,7 +193,7 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
 
     augment.run(in_stage("augment_choose", str(tmp_path)))
     table = lake.read("generated_ratings", RUN, "choose").toPandas()
-    assert len(set(table.candidate)) == 4 * 3 + 3 * 2
+    assert len(set(table.candidate)) == 4 * 4 + 3 * 3
     own = (table.item_idx >= 20) == (table.user_idx % 2 == 1)
     for candidate in ("vae_top3", "cgan_top3", "cgan_twin_top3", "item_item_top3", "transformer_top3"):
         assert own[table.candidate == candidate].mean() > 0.9, candidate
