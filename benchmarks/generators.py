@@ -103,7 +103,7 @@ def run_stages(spark: SparkSession, config: Config, lake: Lake) -> None:
 
 def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, Lists]:
     """Return generator -> the best items of test users, from train + validation ratings and without these."""
-    columns = ("user_idx", "item_idx", "rating")
+    columns = ("user_idx", "item_idx", "rating", "ts")
     train, validation = (lake.read(f"{part}_ratings", _RUN).select(*columns) for part in ("train", "validation"))
     observed = train.unionByName(validation)
     checkpoints = augment.load_checkpoints(lake.read("generator_checkpoints", _RUN))

@@ -154,6 +154,7 @@ class Generator(Section):
     cgan_profile_length: Count = 3
     cgan_profile_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     cgan_critic_weight: Annotated[float, Field(ge=0)] = 0.1
+    history_half_life: Choices[Positive | None] = (4.0, None, 16.0, 1.0)
     collapse_min_distinct_share: Share = 0.05
 
 

@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Partition
@@ -10,17 +10,25 @@ from ganrec_spark.dense_index import with_positions
 
 # A file must stay one Parquet row group, which Iceberg ends at 128 MB.
 _MAX_BYTES_PER_GROUP = 64 * 2**20
-_BYTES_PER_ENTRY = 8
+_BYTES_PER_ENTRY = 12
+
+
+def age() -> Column:
+    """Return of a row of (user_idx, ts) at how many later times the user rated: 0 for the latest, the most without ts.
+
+    Rows of one time are of one age.
+    """
+    return F.dense_rank().over(Window.partitionBy("user_idx").orderBy(F.col("ts").desc_nulls_last())) - 1
 
 
 def padded_histories(ratings: DataFrame, length: int) -> DataFrame:
-    """Return (user_idx, n_ratings, length, items, weights): each user's most recent `length` ratings, oldest first.
+    """Return (user_idx, n_ratings, length, items, weights, ages): a user's most recent `length` ratings, oldest first.
 
     In: one row per user and item (user_idx, item_idx, rating, ts). Out: one row per user. Lists hold exactly
     `length` entries, padded behind with -1 and 0; n_ratings counts the whole history. Equal times go by item_idx.
     """
-    entry = F.struct("ts", "item_idx", F.col("rating").cast("float").alias("rating"))
-    history = ratings.groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("all"))
+    entry = F.struct("ts", "item_idx", F.col("rating").cast("float").alias("rating"), "age")
+    history = ratings.withColumn("age", age()).groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("all"))
     recent = history.withColumn("recent", F.slice("all", F.greatest(F.size("all") - length + 1, F.lit(1)), length))
     missing = F.lit(length) - F.size("recent")
     return recent.select(
@@ -29,6 +37,7 @@ def padded_histories(ratings: DataFrame, length: int) -> DataFrame:
         F.size("recent").alias("length"),
         F.concat("recent.item_idx", F.array_repeat(F.lit(-1), missing)).alias("items"),
         F.concat("recent.rating", F.array_repeat(F.lit(0.0).cast("float"), missing)).alias("weights"),
+        F.concat("recent.age", F.array_repeat(F.lit(0), missing)).alias("ages"),
     )
 
 

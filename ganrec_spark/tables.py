@@ -177,6 +177,7 @@ TABLES: tuple[Table, ...] = (
             length int: valid entries of items and weights, the most recent ones where n_ratings is more
             items array<int>: item indices, oldest first, padded behind with -1
             weights array<float>: ratings of items, padded behind with 0
+            ages array<int>: at how many later times the user rated, 0 for the latest items, padded behind with 0
         """),
         partition_by=("row_group",),
     ),

@@ -13,10 +13,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy import sparse
 
-from ganrec_spark.distributed.ranking import histories
+from ganrec_spark.distributed.ranking import histories, with_ages
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.models.collapse import score_block
 from ganrec_spark.models.generators import Generator, load_generator
+from ganrec_spark.models.interactions import Profiles
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 from ganrec_spark.seeding import stable_rng, stable_seed
 from ganrec_spark.tables import TABLE_BY_NAME
@@ -32,8 +33,8 @@ _ARROW_SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in _COL
 # Generators of this Python worker by version, built once and kept over tasks.
 _LOADED: dict[str, Generator] = {}
 
-# Log scores [B, I] of a block: its table, and its histories' items and weights [B, L], users [B].
-Score = Callable[[pa.Table, NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]], NDArray[np.float32]]
+# Log scores [B, I] of a block: its table, its profiles and its users [B].
+Score = Callable[[pa.Table, Profiles, NDArray[np.int32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ def generate(
 ) -> DataFrame:
     """Return rows of generated_ratings: per candidate and user up to n items that the user has not, best first.
 
-    In: observed ratings, one row per user and item; sparse_users one row per user; listed (user_idx, items, scores),
-    the Transformer's lists with log probabilities, which source transformer takes its items from. Only items with an
-    observed rating are generated. confidence = exp(score - best score of the user's unseen items), scores being logs: a
-    generator's probability as a share of the probability of the user's surest item. Samples are drawn without
-    replacement by Gumbel-top-k at `temperature` (Kool et al. 2019).
+    In: observed ratings (user_idx, item_idx, rating, ts), one row per user and item; sparse_users one row per user;
+    listed (user_idx, items, scores), the Transformer's lists with log probabilities, which source transformer takes its
+    items from. Only items with an observed rating are generated. confidence = exp(score - best score of the user's
+    unseen items), scores being logs: a generator's probability as a share of the probability of the user's surest item.
+    Samples are drawn without replacement by Gumbel-top-k at `temperature` (Kool et al. 2019).
 
     Users are scored in blocks of fixed membership: the last bits of a matrix product depend on the whole block.
     """
@@ -86,7 +87,8 @@ def generate(
     def fill(table: pa.Table) -> pa.Table:
         return _fill_block(table, shipped["catalogue"], sources, candidates, temperature, seed)
 
-    users = histories(observed.join(sparse_users, "user_idx", "left_semi"))
+    own_ratings = observed.join(sparse_users, "user_idx", "left_semi")
+    users = with_ages(histories(own_ratings), own_ratings)
     if listed is not None:
         own = listed.select("user_idx", F.col("items").alias("listed_items"), F.col("scores").alias("listed_scores"))
         users = users.join(own, "user_idx", "left")
@@ -105,11 +107,11 @@ def _fill_block(
 ) -> pa.Table:
     table = table.sort_by("user_idx").combine_chunks()
     users = table["user_idx"].to_numpy().astype(np.int32)
-    items, weights = _padded(table)
-    seen = [row[row >= 0] for row in items]
+    profiles = _padded(table)
+    seen = [row[row >= 0] for row in profiles.items]
     parts = []
     for source in sources.values():
-        scores = _scorer(source, seed)(table, items, weights, users)
+        scores = _scorer(source, seed)(table, profiles, users)
         scores = _eligible(scores, catalogue, seen)
         best = scores.max(axis=1, keepdims=True, initial=-np.inf)
         own = [candidate for candidate in candidates if candidate.generator == source.kind]
@@ -125,14 +127,15 @@ def _fill_block(
     return pa.concat_tables(parts)
 
 
-def _padded(table: pa.Table) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return items [B, L] padded with -1 and weights [B, L] padded with 0, L the block's longest history."""
+def _padded(table: pa.Table) -> Profiles:
+    """Return the histories padded to the length L of the block's longest."""
     lengths = table["items"].combine_chunks().value_lengths().to_numpy()
     valid = np.arange(lengths.max(initial=1)) < lengths[:, None]
     items, weights = np.full(valid.shape, -1, dtype=np.int32), np.zeros(valid.shape, dtype=np.float32)
-    items[valid] = table["items"].combine_chunks().flatten().to_numpy()
-    weights[valid] = table["ratings"].combine_chunks().flatten().to_numpy()
-    return items, weights
+    ages = np.zeros(valid.shape, dtype=np.int32)
+    for padded, name in ((items, "items"), (weights, "ratings"), (ages, "ages")):
+        padded[valid] = table[name].combine_chunks().flatten().to_numpy()
+    return Profiles(items, weights, ages)
 
 
 def _eligible(
@@ -186,12 +189,12 @@ def _perturbed(scores: NDArray[np.float32], seeds: list[int]) -> NDArray[np.floa
 
 def _scorer(source: Source, seed: int) -> Score:
     if source.kind == "popularity":
-        return lambda table, items, weights, users: np.tile(_log(source.arrays["strength"]), (len(users), 1))
+        return lambda table, profiles, users: np.tile(_log(source.arrays["strength"]), (len(users), 1))
     if source.kind == "item_item":
-        return lambda table, items, weights, users: _log(_neighbour_scores(source.arrays, items))
+        return lambda table, profiles, users: _log(_neighbour_scores(source.arrays, profiles.items))
     if source.kind == "transformer":
-        return lambda table, items, weights, users: _listed_scores(table)
-    return lambda table, items, weights, users: _generator_scores(source, seed, items, weights, users)
+        return lambda table, profiles, users: _listed_scores(table)
+    return lambda table, profiles, users: _generator_scores(source, seed, profiles, users)
 
 
 def _listed_scores(table: pa.Table) -> NDArray[np.float32]:
@@ -204,9 +207,7 @@ def _listed_scores(table: pa.Table) -> NDArray[np.float32]:
     return matrix
 
 
-def _generator_scores(
-    source: Source, seed: int, items: NDArray[np.int32], weights: NDArray[np.float32], users: NDArray[np.int32]
-) -> NDArray[np.float32]:
+def _generator_scores(source: Source, seed: int, profiles: Profiles, users: NDArray[np.int32]) -> NDArray[np.float32]:
     if source.version not in _LOADED:
         torch.set_num_threads(1)  # Spark already runs one Python worker per core
         card, state = source.card, source.arrays["state"].tobytes()
@@ -218,7 +219,7 @@ def _generator_scores(
             for user in users
         ]
     )
-    return score_block(generator, items, weights, noise, torch.device("cpu"))
+    return score_block(generator, profiles, source.card["history_half_life"], noise, torch.device("cpu"))
 
 
 def _neighbour_scores(arrays: Shipped, items: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy import sparse
 
@@ -42,18 +42,6 @@ def profiles(ratings: DataFrame) -> DataFrame:
     generated = F.when(F.col("mean") > 0, F.least(F.lit(1.0), F.col("rating") / F.col("mean"))).otherwise(1.0)
     value = F.when(F.col("source") == "observed", 1.0).otherwise(generated)
     return histories(ratings.crossJoin(mean).select("user_idx", "item_idx", value.alias("rating")))
-
-
-def with_ages(users: DataFrame, ratings: DataFrame) -> DataFrame:
-    """Return the `profiles` of these ratings with ages: of each item, how many later times the user rated at.
-
-    Items of one time, or without any, are of one age. The latest item has age 0.
-    """
-    age = F.dense_rank().over(Window.partitionBy("user_idx").orderBy(F.col("ts").desc_nulls_last())) - 1
-    dated = ratings.select("user_idx", "item_idx", age.alias("age"))
-    pairs = F.sort_array(F.collect_list(F.struct("item_idx", "age")))
-    ages = dated.groupBy("user_idx").agg(pairs.alias("pairs")).select("user_idx", F.col("pairs.age").alias("ages"))
-    return users.join(ages, "user_idx")
 
 
 def item_axis(ratings: DataFrame) -> NDArray[np.int32]:

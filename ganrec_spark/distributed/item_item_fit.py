@@ -18,8 +18,8 @@ from ganrec_spark.distributed.item_item import (
     popularity,
     profiles,
     rp3beta_weights,
-    with_ages,
 )
+from ganrec_spark.distributed.ranking import with_ages
 from ganrec_spark.models.ease import ease_weights
 from ganrec_spark.models.gfcf import low_pass
 

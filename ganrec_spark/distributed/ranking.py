@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
+from ganrec_spark.padded import age
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 
 # [B users, I items] of float32 from a block of rows; -inf for items that must not be listed.
@@ -28,6 +29,14 @@ def histories(ratings: DataFrame) -> DataFrame:
     pairs = F.sort_array(F.collect_list(F.struct("item_idx", F.col("rating").cast("float").alias("rating"))))
     grouped = ratings.groupBy("user_idx").agg(pairs.alias("pairs"))
     return grouped.select("user_idx", F.col("pairs.item_idx").alias("items"), F.col("pairs.rating").alias("ratings"))
+
+
+def with_ages(users: DataFrame, ratings: DataFrame) -> DataFrame:
+    """Return the `histories` of these ratings with ages (padded.age), in the order of their items."""
+    dated = ratings.select("user_idx", "item_idx", age().alias("age"))
+    pairs = F.sort_array(F.collect_list(F.struct("item_idx", "age")))
+    ages = dated.groupBy("user_idx").agg(pairs.alias("pairs")).select("user_idx", F.col("pairs.age").alias("ages"))
+    return users.join(ages, "user_idx")
 
 
 def spread(users: DataFrame) -> DataFrame:

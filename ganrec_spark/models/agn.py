@@ -33,7 +33,7 @@ class AgnGenerator(nn.Module):
         logits: Tensor = self.layers(noise)
         return logits
 
-    def score(self, items: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+    def score(self, items: Tensor, weights: Tensor, recency: Tensor, noise: Tensor) -> Tensor:
         """Return the log of the generated vector [B, I]; the user's history plays no part."""
         return F.logsigmoid(self(noise))
 

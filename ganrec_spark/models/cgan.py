@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from ganrec_spark.models.interactions import strengths
+from ganrec_spark.models.interactions import Profiles, strengths
 from ganrec_spark.models.sampled_softmax import places, sample_candidates
 from ganrec_spark.models.worker import Worker
 
@@ -41,8 +41,8 @@ class Start:
     popularity: float = _START_POPULARITY
 
 
-def calibrated(start: Start, items: NDArray[np.int32], held_out: NDArray[np.int32]) -> Start:
-    """Return the start with the scale and popularity that make held-out items [W, H] of profiles [W, L] likeliest.
+def calibrated(start: Start, watched: Profiles, half_life: float | None, held_out: NDArray[np.int32]) -> Start:
+    """Return the start with the scale and popularity that make held-out items [W, H] of the watched profiles likeliest.
 
     A start whose logits are too small or too large is torn down by the first steps, which mend the scale before they
     learn anything. Padded with -1; without held-out items the start is returned as it is.
@@ -52,11 +52,11 @@ def calibrated(start: Start, items: NDArray[np.int32], held_out: NDArray[np.int3
     y = torch.from_numpy(start.vectors.astype(np.float32))
     if not kept.any() or not y.any():
         return start
-    profiles, targets = torch.from_numpy(items[kept]).long(), torch.from_numpy(held_out[kept]).long()
+    watched = watched[kept]
+    profiles, targets = torch.from_numpy(watched.items).long(), torch.from_numpy(held_out[kept]).long()
     inside, wanted = (profiles >= 0) & (profiles < n_items), (targets >= 0) & (targets < n_items)
     places, goals = torch.where(inside, profiles, 0), torch.where(wanted, targets, 0)
-    projected = (_projection(y)[places] * inside.unsqueeze(2)).sum(dim=1) @ y.T
-    projected = projected / inside.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+    projected = _pooled(_projection(y)[places], inside * torch.from_numpy(watched.recency(half_life))) @ y.T
     blocked = torch.zeros_like(projected).scatter_add_(1, places, inside.float()) > 0
     popular = torch.from_numpy(np.log1p(start.counts))
     wanted &= ~blocked.gather(1, goals)
@@ -87,7 +87,8 @@ def _projection(y: Tensor) -> Tensor:
 class CganGenerator(nn.Module):
     """G: (profile [B, L], z [B, Z]) -> logits [B, I].
 
-    p = sum of the profile's vectors / sqrt(their number); u = p + MLP([p; z]); logits = u . items + bias.
+    p = sum of the profile's vectors / sqrt(their number), items counting by their recency; u = p + MLP([p; z]);
+    logits = u . items + bias.
     """
 
     def __init__(self, n_items: int, embedding_size: int, noise_size: int) -> None:
@@ -121,16 +122,15 @@ class CganGenerator(nn.Module):
             self.item_bias.copy_(torch.from_numpy(start.popularity * np.log1p(start.counts)))
 
     def users(self, items: Tensor, shown: Tensor, noise: Tensor) -> Tensor:
-        """Return user vectors [B, D] from the items [B, L] that are `shown` (bool)."""
-        inside = shown & (items < self.n_items)
-        vectors = self.profile_table[torch.where(inside, items, 0)] * inside.unsqueeze(2)
-        profile = vectors.sum(dim=1) / inside.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+        """Return user vectors [B, D] from the items [B, L], of which each counts by as much as is `shown` (0 to 1)."""
+        inside = shown * ((items >= 0) & (items < self.n_items))
+        profile = _pooled(self.profile_table[torch.where(inside > 0, items, 0)], inside)
         added: Tensor = self.network(torch.cat([profile, noise], dim=1))
         return profile + added
 
-    def score(self, items: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+    def score(self, items: Tensor, weights: Tensor, recency: Tensor, noise: Tensor) -> Tensor:
         """Return log probabilities [B, I] of the items given the whole history [B, L] and noise [B, Z]."""
-        users = self.users(items, items >= 0, noise)
+        users = self.users(items, recency, noise)
         return F.log_softmax(users @ self.item_table.T + self.item_bias, dim=1)
 
 
@@ -272,6 +272,13 @@ def _reconstruction(logits: Tensor, candidates: Tensor | None, items: Tensor, we
     # Shown items sit at -inf with weight 0: left out before the product, which would be not-a-number.
     picked = log_probabilities.gather(1, columns).masked_fill(weights == 0, 0.0)
     return -((picked * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-12)).mean()
+
+
+def _pooled(vectors: Tensor, shares: Tensor) -> Tensor:
+    """Return the sum [B, D] of vectors [B, L, D], each by its share [B, L], over the root of the shares' sum."""
+    total = shares.sum(dim=1, keepdim=True)
+    # An old item alone is as good a profile as a new one: only no item at all is less.
+    return (vectors * shares.unsqueeze(2)).sum(dim=1) / torch.where(total > 0, total, 1.0).sqrt()
 
 
 def _mean(vectors: Tensor, chosen: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganrec_spark.models.generators import Generator
+from ganrec_spark.models.interactions import Profiles
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 
 WATCHED_ITEMS = 10
@@ -24,52 +25,54 @@ def gini(counts: NDArray[np.float64]) -> float:
 
 def watch(
     generator: Generator,
-    items: NDArray[np.int32],
-    weights: NDArray[np.float32],
+    profiles: Profiles,
+    half_life: float | None,
     catalogue: NDArray[np.int64],
     noise: NDArray[np.float32],
     device: torch.device,
 ) -> dict[str, float]:
     """Return distinct_items, distinct_share, gini_generated and gini_observed over a sample of users.
 
-    items, weights [W, L] as in user_rows; `catalogue` the items that may be generated; noise [W, noise_size].
+    `profiles` of W users, whose items' say fades with `half_life`; `catalogue` the items that may be generated; noise
+    [W, noise_size].
     Generated are each user's ten best unseen items. distinct_share is distinct_items over the most that was
     possible; gini_observed is that of the sample's last ten items each, so the two Ginis count as many rows.
     """
-    counts = _counts(generated(generator, items, weights, catalogue, noise, device), catalogue)
+    counts = _counts(generated(generator, profiles, half_life, catalogue, noise, device), catalogue)
     distinct = float((counts > 0).sum())
     return {
         "distinct_items": distinct,
-        "distinct_share": distinct / max(1, min(len(catalogue), WATCHED_ITEMS * len(items))),
+        "distinct_share": distinct / max(1, min(len(catalogue), WATCHED_ITEMS * len(profiles))),
         "gini_generated": gini(counts),
-        "gini_observed": gini(_counts([row[row >= 0][-WATCHED_ITEMS:] for row in items], catalogue)),
+        "gini_observed": gini(_counts([row[row >= 0][-WATCHED_ITEMS:] for row in profiles.items], catalogue)),
     }
 
 
 def generated(
     generator: Generator,
-    items: NDArray[np.int32],
-    weights: NDArray[np.float32],
+    profiles: Profiles,
+    half_life: float | None,
     catalogue: NDArray[np.int64],
     noise: NDArray[np.float32],
     device: torch.device,
 ) -> list[NDArray[np.int32]]:
     """Return each user's WATCHED_ITEMS best unseen items of the catalogue, best first; arguments as of `watch`."""
     fills: list[NDArray[np.int32]] = []
-    for start in range(0, len(items), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        scores = score_block(generator, items[block], weights[block], noise[block], device)
+    for start in range(0, len(profiles), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        block = profiles[part]
+        scores = score_block(generator, block, half_life, noise[part], device)
         allowed = np.full_like(scores, -np.inf)
         allowed[:, catalogue] = scores[:, catalogue]
-        mask_seen(allowed, [row[(row >= 0) & (row < scores.shape[1])] for row in items[block]])
+        mask_seen(allowed, [row[(row >= 0) & (row < scores.shape[1])] for row in block.items])
         fills += top_n(allowed, WATCHED_ITEMS)[0]
     return fills
 
 
 def score_block(
     generator: Generator,
-    items: NDArray[np.int32],
-    weights: NDArray[np.float32],
+    profiles: Profiles,
+    half_life: float | None,
     noise: NDArray[np.float32],
     device: torch.device,
 ) -> NDArray[np.float32]:
@@ -78,8 +81,9 @@ def score_block(
     generator.eval()
     with torch.no_grad():
         scores = generator.score(
-            torch.from_numpy(items.astype(np.int64)).to(device),
-            torch.from_numpy(weights).to(device),
+            torch.from_numpy(profiles.items.astype(np.int64)).to(device),
+            torch.from_numpy(profiles.weights).to(device),
+            torch.from_numpy(profiles.recency(half_life)).to(device),
             torch.from_numpy(noise).to(device),
         )
     generator.train(training)

@@ -19,6 +19,7 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.models.cgan import Start
 from ganrec_spark.models.collapse import WATCHED_ITEMS, generated, watch
 from ganrec_spark.models.generators import Training, new_training, training_seed
+from ganrec_spark.models.interactions import Profiles
 from ganrec_spark.models.worker import Worker
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 
@@ -36,9 +37,10 @@ class Plan:
 
     `patience`: epochs without a better one after which training stops, where held-out items tell which is better.
 
-    `settings` are the keys of configuration section generator; watch_items and watch_weights [W, L] are a sample of
-    users, watch_held_out [W, H] their held-out items, padded with -1, and the first of them are watched for collapse;
-    `catalogue` the items with a training rating; `start` what cgan starts from.
+    `settings` are the keys of configuration section generator that are numbers; `watched` are the profiles of a sample
+    of users, watch_held_out [W, H] their held-out items, padded with -1, and the first of them are watched for
+    collapse; `catalogue` the items with a training rating; `start` what cgan starts from. Of `half_lives`, by which the
+    items of a profile fade when a trained generator reads it, the first judges epochs.
     """
 
     kind: str
@@ -50,9 +52,9 @@ class Plan:
     settings: dict[str, float]
     start: Start
     catalogue: NDArray[np.int64]
-    watch_items: NDArray[np.int32]
-    watch_weights: NDArray[np.float32]
+    watched: Profiles
     watch_held_out: NDArray[np.int32]
+    half_lives: tuple[float | None, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,17 @@ class Checkpoints:
 
 @dataclass
 class Trained:
-    """A generator: state dict of the kept epoch as bytes, history (epoch, name, value), and why training stopped."""
+    """A generator: state dict of the kept epoch as bytes, history (epoch, name, value), and why training stopped.
+
+    `half_life` is the one by which the kept epoch ranks the watched users' held-out items best.
+    """
 
     kind: str
     state: bytes = b""
     kept_epoch: int = 0
     history: History = field(default_factory=list)
     stopped: str = "all epochs done"
+    half_life: float | None = None
 
 
 def train_generator(
@@ -97,7 +103,8 @@ def train_generator(
         done = _resume(worker, plan, training, checkpoints, result)
         if done:
             next(islice(batches, done * plan.steps - 1, None), None)
-        if not done and (values := _judged(worker, plan, training)):
+        first = plan.half_lives[0]
+        if not done and (values := _judged(worker, plan, training, first)):
             _record(result, 0, values, training)
         sound = done
         for epoch in range(done + 1, plan.epochs + 1):
@@ -106,7 +113,7 @@ def train_generator(
             if not all(math.isfinite(value) for value in losses.values()):
                 result.stopped = f"loss not finite in epoch {epoch}; epoch {result.kept_epoch} was kept"
                 break
-            values = losses | _watch(worker, plan, training) | _judged(worker, plan, training)
+            values = losses | _watch(worker, plan, training) | _judged(worker, plan, training, first)
             _record(result, epoch, values, training)
             sound = epoch
             if worker.index == 0:
@@ -121,7 +128,18 @@ def train_generator(
             f"generator {plan.kind}: the loss was not finite in the first epoch, so there is nothing to keep; look for "
             "ratings that are not finite, or lower generator.learning_rate"
         )
+    if worker.index == 0:
+        training.generator.load_state_dict(torch.load(io.BytesIO(result.state), weights_only=True))
+        result.half_life = _best_half_life(worker, plan, training)
     return result
+
+
+def _best_half_life(worker: Worker, plan: Plan, training: Training) -> float | None:
+    """Return the best of the plan's half-lives by _judged; the first of equals, and where nobody can judge."""
+    if len(plan.half_lives) == 1:
+        return plan.half_lives[0]
+    found = [_judged(worker, plan, training, half_life).get(_JUDGED, 0.0) for half_life in plan.half_lives]
+    return plan.half_lives[int(np.argmax(found))]
 
 
 def _epoch(worker: Worker, plan: Plan, training: Training, batches: Iterator[Batch], epoch: int) -> dict[str, float]:
@@ -139,23 +157,22 @@ def _epoch(worker: Worker, plan: Plan, training: Training, batches: Iterator[Bat
 
 def _watch(worker: Worker, plan: Plan, training: Training) -> dict[str, float]:
     noise, few = _noise(plan, training), slice(_COLLAPSE_USERS)
-    items, weights = plan.watch_items[few], plan.watch_weights[few]
-    return watch(training.generator, items, weights, plan.catalogue, noise[few], worker.device)
+    return watch(training.generator, plan.watched[few], plan.half_lives[0], plan.catalogue, noise[few], worker.device)
 
 
 def _noise(plan: Plan, training: Training) -> NDArray[np.float32]:
     rng = np.random.default_rng(training_seed(plan.seed, plan.kind, "watch"))
-    return rng.standard_normal((len(plan.watch_items), training.generator.noise_size), dtype=np.float32)
+    return rng.standard_normal((len(plan.watched), training.generator.noise_size), dtype=np.float32)
 
 
-def _judged(worker: Worker, plan: Plan, training: Training) -> dict[str, float]:
+def _judged(worker: Worker, plan: Plan, training: Training, half_life: float | None) -> dict[str, float]:
     """Return validation_ndcg, NDCG@10 of the watched users' held-out items; nothing where there are none."""
     relevant = [np.sort(row[row >= 0]) for row in plan.watch_held_out]
     users = np.flatnonzero([len(row) > 0 for row in relevant])
     if not len(users):
         return {}
-    items, weights, noise = plan.watch_items[users], plan.watch_weights[users], _noise(plan, training)[users]
-    fills = generated(training.generator, items, weights, plan.catalogue, noise, worker.device)
+    noise = _noise(plan, training)[users]
+    fills = generated(training.generator, plan.watched[users], half_life, plan.catalogue, noise, worker.device)
     held_out = [relevant[user] for user in users]
     hits = hit_matrix(fills, held_out, WATCHED_ITEMS)
     values = ndcg(hits, np.array([len(row) for row in held_out]), WATCHED_ITEMS)

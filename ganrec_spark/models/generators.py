@@ -10,7 +10,7 @@ from ganrec_spark.models.vae import Vae, VaeTraining
 from ganrec_spark.models.worker import Worker
 from ganrec_spark.seeding import stable_seed
 
-# Each has noise_size and score(items [B, L], weights [B, L], noise [B, noise_size]) -> log scores [B, I].
+# Each has noise_size and score(items, weights, recency, all [B, L], noise [B, noise_size]) -> log scores [B, I].
 Generator = AgnGenerator | Vae | CganGenerator
 Training = AgnTraining | VaeTraining | CganTraining
 

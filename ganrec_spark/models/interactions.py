@@ -1,10 +1,38 @@
 """Padded histories as tensors: what every generator reads from a batch of user_rows.
 
-Letters: B users, L padded length, I item slots. Padding is item -1 with weight 0.
+Letters: B users, L padded length, I item slots. Padding is item -1 with weight 0 and age 0.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Histories [B, L]: items, weights, and ages, which count the later times that the user rated at."""
+
+    items: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    ages: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.items)
+
+    def __getitem__(self, rows: NDArray[Any] | slice) -> "Profiles":
+        """Return the histories of `rows`."""
+        return Profiles(self.items[rows], self.weights[rows], self.ages[rows])
+
+    def recency(self, half_life: float | None) -> NDArray[np.float32]:
+        """Return [B, L] in (0, 1]: what an item of each age still says, half as much with every half_life."""
+        if half_life is None:
+            return np.ones(self.ages.shape, dtype=np.float32)
+        return np.power(np.float32(0.5), self.ages.astype(np.float32) / np.float32(half_life))
 
 
 def strengths(items: Tensor, weights: Tensor) -> Tensor:

@@ -52,9 +52,9 @@ class Vae(nn.Module):
         hidden, last = self.decoder[:-1](z), cast(nn.Linear, self.decoder[-1])
         return F.linear(hidden, last.weight[candidates], last.bias[candidates]), mu, log_variance
 
-    def score(self, items: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+    def score(self, items: Tensor, weights: Tensor, recency: Tensor, noise: Tensor) -> Tensor:
         """Return log probabilities [B, I] of the items given the history [B, L]; there is no noise."""
-        logits, _, _ = self(items, strengths(items, weights))
+        logits, _, _ = self(items, strengths(items, weights) * recency)
         return F.log_softmax(logits, dim=1)
 
 

@@ -44,7 +44,7 @@ def run(context: Context) -> str:
 
 
 def _observed(context: Context) -> DataFrame:
-    columns = ("user_idx", "item_idx", "rating")
+    columns = ("user_idx", "item_idx", "rating", "ts")
     train = context.lake.read("train_ratings").select(*columns)
     if context.phase == "choose":
         return train

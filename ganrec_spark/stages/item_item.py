@@ -21,10 +21,9 @@ from ganrec_spark.distributed.item_item import (
     item_axis,
     profiles,
     ship_weights,
-    with_ages,
 )
 from ganrec_spark.distributed.item_item_fit import PAIR_HALF_LIFE, Fitter, Setting
-from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue
+from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue, with_ages
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
 from ganrec_spark.models.gfcf import LowPass

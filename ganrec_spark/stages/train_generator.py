@@ -20,6 +20,7 @@ from ganrec_spark.distributed.reader import read_batches
 from ganrec_spark.models.cgan import Start, calibrated
 from ganrec_spark.models.generator_training import Batch, Plan, train_generator
 from ganrec_spark.models.generators import training_seed
+from ganrec_spark.models.interactions import Profiles
 from ganrec_spark.models.worker import Worker, share
 
 _CHUNK_BYTES = 8 * 2**20
@@ -89,6 +90,7 @@ def train_generators(
             "history": trained.history,
             "kept_epoch": trained.kept_epoch,
             "stopped": trained.stopped,
+            "half_life": trained.half_life,
         }
     return results if trainer.index == 0 else {}
 
@@ -99,11 +101,13 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
     profile = context.lake.read("matrix_profile").first()
     n_items = int(profile.item_slots) if profile is not None else 0
     steps = math.ceil(rows.count() / config.batch_size)
-    items, weights, held_out = _watched(rows, context.lake.read("validation_ratings"), context.seed)
+    watched, held_out = _watched(rows, context.lake.read("validation_ratings"), context.seed)
+    # Where nobody rated at different times nothing fades.
+    half_lives = config.history_half_life if watched.ages.any() else (None,)
     catalogue = train.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
     start = Start(np.zeros((n_items, config.cgan_embedding_size), np.float32), np.zeros(n_items, np.float32))
     if any(kind.startswith("cgan") for kind in config.kinds):
-        start = calibrated(_start(context, train, n_items), items, held_out)
+        start = calibrated(_start(context, train, n_items), watched, half_lives[0], held_out)
         context.log(f"cgan starts from ALS at scale {start.scale:.3g}, popularity {start.popularity:.3g}")
     settings = {name: float(value) for name, value in config.model_dump().items() if isinstance(value, int | float)}
     return [
@@ -118,9 +122,10 @@ def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
             settings=settings,
             start=start,
             catalogue=catalogue.astype(np.int64),
-            watch_items=items,
-            watch_weights=weights,
+            watched=watched,
             watch_held_out=held_out,
+            # agn reads no history.
+            half_lives=(None,) if kind == "agn" else half_lives,
         )
         for kind in config.kinds
     ]
@@ -141,14 +146,13 @@ def _start(context: Context, train: DataFrame, n_items: int) -> Start:
     return Start(vectors, counts)
 
 
-def _watched(
-    rows: DataFrame, held_out: DataFrame, seed: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
-    """Return items and weights [W, L] and held-out items [W, H] of a stable sample of users, sparse ones first."""
+def _watched(rows: DataFrame, held_out: DataFrame, seed: int) -> tuple[Profiles, NDArray[np.int32]]:
+    """Return the profiles and held-out items [W, H] of a stable sample of users, sparse ones first."""
     order = [F.col("is_sparse").desc(), F.xxhash64(F.lit(seed), F.col("user_idx")), F.col("user_idx")]
     sample = rows.orderBy(*order).limit(_WATCHED_USERS)
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    table = sample.join(relevant, "user_idx", "left").orderBy(*order).select("items", "weights", "relevant").toArrow()
+    columns = ("items", "weights", "ages", "relevant")
+    table = sample.join(relevant, "user_idx", "left").orderBy(*order).select(*columns).toArrow()
 
     def flat(name: str) -> NDArray[Any]:
         values: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -158,7 +162,8 @@ def _watched(
     padded = np.full((len(lists), max(map(len, lists), default=0)), -1, dtype=np.int32)
     for row, values in zip(padded, lists, strict=True):
         row[: len(values)] = values
-    return flat("items").astype(np.int32), flat("weights").astype(np.float32), padded
+    items, weights, ages = flat("items"), flat("weights"), flat("ages")
+    return Profiles(items.astype(np.int32), weights.astype(np.float32), ages.astype(np.int32)), padded
 
 
 def _pairs(batches: Iterator[dict[str, Any]]) -> Iterator[Batch]:
@@ -183,6 +188,7 @@ def _fingerprint(plan: Plan, urls: list[str], batch_size: int) -> str:
         plan.seed,
         batch_size,
         sorted(plan.settings.items()),
+        plan.half_lives,
         urls,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
@@ -196,7 +202,7 @@ def _card(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, Any
     final = {name: value for epoch, name, value in result["history"] if epoch == shown}
     return {
         "generator": plan.kind,
-        "version": hashlib.sha256(result["state"]).hexdigest()[:12],
+        "version": hashlib.sha256(result["state"] + repr(result["half_life"]).encode()).hexdigest()[:12],
         "n_items": plan.n_items,
         "seed": plan.seed,
         "settings": plan.settings,
@@ -204,6 +210,7 @@ def _card(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, Any
         "steps_per_epoch": plan.steps,
         "epochs": last,
         "kept_epoch": result["kept_epoch"],
+        "history_half_life": result["half_life"],
         "stopped": result["stopped"],
         "final": final,
         "collapsed": final["distinct_share"] < context.config.generator.collapse_min_distinct_share,
@@ -220,6 +227,8 @@ def _describe(context: Context, card: dict[str, Any]) -> str:
     distinct = int(card["final"]["distinct_items"])
     kept = f"epoch {card['kept_epoch']} of {card['epochs']} kept"
     text = f"{card['generator']} {card['version']}: {kept}, {distinct} distinct items"
+    if card["history_half_life"] is not None:
+        text += f", half-life {card['history_half_life']:g}"
     if card["stopped"] != "all epochs done":
         text += f", {card['stopped']}"
     if card["collapsed"]:

@@ -14,6 +14,7 @@ from ganrec_spark.config import Generator as Settings
 from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.models.cgan import Start
 from ganrec_spark.models.generator_training import Plan
+from ganrec_spark.models.interactions import Profiles
 from ganrec_spark.stages.train_generator import train_generators
 
 KINDS = ("agn", "vae", "cgan", "cgan_twin")
@@ -52,8 +53,7 @@ def test_two_workers_train_every_generator_and_resume(
             settings,
             start,
             np.arange(ITEMS),
-            items[:32],
-            weights[:32],
+            Profiles(items[:32], weights[:32], np.zeros_like(items[:32])),
             items[32:64, :2],
         )
         for kind in kinds

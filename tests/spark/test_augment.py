@@ -47,7 +47,12 @@ def untrained(kind: str) -> tuple[dict[str, object], bytes]:
     torch.manual_seed(0)
     buffer = io.BytesIO()
     torch.save(new_generator(kind, ITEMS + 1, SETTINGS).state_dict(), buffer)
-    return {"version": f"untrained-{kind}", "n_items": ITEMS + 1, "settings": SETTINGS}, buffer.getvalue()
+    return {
+        "version": f"untrained-{kind}",
+        "n_items": ITEMS + 1,
+        "settings": SETTINGS,
+        "history_half_life": None,
+    }, buffer.getvalue()
 
 
 def fill(spark: SparkSession, partitions: int) -> DataFrame:
@@ -157,7 +162,7 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
         padding = 12 - len(history)
         items = [*history.item_idx.tolist(), *[-1] * padding]
         weights = [*history.rating.tolist(), *[0.0] * padding]
-        rows.append((user % 2, user, int(len(history) <= 5), len(history), len(history), items, weights))
+        rows.append((user % 2, user, int(len(history) <= 5), len(history), len(history), items, weights, [0] * 12))
     lake.replace("user_rows", view.frame("user_rows", rows), RUN)
     decision = {"candidate": accepted, "accepted": True}
     decisions = [tuple(decision.get(column.name) for column in declared("gate_decisions").columns)]

@@ -33,8 +33,10 @@ def test_the_most_recent_ratings_are_kept_oldest_first(spark: SparkSession):
     ]
     frame = spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, ts timestamp")
     found = {row.user_idx: row for row in padded_histories(frame, 3).collect()}
-    assert found[0] == Row(user_idx=0, n_ratings=4, length=3, items=[5, 9, 7], weights=[2.0, 3.0, 1.0])
-    assert found[1] == Row(user_idx=1, n_ratings=1, length=1, items=[2, -1, -1], weights=[5.0, 0.0, 0.0])
+    assert found[0] == Row(user_idx=0, n_ratings=4, length=3, items=[5, 9, 7], weights=[2.0, 3.0, 1.0], ages=[1, 1, 0])
+    assert found[1] == Row(
+        user_idx=1, n_ratings=1, length=1, items=[2, -1, -1], weights=[5.0, 0.0, 0.0], ages=[0, 0, 0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_the_most_recent_ratings_are_kept_oldest_first(spark: SparkSession):
         (1000, 8, 2, 200, 8),  # as configured
         (1000, 8, 16, 200, 16),  # every worker needs one
         (50_001, 2, 2, 200, 3),  # never more than max_rows_per_group = 20,000
-        (20_000, 1, 1, 2000, 5),  # long lists: never more than 64 MiB
+        (20_000, 1, 1, 2000, 8),  # long lists: never more than 64 MiB
         (3, 8, 2, 200, 3),  # never more than users
         (0, 8, 2, 200, 0),
     ],

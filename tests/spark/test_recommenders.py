@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config
-from ganrec_spark.distributed import item_item
+from ganrec_spark.distributed import item_item, ranking
 from ganrec_spark.lake import Lake
 from ganrec_spark.runner import Outcome
 
@@ -221,7 +221,7 @@ def test_ages_count_the_later_times_of_a_user(lake: Lake) -> None:
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
         "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
     )
-    found = item_item.with_ages(item_item.profiles(ratings), ratings).orderBy("user_idx").collect()
+    found = ranking.with_ages(item_item.profiles(ratings), ratings).orderBy("user_idx").collect()
     assert [(row["items"], row["ages"]) for row in found] == [([2, 4, 5, 9], [0, 2, 0, 1]), ([9], [0])]
 
 

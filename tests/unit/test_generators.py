@@ -21,7 +21,7 @@ from ganrec_spark.models.cgan import Start, calibrated
 from ganrec_spark.models.collapse import gini, score_block, watch
 from ganrec_spark.models.generator_training import Batch, Checkpoints, Plan, Trained, train_generator
 from ganrec_spark.models.generators import load_generator, new_training
-from ganrec_spark.models.interactions import dense, strengths
+from ganrec_spark.models.interactions import Profiles, dense, strengths
 from ganrec_spark.models.sampled_softmax import places, sample_candidates
 from ganrec_spark.models.worker import Worker
 
@@ -35,6 +35,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def timeless(items: NDArray[np.int32], weights: NDArray[np.float32] | None = None) -> Profiles:
+    """Profiles whose items were all rated at once."""
+    return Profiles(items, np.ones(items.shape, np.float32) if weights is None else weights, np.zeros_like(items))
 
 
 def world() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -56,7 +61,8 @@ def plan(kind: str, epochs: int = 30, **changes: float) -> Plan:
     settings = {k: float(v) for k, v in Settings().model_dump().items() if isinstance(v, int | float)}
     settings |= {"learning_rate": 0.01, "cgan_embedding_size": 8, "vae_latent_size": 8, "vae_hidden_size": 32} | changes
     nobody = np.full((64, 0), -1, np.int32)
-    return Plan(kind, ITEMS, epochs, epochs, 4, 7, settings, START, np.arange(ITEMS), items[:64], weights[:64], nobody)
+    watched = timeless(items[:64], weights[:64])
+    return Plan(kind, ITEMS, epochs, epochs, 4, 7, settings, START, np.arange(ITEMS), watched, nobody)
 
 
 def batches(seed: int = 0, poisoned_from: int | None = None) -> Iterator[Batch]:
@@ -80,7 +86,7 @@ def test_sparse_users_are_filled_from_their_own_taste_group(kind: str) -> None:
     items, weights = world()
     generator = load_generator(kind, ITEMS, a_plan.settings, train(a_plan).state)
     noise = np.random.default_rng(0).standard_normal((USERS, generator.noise_size), dtype=np.float32)
-    scores = score_block(generator, items, weights, noise, torch.device("cpu"))
+    scores = score_block(generator, timeless(items, weights), None, noise, torch.device("cpu"))
     for user in range(USERS):
         scores[user, items[user][items[user] >= 0]] = -np.inf
     best = scores.argsort(axis=1)[:, ::-1][:, :5]
@@ -158,7 +164,7 @@ def test_als_start_scores_the_neighbours_of_the_profile_first() -> None:
     training = new_training("cgan", ITEMS, plan("cgan").settings, start, 1, Worker())
     items = np.array([[0, 1, -1], [25, 30, 39]], np.int32)
     noise = np.zeros((2, training.generator.noise_size), np.float32)
-    scores = score_block(training.generator, items, np.ones((2, 3), np.float32), noise, torch.device("cpu"))
+    scores = score_block(training.generator, timeless(items), None, noise, torch.device("cpu"))
     assert set(scores[0].argsort()[::-1][:20]) == set(range(20))
     assert set(scores[1].argsort()[::-1][:20]) == set(range(20, 40))
 
@@ -187,20 +193,23 @@ def test_calibration_finds_the_likeliest_scale_and_popularity() -> None:
                 total, n = total + repeated * (logits[target] - np.log(np.exp(logits).sum())), n + repeated
         return total / n
 
-    found = calibrated(start, items, held_out)
+    found = calibrated(start, timeless(items), None, held_out)
     best = likelihood(found.scale, found.popularity)
     assert best > likelihood(start.scale, start.popularity) + 0.01
     for factor, change in ((1.1, 0.0), (0.9, 0.0), (1.0, 0.05), (1.0, -0.05)):
         assert best > likelihood(found.scale * factor, found.popularity + change)
-    assert calibrated(start, items, np.full((USERS, 0), -1, np.int32)) is start
+    assert calibrated(start, timeless(items), None, np.full((USERS, 0), -1, np.int32)) is start
 
 
 def test_calibration_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
     """It runs in the driver, where nobody removes what an optimizer of PyTorch leaves; in a process of its own here."""
     code = (
-        "import numpy as np; from ganrec_spark.models.cgan import Start, calibrated; rng = np.random.default_rng(0); "
+        "import numpy as np; from ganrec_spark.models.cgan import Start, calibrated; "
+        "from ganrec_spark.models.interactions import Profiles; rng = np.random.default_rng(0); "
         "start = Start(rng.normal(size=(9, 4)).astype(np.float32), np.ones(9, np.float32)); "
-        "assert calibrated(start, np.array([[0, 1], [2, 3]], np.int32), np.array([[4], [5]], np.int32)) is not start"
+        "items = np.array([[0, 1], [2, 3]], np.int32); "
+        "watched = Profiles(items, np.ones((2, 2), np.float32), np.zeros_like(items)); "
+        "assert calibrated(start, watched, None, np.array([[4], [5]], np.int32)) is not start"
     )
     surroundings = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     surroundings["TMPDIR"] = str(tmp_path)
@@ -236,6 +245,40 @@ def test_the_epoch_that_validation_prefers_is_kept() -> None:
     assert torch.equal(state["item_bias"], torch.from_numpy(np.log1p(popular)))
 
 
+def test_recency_halves_with_every_half_life() -> None:
+    profiles = Profiles(
+        *(np.zeros((1, 4), kind) for kind in (np.int32, np.float32)), np.array([[0, 2, 4, 6]], np.int32)
+    )
+    assert profiles.recency(2.0).tolist() == [[1.0, 0.5, 0.25, 0.125]]
+    assert profiles.recency(None).tolist() == [[1.0] * 4]
+
+
+@pytest.mark.parametrize("kind", ["vae", "cgan"])
+def test_half_life_that_validation_prefers_where_tastes_change(kind: str) -> None:
+    """Profiles hold two new items of the group that is held out, and eight old ones of the other group."""
+    rng = np.random.default_rng(6)
+    mine = [rng.permutation(20) + 20 * (user % 2) for user in range(64)]
+    others = [rng.permutation(20) + 20 * (1 - user % 2) for user in range(64)]
+    items = np.array([[*old[:8], *new[:2]] for old, new in zip(others, mine, strict=True)], np.int32)
+    held_out = np.array([new[2:6] for new in mine], np.int32)
+    watched = replace(timeless(items), ages=np.tile(np.array([2] * 8 + [0] * 2, np.int32), (64, 1)))
+    fading = replace(plan(kind), watched=watched, watch_held_out=held_out, half_lives=(1.0, None, 0.25))
+    learnt = train(fading)
+    assert learnt.half_life == 0.25
+    generator = load_generator(kind, ITEMS, fading.settings, learnt.state)
+    noise = np.zeros((64, generator.noise_size), np.float32)
+    share = {}
+    for half_life in (None, 0.25):
+        scores = score_block(generator, watched, half_life, noise, torch.device("cpu"))
+        np.put_along_axis(scores, items.astype(int), -np.inf, axis=1)
+        share[half_life] = ((scores.argmax(axis=1) >= 20) == (np.arange(64) % 2 == 1)).mean()
+    assert share[0.25] > 0.85
+    assert share[None] < 0.5
+    # agn and data without times have one half-life; where nobody can judge it is the first.
+    assert train(replace(fading, half_lives=(100.0,))).half_life == 100.0
+    assert train(replace(fading, watch_held_out=np.full((64, 0), -1, np.int32), epochs=1)).half_life == 1.0
+
+
 @pytest.mark.parametrize("kind", ["vae", "cgan"])
 def test_sampled_softmax_learns_the_groups_too(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("ganrec_spark.models.sampled_softmax.FULL_SOFTMAX_ITEMS", 10)
@@ -243,7 +286,7 @@ def test_sampled_softmax_learns_the_groups_too(monkeypatch: pytest.MonkeyPatch, 
     items, weights = world()
     generator = load_generator(kind, ITEMS, a_plan.settings, train(a_plan).state)
     noise = np.zeros((USERS, generator.noise_size), np.float32)
-    scores = score_block(generator, items, weights, noise, torch.device("cpu"))
+    scores = score_block(generator, timeless(items, weights), None, noise, torch.device("cpu"))
     assert ((scores.argmax(axis=1) >= 20) == (np.arange(USERS) % 2 == 1)).mean() > 0.95
 
 
@@ -294,12 +337,12 @@ def test_gini_by_hand() -> None:
 
 def test_watch_tells_one_list_for_all_from_lists_of_their_own() -> None:
     class Constant(torch.nn.Module):
-        def score(self, items: Tensor, weights: Tensor, noise: Tensor) -> Tensor:
+        def score(self, items: Tensor, weights: Tensor, recency: Tensor, noise: Tensor) -> Tensor:
             return torch.arange(ITEMS).float().repeat(len(items), 1)
 
     items, weights = world()
     noise = np.zeros((USERS, 0), np.float32)
-    values = watch(Constant(), items, weights, np.arange(30), noise, torch.device("cpu"))  # type: ignore[arg-type]
+    values = watch(Constant(), timeless(items, weights), None, np.arange(30), noise, torch.device("cpu"))  # type: ignore[arg-type]
     # Of the 30 allowed items the ten highest unseen ones: at most ten places plus the ten that a user may hold.
     assert values["distinct_items"] <= 20
     assert values["distinct_share"] == pytest.approx(values["distinct_items"] / 30)
