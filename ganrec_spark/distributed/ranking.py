@@ -1,7 +1,9 @@
 """Rank the full catalogue for every user, in Spark, a block of users at a time."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,14 @@ from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
 from ganrec_spark.padded import age
+from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 
 # [B users, I items] of float32 from a block of rows; -inf for items that must not be listed.
 Score = Callable[[pa.RecordBatch], NDArray[np.float32]]
 
 _BLOCK = 256
+_JUDGED_USERS = 10_000
 _SCHEMA = "user_idx int, items array<int>, scores array<float>"
 
 
@@ -70,6 +74,32 @@ def _ranked(block: pa.RecordBatch, score: Score, n: int, seen: str) -> pa.Record
         pa.array(values, pa.list_(pa.float32())),
     ]
     return pa.RecordBatch.from_arrays(columns, names=["user_idx", "items", "scores"])
+
+
+def judged_users(users: DataFrame, held_out: DataFrame, seed: int) -> pa.Table:
+    """Return rows of `users` (user_idx, items, ...) with relevant, their held-out items, on the driver.
+
+    At most 10,000 users that have some, drawn by a hash. `held_out`: one row per user and item.
+    """
+    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    order = [F.xxhash64(F.lit(seed), F.col("user_idx")), F.col("user_idx")]
+    return users.join(relevant, "user_idx").orderBy(*order).limit(_JUDGED_USERS).toArrow().combine_chunks()
+
+
+def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> float:
+    """Return the mean NDCG@k of `judged_users`, their `items` never listed, by the driver's threads; 0 for nobody."""
+
+    def judge(block: pa.RecordBatch) -> NDArray[np.float64]:
+        scores = score(block)
+        mask_seen(scores, lists(block, "items"))
+        relevant = lists(block, "relevant")
+        counts = np.array([len(items) for items in relevant])
+        return ndcg(hit_matrix(top_n(scores, k)[0], relevant, k), counts, k)
+
+    blocks = [batch.slice(start, _BLOCK) for batch in judged for start in range(0, batch.num_rows, _BLOCK)]
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        values = list(pool.map(judge, blocks))
+    return float(np.concatenate(values).mean()) if values else 0.0
 
 
 def lists(block: pa.RecordBatch, column: str) -> list[NDArray[np.integer[Any]]]:

@@ -5,19 +5,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Als
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, AlsRatings, by_factors, factor_rows
+from ganrec_spark.distributed.als import AlsFactors, AlsRatings, factor_rows
 from ganrec_spark.distributed.als_setting import Setting, latest_time, objective_of, weighted
-from ganrec_spark.distributed.quality import mean_ndcg
-from ganrec_spark.distributed.ranking import histories, rank_catalogue, spread
+from ganrec_spark.distributed.ranking import histories, judged_ndcg, judged_users
 from ganrec_spark.seeding import stable_seed
 
 _K = 10
-_JUDGED_USERS = 10_000
 _MOST_STEPS = 4  # beyond an edge
 # How far beyond the edge of a key's values the next one lies; keys are searched in this order: the best ridge hangs on
 # the number of factors, and what follows the factors costs more with many of them.
@@ -35,7 +37,7 @@ def run(context: Context) -> str:
         return value
 
     search = Search(context.config.als, score, timed=has_times(judge.train))
-    best = first_setting(context.config.als) if judge.users.isEmpty() else search.best()
+    best = first_setting(context.config.als) if judge.is_empty else search.best()
     lake.write("als_unfilled_factors", factor_rows(context.spark, judge.fit(best, context.config.als.iterations)))
     judge.close()
     rows = [(setting.text(), value, setting == best) for setting, value in search.found.items()]
@@ -52,18 +54,19 @@ class Judge:
         self._context, self.train = context, read("train_ratings").cache()
         self._latest = latest_time(self.train)
         self._prepared: dict[tuple[str, float | None], AlsRatings] = {}
-        held_out = read("validation_ratings")
-        judged = held_out.select("user_idx").distinct()
-        chance = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
-        users = histories(self.train).join(judged, "user_idx", "left_semi")
-        self.users = spread(users.orderBy(*chance).limit(_JUDGED_USERS)).cache()
-        self._held_out = held_out.join(self.users.select("user_idx"), "user_idx", "left_semi").cache()
+        self._judged = judged_users(histories(self.train), read("validation_ratings"), context.seed)
+        self._ids = context.spark.createDataFrame(self._judged.select(["user_idx"])).cache()
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nobody can judge."""
+        return bool(self._judged.num_rows == 0)
 
     def close(self) -> None:
         """Let go of the cached rows."""
         for prepared in self._prepared.values():
             prepared.close()
-        for rows in (self.users, self._held_out, self.train):
+        for rows in (self._ids, self.train):
             rows.unpersist()
 
     def fit(self, setting: Setting, iterations: int | None = None) -> AlsFactors:
@@ -79,9 +82,19 @@ class Judge:
 
     def ndcg(self, fitted: AlsFactors) -> float:
         """Return the mean NDCG@10 of a fit."""
-        rows = self.users.join(fitted.users, "user_idx")
-        ranked = rank_catalogue(rows, by_factors(self._context.spark, fitted), _K)
-        return mean_ndcg(ranked, self._held_out, _K)
+        own = fitted.users.join(self._ids, "user_idx", "left_semi").toArrow().combine_chunks()
+        places = pc.index_in(self._judged["user_idx"], own["user_idx"].combine_chunks())
+        vectors = own["factors"].combine_chunks().flatten().to_numpy().reshape(own.num_rows, -1).astype(np.float32)
+        items, known = fitted.item_slots()
+
+        def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+            place = block.column("place").to_numpy()
+            scores = np.asarray(vectors[place] @ items.T)
+            scores[place < 0], scores[:, ~known] = -np.inf, -np.inf
+            return scores
+
+        placed = self._judged.append_column("place", pc.fill_null(places, -1)).combine_chunks()
+        return judged_ndcg(placed.to_batches(), score, _K)
 
 
 def has_times(ratings: DataFrame) -> bool:

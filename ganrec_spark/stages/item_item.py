@@ -1,9 +1,7 @@
 """Fit EASE (where the catalogue fits), RP3beta and GF-CF, and rank the whole catalogue by the best on validation."""
 
 import json
-import os
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import numpy as np
@@ -11,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from threadpoolctl import threadpool_limits
 
 from ganrec_spark.config import ItemItem
 from ganrec_spark.context import Context
@@ -23,16 +20,14 @@ from ganrec_spark.distributed.item_item import (
     ship_weights,
 )
 from ganrec_spark.distributed.item_item_fit import PAIR_HALF_LIFE, Fitter, Setting
-from ganrec_spark.distributed.ranking import histories, lists, rank_catalogue, with_ages
+from ganrec_spark.distributed.ranking import histories, judged_ndcg, judged_users, lists, rank_catalogue, with_ages
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
 from ganrec_spark.models.gfcf import LowPass
-from ganrec_spark.ranking.metrics import hit_matrix, ndcg
-from ganrec_spark.ranking.top_n import mask_seen, top_n
+from ganrec_spark.ranking.top_n import top_n
 from ganrec_spark.seeding import stable_seed
 
 _K = 10
-_JUDGED_USERS = 10_000
 _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
@@ -132,7 +127,8 @@ class Search:
         config = context.config.item_item
         self._fitter = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx)
         users = with_ages(profiles(ratings), ratings)
-        self.judged = judged_users(context, users).to_batches() if judged else []
+        held_out = context.lake.read("validation_ratings")
+        self.judged = judged_users(users, held_out, context.seed).to_batches() if judged else []
         self.tried: list[tuple[Setting, float | None]] = []
         self._best: tuple[float, Setting, Weights] | None = None
         self._fitted: tuple[Setting, Weights] | None = None
@@ -181,7 +177,8 @@ class Search:
             self._fitted = None
             self._fitted = ranking, self._fitter.fit(setting)
         weights = self._fitted[1]
-        value = validation_ndcg(self.judged, weights, self._item_idx, half_life_of(setting)) if self.judged else None
+        score = by_weights(self._item_idx, weights, half_life_of(setting))
+        value = judged_ndcg(self.judged, score, _K) if self.judged else None
         self.tried.append((setting, value))
         self._context.log(_text(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
         if self._best is None or (value or 0.0) > self._best[0]:
@@ -224,33 +221,6 @@ def beyond_the_edge(tried: list[tuple[Setting, float]]) -> list[Setting]:
         return []
     step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
     return [{"method": "ease", _LAMBDA: best * min(max(step, 0.1), 10.0)}]
-
-
-def judged_users(context: Context, users: DataFrame) -> pa.Table:
-    """Return the profiles (user_idx, items, ratings, relevant) of validation users, at most 10,000 by hash."""
-    held_out = context.lake.read("validation_ratings")
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
-    return users.join(relevant, "user_idx").orderBy(*order).limit(_JUDGED_USERS).toArrow()
-
-
-def validation_ndcg(
-    judged: list[pa.RecordBatch], weights: Weights, item_idx: NDArray[np.int32], half_life: float | None = None
-) -> float:
-    """Return the mean NDCG@10 of the users in `judged`, their profile's items excluded."""
-    score = by_weights(item_idx, weights, half_life)
-
-    def judge(block: pa.RecordBatch) -> NDArray[np.float64]:
-        scores = score(block)
-        mask_seen(scores, lists(block, "items"))
-        relevant = lists(block, "relevant")
-        counts = np.array([len(items) for items in relevant])
-        return ndcg(hit_matrix(top_n(scores, _K)[0], relevant, _K), counts, _K)
-
-    blocks = [batch.slice(start, _BLOCK) for batch in judged for start in range(0, batch.num_rows, _BLOCK)]
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        values = list(pool.map(judge, blocks))
-    return float(np.concatenate(values).mean()) if values else 0.0
 
 
 def candidates(
