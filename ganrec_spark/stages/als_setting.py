@@ -24,7 +24,7 @@ _MOST_STEPS = 4  # beyond an edge
 # How far beyond the edge of a key's values the next one lies; keys are searched in this order: the best ridge hangs on
 # the number of factors, and what follows the factors costs more with many of them.
 _FACTORS = {"alpha": 3.0, "rating_scale": None, "half_life_days": None, "embedding_size": 2.0, "regularisation": 4.0}
-_LEAST_GAIN = 0.03  # of twice the factors, which cost twice the time in every fit to come
+_LEAST_GAIN = 0.05  # of twice the factors, which cost twice the time in every fit to come
 
 
 def run(context: Context) -> str:
@@ -121,7 +121,7 @@ class Search:
     """A search by coordinates: one key after the other, the others at the best so far.
 
     A key with several values is never left at the smallest or largest of them while the next one beyond is better
-    (embedding_size: up to als.max_embedding_size). More factors than the first value have to gain 3 % a doubling.
+    (embedding_size: up to als.max_embedding_size). More factors than the first value have to gain 5 % a doubling.
     A key with one value keeps it.
     """
 
