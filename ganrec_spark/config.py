@@ -256,6 +256,7 @@ class Recommend(Section):
     fusion: Choices[Literal["ranks", "scores"]] = ("ranks", "scores")
     fusion_constant: Positive = 30.0
     weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    weight_users: Count = 10_000
     reranker: Literal["auto", "none"] = "auto"
     rerank_depth: Annotated[int, Field(ge=10)] = 50
     rerank_trees: Count = 150

@@ -129,6 +129,12 @@ def _judged(context: Context, fill: str) -> DataFrame:
     return rows.join(relevant, "user_idx").join(sparse, "user_idx", "left")
 
 
+def _drawn(context: Context, judged: DataFrame, n: int) -> DataFrame:
+    """Return at most n of the users, drawn by a hash."""
+    order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
+    return spread(judged.orderBy(*order).limit(n))
+
+
 def _popularity(context: Context, phase: str) -> Shipped:
     """Ship the log of 1 + each item's number of users, which the trees read. Driver memory: a number per item."""
     observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
@@ -158,8 +164,9 @@ def _choose_weights(context: Context, fill: str) -> Blend:
 
     Weights are of the grid, or the middle of its best. Equal weights where nobody is held out.
     """
-    judged, fusions = spread(_judged(context, fill)).cache(), context.config.recommend.fusion
-    grid = weight_grid(len(MEMBERS), context.config.recommend.weight_step)
+    settings = context.config.recommend
+    judged, fusions = _drawn(context, _judged(context, fill), settings.weight_users).cache(), settings.fusion
+    grid = weight_grid(len(MEMBERS), settings.weight_step)
     blends: list[Blend] = []
     for fusion in fusions:
         first = _graded(context, judged, grid, fusion)
@@ -204,8 +211,7 @@ def _choose_trees(context: Context, blend: Blend, popularity: Shipped) -> tuple[
     settings = context.config.recommend
     if settings.reranker == "none" or not blend.n_users:
         return blend, []
-    order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
-    judged = spread(_judged(context, blend.fill).orderBy(*order).limit(settings.rerank_users)).cache()
+    judged = _drawn(context, _judged(context, blend.fill), settings.rerank_users).cache()
     counts = judged.agg(F.count("*").alias("users"), F.count_if("is_sparse").alias("sparse")).first()
     fusion = replace(_fusion(context, blend, "choose", popularity), models=())
     examples = rerank_examples(judged, fusion)
