@@ -24,7 +24,8 @@ _ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
 _FURTHEST_HALVINGS = 6.7  # a hundredth
 _PENDING_PAIRS = 10_000_000  # 160 MB
-_PAIRS_ON_DRIVER = 200_000_000  # of items of one user: seconds, and 2.4 GB at most
+_PAIRS_ON_DRIVER = 1_000_000_000  # of items of one user: 15 seconds
+_SUMS_ON_DRIVER = 200_000_000  # 2.4 GB
 
 # [I history items, I items]: dense from EASE, sparse from RP3beta, sparse and of low rank from GF-CF.
 # [U, I] in Spark, as `profiles` gives them, or on the driver.
@@ -77,7 +78,7 @@ def gathered(users: DataFrame, item_idx: NDArray[np.int32]) -> Users:
     """
     squared = F.size("items").cast("long") * F.size("items")
     pairs = users.agg(F.sum(squared).alias("pairs")).collect()[0]["pairs"] or 0
-    if pairs > _PAIRS_ON_DRIVER:
+    if pairs > _PAIRS_ON_DRIVER or min(pairs, len(item_idx) ** 2) > _SUMS_ON_DRIVER:
         return users
     table = users.orderBy("user_idx").toArrow().combine_chunks()
     return sparse.vstack([profile_matrix(block, item_idx) for block in table.to_batches()], format="csr")
