@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float32]
 Setting = dict[str, Any]
@@ -66,7 +67,9 @@ def implicit_als(ratings: sparse.csr_matrix, setting: Setting, seed: int) -> Sco
     from implicit.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(**setting, iterations=15, random_state=seed, use_gpu=False)
-    model.fit(_binary(ratings), show_progress=False)
+    # It has threads of its own: BLAS's beside them would slow it down many times.
+    with threadpool_limits(1, "blas"):
+        model.fit(_binary(ratings), show_progress=False)
     users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
     return lambda block: np.asarray(users[block] @ items.T)
 
