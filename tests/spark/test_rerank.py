@@ -100,7 +100,10 @@ def test_what_tells_on_validation_reorders_the_published_lists(world: Lake, make
 
 
 def test_without_trees_or_with_too_few_hits_the_fusion_stands(world: Lake, make_context: MakeContext) -> None:
+    fewer_judges = "recommend.weight_users=150"
     for setting in ("recommend.reranker=none", "recommend.rerank_min_hits=300"):
-        assert "reordered" not in recommend.run(make_context("recommend", setting))
+        said = recommend.run(make_context("recommend", setting, fewer_judges))
+        assert "reordered" not in said
+        assert "on 150 validation users" in said
         assert world.read("rerank_choices", RUN).count() == 0
         assert np.mean([first == popular(user, "final") for user, first in firsts(world, "final").items()]) < 0.1
