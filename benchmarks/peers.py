@@ -67,7 +67,7 @@ def implicit_als(ratings: sparse.csr_matrix, setting: Setting, seed: int) -> Sco
     from implicit.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(**setting, iterations=15, random_state=seed, use_gpu=False)
-    # It has threads of its own: BLAS's beside them would slow it down many times.
+    # It has threads of its own: BLAS's beside them take about half of its speed.
     with threadpool_limits(1, "blas"):
         model.fit(_binary(ratings), show_progress=False)
     users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)

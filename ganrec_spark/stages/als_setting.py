@@ -84,8 +84,10 @@ class Judge:
         """Return the mean NDCG@10 of a fit."""
         own = fitted.users.join(self._ids, "user_idx", "left_semi").toArrow().combine_chunks()
         places = pc.index_in(self._judged["user_idx"], own["user_idx"].combine_chunks())
-        vectors = own["factors"].combine_chunks().flatten().to_numpy().reshape(own.num_rows, -1).astype(np.float32)
         items, known = fitted.item_slots()
+        # One row more, at -1, for those without a vector: they are listed nothing.
+        vectors = np.zeros((own.num_rows + 1, items.shape[1]), dtype=np.float32)
+        vectors[:-1] = own["factors"].combine_chunks().flatten().to_numpy().reshape(-1, items.shape[1])
 
         def score(block: pa.RecordBatch) -> NDArray[np.float32]:
             place = block.column("place").to_numpy()

@@ -1,12 +1,16 @@
-"""How a rating becomes a confidence: values worked by hand."""
+"""How a rating becomes a confidence, and how a fit is judged: values worked by hand."""
 
 import math
 from datetime import datetime, timedelta
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from ganrec_spark.distributed.als import AlsFactors
 from ganrec_spark.distributed.als_setting import Setting, latest_time, weighted
+from ganrec_spark.stages.als_setting import Judge
 
 NOW = datetime(2026, 11, 1)
 ROWS = [
@@ -35,3 +39,16 @@ def test_ratings_are_scaled_and_decayed(
     rows = weighted(ratings, Setting(8, 0.1, 1.0, scale, half_life), latest).orderBy("user_idx").collect()
     assert [row.rating for row in rows] == pytest.approx(expected)
     assert Setting.parsed(Setting(8, 0.1, 1.0, scale, half_life).text()) == Setting(8, 0.1, 1.0, scale, half_life)
+
+
+def test_judged_users_without_a_vector_are_listed_nothing(spark: SparkSession) -> None:
+    """User 2 has item 0 and is listed item 1, which is held out; user 1 has no vector and counts 0."""
+    judge = object.__new__(Judge)
+    rows = {"user_idx": pa.array([1, 2], pa.int32()), "items": [[1], [0]], "relevant": [[0], [1]]}
+    lists = {name: pa.array(rows[name], pa.list_(pa.int32())) for name in ("items", "relevant")}
+    judge._judged = pa.table(rows | lists)
+    judge._ids = spark.createDataFrame([(1,), (2,)], "user_idx int")
+    vectors = spark.createDataFrame([(2, [1.0, 0.0]), (7, [0.0, 1.0])], "user_idx int, factors array<float>")
+    items = np.array([[1.0, 0.0], [0.5, 0.0]], np.float32)
+    assert judge.ndcg(AlsFactors(vectors, np.array([0, 1], np.int32), items)) == 0.5
+    assert judge.ndcg(AlsFactors(vectors.where("user_idx = 7"), np.array([0, 1], np.int32), items)) == 0.0
