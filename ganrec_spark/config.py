@@ -216,7 +216,8 @@ class ItemItem(Section):
     rp3_alpha: Positive = 0.7
     rp3_beta: tuple[Annotated[float, Field(ge=0)], ...] = (0.2, 0.5)
     gfcf_rank: Count = 256
-    gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3,)
+    gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3, 1.0)
+    mix_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
     history_half_life: Choices[Positive | None] = (None, 8.0, 2.0)
     pair_half_life: Choices[Positive | None] = (None, 10.0)
     neighbours: Count = 200

@@ -24,6 +24,7 @@ from ganrec_spark.context import Context
 from ganrec_spark.distributed.als_setting import chosen_setting
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints
 from ganrec_spark.distributed.item_item import item_axis
+from ganrec_spark.distributed.item_item_fit import MIX
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE, of_variant
 from ganrec_spark.lake import Lake, declared
@@ -51,16 +52,6 @@ _LISTS = (
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is tried for one recommender: key -> distribution, and the NDCG@10 of a context with values of them."""
-
-    stage: str
-    space: Callable[[Context], Space]
-    judge: Callable[[Context], float]
-    chosen: Callable[[Context], list[Values]] = lambda _: []  # what the run's own search found
-
-
-@dataclass(frozen=True)
 class Trial:
     """One row of tuning_trials."""
 
@@ -68,6 +59,17 @@ class Trial:
     values: Values
     ndcg: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried for one recommender: key -> distribution, and the NDCG@10 of a context with values of them."""
+
+    stage: str
+    space: Callable[[Context], Space]
+    judge: Callable[[Context], float]
+    chosen: Callable[[Context], list[Values]] = lambda _: []  # what the run's own search found
+    found: Callable[[Config, list[Trial]], Values] = lambda _, trials: best(trials).values  # for the file
 
 
 def tune(
@@ -102,7 +104,7 @@ def as_config(found: dict[str, list[Trial]], config: Config, run_id: str) -> str
         before = best([trial for trial in trials if trial.values in configured])
         reached = f"{chosen.ndcg:.4f} by trial {chosen.number + 1} of {len(trials)}, {before.ndcg:.4f} as configured"
         lines.append(f"# {member}: {reached}")
-        for key, value in _as_keys(chosen.values).items():
+        for key, value in _as_keys(SEARCHES[member].found(config, trials)).items():
             section, _, name = key.partition(".")
             sections.setdefault(section, {})[name] = value
     return "\n".join([*lines, yaml.safe_dump(sections, sort_keys=False)])
@@ -228,7 +230,10 @@ _ITEM_ITEM_KEYS: dict[str, Space] = {
         "item_item.rp3_alpha": FloatDistribution(0.2, 2.0),
         "item_item.rp3_beta": FloatDistribution(0.0, 1.0),
     },
-    "gfcf": {"item_item.gfcf_weight": FloatDistribution(0.0, 2.0)},
+    "gfcf": {
+        "item_item.gfcf_rank": IntDistribution(8, 512, log=True),
+        "item_item.gfcf_weight": FloatDistribution(0.0, 2.0),
+    },
 }
 
 
@@ -257,7 +262,18 @@ def _chosen_item_item(context: Context) -> list[Values]:
     rows = context.lake.read("item_item_choices", phase="choose").where("chosen").collect()
     first = next(_current(context.config, _item_item_space(context)))
     settings = [{f"item_item.{key}": value for key, value in json.loads(row["parameters"]).items()} for row in rows]
+    for setting in settings:  # of a mixture the better half
+        setting["item_item.method"] = setting["item_item.method"].partition(MIX)[0]
     return [first | {key: value for key, value in setting.items() if key in first} for setting in settings]
+
+
+def _every_method(config: Config, trials: list[Trial]) -> Values:
+    """Return the best trial's values with each method's own best ones: the run tries its methods' mixtures, too."""
+    found = dict(best(trials).values)
+    for method, keys in _ITEM_ITEM_KEYS.items():
+        own = [trial for trial in trials if trial.values["item_item.method"] == method]
+        found |= {key: best(own).values[key] for key in keys if own}
+    return found | {"item_item.method": config.item_item.method}
 
 
 def _transformer_space(context: Context) -> Space:
@@ -288,6 +304,6 @@ def _judge_transformer(context: Context) -> float:
 
 SEARCHES = {
     "als": Search("als_setting", _als_space, _judge_als, _chosen_als),
-    "item_item": Search("item_item_choose", _item_item_space, _judge_item_item, _chosen_item_item),
+    "item_item": Search("item_item_choose", _item_item_space, _judge_item_item, _chosen_item_item, _every_method),
     "transformer": Search("transformer_choose", _transformer_space, _judge_transformer),
 }

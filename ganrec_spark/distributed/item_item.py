@@ -16,6 +16,7 @@ from scipy import sparse
 from ganrec_spark.distributed.ranking import Score, histories, lists
 from ganrec_spark.distributed.ship import ship
 from ganrec_spark.models.gfcf import LowPass, normalised, singular_vectors
+from ganrec_spark.models.item_weights import Weights, products
 from ganrec_spark.models.rp3beta import transition_weights, walks
 
 _PARTS = 16
@@ -27,10 +28,8 @@ _PENDING_PAIRS = 10_000_000  # 160 MB
 _PAIRS_ON_DRIVER = 1_000_000_000  # of items of one user: 15 seconds
 _SUMS_ON_DRIVER = 200_000_000  # 2.4 GB
 
-# [I history items, I items]: dense from EASE, sparse from RP3beta, sparse and of low rank from GF-CF.
 # [U, I] in Spark, as `profiles` gives them, or on the driver.
 Users: TypeAlias = DataFrame | sparse.csr_array
-Weights: TypeAlias = NDArray[np.float32] | sparse.csr_array | LowPass
 
 
 def profiles(ratings: DataFrame) -> DataFrame:
@@ -272,12 +271,8 @@ def by_weights(item_idx: NDArray[np.int32], weights: Weights, half_life: float |
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
         matrix = profile_matrix(block, item_idx, half_life).astype(np.float32)
-        if isinstance(weights, LowPass):
-            product = weights.scores(matrix)
-        elif isinstance(weights, np.ndarray):
-            product = matrix @ weights
-        else:
-            product = (matrix @ weights).toarray()
+        product = products(matrix, weights)
+        if isinstance(weights, sparse.csr_array):
             product[product == 0] = -np.inf
         scores = np.full((block.num_rows, slots), -np.inf, dtype=np.float32)
         scores[:, item_idx] = product

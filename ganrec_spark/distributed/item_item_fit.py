@@ -1,4 +1,4 @@
-"""Fit one item-item model of one setting: EASE, RP3beta or GF-CF."""
+"""Fit one item-item model of one setting: EASE, RP3beta, GF-CF, or a mixture of two of them."""
 
 from functools import cached_property
 
@@ -9,7 +9,6 @@ from scipy import sparse
 
 from ganrec_spark.config import ItemItem
 from ganrec_spark.distributed.item_item import (
-    Weights,
     gathered,
     gram_matrix,
     graph_filter,
@@ -22,10 +21,12 @@ from ganrec_spark.distributed.item_item import (
 from ganrec_spark.distributed.ranking import with_ages
 from ganrec_spark.models.ease import ease_weights
 from ganrec_spark.models.gfcf import low_pass
+from ganrec_spark.models.item_weights import Weights, mixed
 
 # Values of keys of section item_item, but for `method`: those that one fit takes, and history_half_life, which ranks.
+# A mixture's method is two methods joined by MIX; its second one's weights are multiplied by SECOND_WEIGHT.
 Setting = dict[str, float | str]
-PAIR_HALF_LIFE = "pair_half_life"
+PAIR_HALF_LIFE, MIX, SECOND_WEIGHT = "pair_half_life", "+", "second_weight"
 
 
 class Fitter:
@@ -40,6 +41,10 @@ class Fitter:
     def fit(self, setting: Setting) -> Weights:
         """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
         config, half_life = self._config, setting.get(PAIR_HALF_LIFE)
+        first, _, second = str(setting["method"]).partition(MIX)
+        if second:
+            weights = self.fit(setting | {"method": first})
+            return mixed(weights, self.fit(setting | {"method": second}), float(setting[SECOND_WEIGHT]))
         if setting["method"] == "ease":
             return ease_weights(self._gram_matrix(half_life), float(setting["ease_regularisation"]))
         self._gram = None  # [I, I], dense: other methods need its memory
@@ -47,7 +52,8 @@ class Fitter:
             alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])
             return rp3beta_weights(self._users, self._item_idx, alpha, beta, config.neighbours)
         near, vectors, counts = self._graph
-        return low_pass(near, vectors, counts, float(setting["gfcf_weight"]))
+        # The first vectors of many are those that fewer would have been.
+        return low_pass(near, vectors[:, : int(setting["gfcf_rank"])], counts, float(setting["gfcf_weight"]))
 
     def _gram_matrix(self, half_life: float | str | None) -> NDArray[np.float32]:
         wanted = None if half_life is None else float(half_life)

@@ -1,4 +1,4 @@
-"""Fit EASE (where the catalogue fits), RP3beta and GF-CF, and rank the whole catalogue by the best on validation."""
+"""Fit EASE (where the catalogue fits), RP3beta, GF-CF and a mixture; rank the catalogue by the best on validation."""
 
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -12,18 +12,12 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import ItemItem
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.item_item import (
-    Weights,
-    by_weights,
-    item_axis,
-    profiles,
-    ship_weights,
-)
-from ganrec_spark.distributed.item_item_fit import PAIR_HALF_LIFE, Fitter, Setting
+from ganrec_spark.distributed.item_item import by_weights, item_axis, profile_matrix, profiles, ship_weights
+from ganrec_spark.distributed.item_item_fit import MIX, PAIR_HALF_LIFE, SECOND_WEIGHT, Fitter, Setting
 from ganrec_spark.distributed.ranking import histories, judged_ndcg, judged_users, lists, rank_catalogue, with_ages
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
-from ganrec_spark.models.gfcf import LowPass
+from ganrec_spark.models.item_weights import Weights, columns, mixed, products
 from ganrec_spark.ranking.top_n import top_n
 from ganrec_spark.seeding import stable_seed
 
@@ -31,6 +25,8 @@ _K = 10
 _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
+_RANK, _LEAST_RANK = "gfcf_rank", 16
+_LEAST_GAIN = 0.01  # of a mixture, which takes two fits
 
 
 def run(context: Context) -> str:
@@ -75,7 +71,7 @@ def grid(config: ItemItem, tried: Collection[str]) -> list[Setting]:
     settings: dict[str, list[Setting]] = {
         "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
         "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
-        "gfcf": [{"gfcf_weight": weight} for weight in config.gfcf_weight],
+        "gfcf": [{_RANK: config.gfcf_rank, "gfcf_weight": weight} for weight in config.gfcf_weight],
     }
     return [{"method": method, **setting} for method in settings if method in tried for setting in settings[method]]
 
@@ -94,24 +90,17 @@ def best_setting(
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
     The half-lives, first of histories, then of pairs, are chosen with the first setting, for all. Where EASE's best
-    lambda is the smallest or largest of several, the search goes on beyond it. A setting without alternatives is taken
-    as it is, its ndcg is NULL.
+    lambda is the smallest or largest of several, the search goes on beyond it; GF-CF's rank is halved while that is
+    better. At last the best methods' mixtures are tried. A setting without alternatives is taken as it is, its ndcg is
+    NULL.
     """
-    config, waiting = context.config.item_item, list(settings)
+    config = context.config.item_item
     several = max(len(settings), len(config.history_half_life), len(config.pair_half_life)) > 1
     search = Search(context, ratings, item_idx, judged=several)
-    search.half_lives(waiting[0])
-    while waiting:
-        setting = waiting.pop(0)
-        try:
-            search.score(setting | search.shared(setting))
-        except TrainingError as error:
-            if setting in settings:
-                raise
-            context.log(f"{_text(setting)}: {error}")
-            continue
-        if search.judged and setting["method"] == "ease" and not any(later["method"] == "ease" for later in waiting):
-            waiting[:0] = beyond_the_edge([(one, value or 0.0) for one, value in search.tried])
+    search.half_lives(settings[0])
+    for method in dict.fromkeys(str(setting["method"]) for setting in settings):
+        search.method([setting for setting in settings if setting["method"] == method])
+    search.mix(config.mix_shares)
     best, weights = search.best
     rows = [(_text(setting), score, setting == best) for setting, score in search.tried]
     context.lake.write("item_item_choices", context.lake.frame("item_item_choices", rows))
@@ -130,16 +119,17 @@ class Search:
         held_out = context.lake.read("validation_ratings")
         self.judged = judged_users(users, held_out, context.seed).to_batches() if judged else []
         self.tried: list[tuple[Setting, float | None]] = []
-        self._best: tuple[float, Setting, Weights] | None = None
+        self._best: dict[str, tuple[float, Setting, Weights]] = {}  # by method
         self._fitted: tuple[Setting, Weights] | None = None
         self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
 
     @property
     def best(self) -> tuple[Setting, Weights]:
         """Return the best setting and its weights."""
-        if self._best is None:
+        if not self._best:
             raise ValueError("settings must not be empty")
-        return self._best[1], self._best[2]
+        _, setting, weights = max(self._best.values(), key=lambda one: one[0])
+        return setting, weights
 
     def shared(self, setting: Setting) -> Setting:
         """Return the half-lives that were chosen, as far as the setting's method knows them."""
@@ -155,17 +145,56 @@ class Search:
 
         def history(value: float | None) -> float:
             self._history = value
-            return self.score(setting | self.shared(setting)) or 0.0
+            return self._judge(setting)
 
         def pair(value: float | None) -> float:
             self._pair = value
-            return self.score(setting | self.shared(setting)) or 0.0
+            return self._judge(setting)
 
         if len(config.history_half_life) > 1:
             self._history = search_half_life(config.history_half_life, history)
         if len(config.pair_half_life) > 1 and setting["method"] == "ease":
             values = {value: pair(value) for value in config.pair_half_life}
             self._pair = max(values, key=values.__getitem__)
+
+    def method(self, settings: list[Setting]) -> None:
+        """Try one method's settings, and what lies beyond the edge of them."""
+        waiting = list(settings)
+        if self.judged and _RANK in waiting[0]:
+            ranked = search_rank(int(waiting[0][_RANK]), lambda rank: self._judge(waiting[0] | {_RANK: rank}))
+            waiting = [setting | {_RANK: ranked} for setting in waiting]
+        while waiting:
+            setting = waiting.pop(0)
+            try:
+                self._judge(setting)
+            except TrainingError as error:
+                if setting in settings:
+                    raise
+                self._context.log(f"{_text(setting)}: {error}")
+                continue
+            if self.judged and not waiting and setting["method"] == "ease":
+                waiting = beyond_the_edge([(one, value or 0.0) for one, value in self.tried])
+
+    def mix(self, shares: Sequence[float]) -> None:
+        """Try to mix the two best methods: the second one's scores get these shares. A mixture has to gain 1 %."""
+        if not self.judged or len(self._best) < 2:
+            return
+        (value, first, weights), (_, second, others) = sorted(self._best.values(), key=lambda one: -one[0])[:2]
+        self._fitted = None  # dense, maybe: its memory is needed
+        ratio = self._spread(weights) / (self._spread(others) or 1.0)
+        method = f"{first['method']}{MIX}{second['method']}"
+        for share in shares:
+            setting = second | first | {"method": method, SECOND_WEIGHT: share / (1 - share) * ratio}
+            self._measure(setting, mixed(weights, others, float(setting[SECOND_WEIGHT])), value * (1 + _LEAST_GAIN))
+
+    def _spread(self, weights: Weights) -> float:
+        """Return how far a user's scores are apart: their standard deviation, the mean over some judges."""
+        block = self.judged[0].slice(0, _BLOCK)
+        scores = products(profile_matrix(block, self._item_idx, self._history).astype(np.float32), weights)
+        return float(scores.std(axis=1).mean())
+
+    def _judge(self, setting: Setting) -> float:
+        return self.score(setting | self.shared(setting)) or 0.0
 
     def score(self, setting: Setting) -> float | None:
         """Return a setting's NDCG@10, None where nobody can judge."""
@@ -176,13 +205,18 @@ class Search:
         if self._fitted is None or self._fitted[0] != ranking:
             self._fitted = None
             self._fitted = ranking, self._fitter.fit(setting)
-        weights = self._fitted[1]
+        return self._measure(setting, self._fitted[1])
+
+    def _measure(self, setting: Setting, weights: Weights, least: float = 0.0) -> float | None:
+        """Return the NDCG@10 of a setting's weights, and keep them if they are the method's best, and above `least`."""
         score = by_weights(self._item_idx, weights, half_life_of(setting))
         value = judged_ndcg(self.judged, score, _K) if self.judged else None
         self.tried.append((setting, value))
         self._context.log(_text(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
-        if self._best is None or (value or 0.0) > self._best[0]:
-            self._best = value or 0.0, setting, weights
+        method = str(setting["method"])
+        best = self._best[method][0] if method in self._best else least
+        if (value or 0.0) > best or (method not in self._best and (value or 0.0) >= least):
+            self._best[method] = value or 0.0, setting, weights
         return value
 
 
@@ -194,6 +228,14 @@ def search_half_life(half_lives: Sequence[float | None], judge: Callable[[float 
         if best is None or best > min(value for value in found if value is not None) or best / 2 < _SHORTEST:
             return best
         found[best / 2] = judge(best / 2)
+
+
+def search_rank(largest: int, judge: Callable[[int], float]) -> int:
+    """Return the best of the largest rank and, while the smallest is the best, of half as many to 16."""
+    best, found = largest, judge(largest)
+    while best // 2 >= _LEAST_RANK and (value := judge(best // 2)) > found:
+        best, found = best // 2, value
+    return best
 
 
 def has_ages(judged: list[pa.RecordBatch]) -> bool:
@@ -242,27 +284,20 @@ def candidates(
 def weight_rows(context: Context, fill: str, weights: Weights, item_idx: NDArray[np.int32]) -> DataFrame:
     """Return item_item_weights: of each item, the history items of largest positive weight."""
     neighbours: list[NDArray[np.int32]] = []
-    values: list[NDArray[np.float32]] = []
+    strengths: list[NDArray[np.float32]] = []
     for start in range(0, len(item_idx), _BLOCK):
-        columns = _columns(weights, slice(start, start + _BLOCK))
-        positive = np.where(columns > 0, columns, np.float32(-np.inf)).T
-        best, strengths = top_n(positive, context.config.item_item.stored_neighbours)
+        values = columns(weights, slice(start, start + _BLOCK))
+        positive = np.where(values > 0, values, np.float32(-np.inf)).T
+        best, of_best = top_n(positive, context.config.item_item.stored_neighbours)
         neighbours += [item_idx[row] for row in best]
-        values += strengths
+        strengths += of_best
     table = {
         "item_idx": pa.array(item_idx, pa.int32()),
         "neighbours": pa.array(neighbours, pa.list_(pa.int32())),
-        "weights": pa.array(values, pa.list_(pa.float32())),
+        "weights": pa.array(strengths, pa.list_(pa.float32())),
     }
     frame = context.spark.createDataFrame(pa.table(table))
     return frame.select(F.lit(fill).alias("fill"), "item_idx", "neighbours", "weights")
-
-
-def _columns(weights: Weights, part: slice) -> NDArray[np.float32]:
-    if isinstance(weights, LowPass):
-        return weights.columns(part)
-    block: NDArray[np.float32] = weights[:, part] if isinstance(weights, np.ndarray) else weights[:, part].toarray()
-    return block
 
 
 def _text(setting: Setting) -> str:

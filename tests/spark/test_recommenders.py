@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from scipy import sparse
 
 from ganrec_spark.config import Config
 from ganrec_spark.distributed import item_item, ranking
+from ganrec_spark.distributed.item_item_fit import Fitter
 from ganrec_spark.lake import Lake
+from ganrec_spark.models.item_weights import products
 from ganrec_spark.runner import Outcome
+from ganrec_spark.stages import item_item as stage
 
 RUN = "2026-11-01"
 Pair = tuple[int, int, float]
@@ -69,7 +73,7 @@ MEMBERS = [
     ("als", ("als.embedding_size=[8]", "als.regularisation=[0.1]", "als.alpha=[10.0]", "als.rating_scale=[log]")),
     ("item_item", ("item_item.method=ease", "item_item.ease_regularisation=[10.0]")),
     ("item_item", ("item_item.method=rp3beta", "item_item.rp3_beta=[0.3]")),
-    ("item_item", ("item_item.method=gfcf", "item_item.gfcf_rank=4")),
+    ("item_item", ("item_item.method=gfcf", "item_item.gfcf_rank=4", "item_item.gfcf_weight=[0.3]")),
 ]
 
 
@@ -112,8 +116,10 @@ def test_validation_chooses_and_final_follows(
     tried = lake.read("item_item_choices", RUN, "choose").collect()
     # The best lambda was the smaller one, so a third was tried: no better.
     assert [json.loads(row.parameters)["method"] for row in tried].count("ease") == 3
-    assert {json.loads(row.parameters)["method"] for row in tried} == {"ease", "rp3beta", "gfcf"}
-    ease = {json.loads(row.parameters).get("ease_regularisation"): row for row in tried}
+    # No mixture can be better than all there is.
+    assert {json.loads(row.parameters)["method"] for row in tried} > {"ease", "rp3beta", "gfcf"}
+    alone = [row for row in tried if "second_weight" not in row.parameters]
+    ease = {json.loads(row.parameters).get("ease_regularisation"): row for row in alone}
     assert ease[10.0].chosen
     assert ease[10.0].ndcg == pytest.approx(1.0)
     assert not ease[1e30].chosen
@@ -123,6 +129,44 @@ def test_validation_chooses_and_final_follows(
     assert [row.parameters for row in lake.read("item_item_choices", RUN, "final").collect()] == [chosen.parameters]
     assert lists(lake, "als_candidates", phase="final")[5][0] == 5
     assert lists(lake, "item_item_candidates", phase="final")[5][0] == 5
+
+
+def test_two_methods_are_mixed_where_neither_knows_all(
+    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A mixture of these two is best by 1 %, or by less: what is chosen depends on nothing else.
+    rng = np.random.default_rng(0)
+    merged = [(u, i, 1.0) for u in range(60) for i in range(40) if rng.random() < (0.5 if (u + i) % 3 else 0.15)]
+    held = {u: [i for i in range(40) if (u + i) % 3 and (u, i, 1.0) not in merged] for u in range(60)}
+    write(lake, merged, validation=[(u, items[0], 1.0) for u, items in held.items() if items])
+    config = make_config(
+        "item_item.ease_regularisation=[10.0]", "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
+        "item_item.gfcf_weight=[0.3]", "item_item.mix_shares=[0.25,0.5]",
+    )  # fmt: skip
+    for least, name in ((-1.0, "always"), (10.0, "never")):
+        monkeypatch.setattr(stage, "_LEAST_GAIN", least)
+        run_stages(config, "item_item_choose")
+        rows = lake.read("item_item_choices", RUN, "choose").collect()
+        tried = {row.parameters: row.ndcg for row in rows}
+        alone = {text: ndcg for text, ndcg in tried.items() if "second_weight" not in text}
+        mixtures = {text: ndcg for text, ndcg in tried.items() if "second_weight" in text}
+        assert len(alone) == 3
+        assert len(mixtures) == 2
+        best_two = sorted(alone, key=lambda text: -alone[text])[:2]
+        methods = "+".join(json.loads(text)["method"] for text in best_two)
+        assert {json.loads(text)["method"] for text in mixtures} == {methods}
+        (chosen,) = [row for row in rows if row.chosen]
+        if name == "never":
+            assert chosen.parameters == best_two[0]
+        else:
+            assert chosen.ndcg == max(tried.values())
+    # Phase final fits the mixture that it is told, from its own ratings.
+    mixture = json.loads(max(mixtures))
+    fitter = Fitter(config.item_item, 1, lake.read("merged_ratings", RUN, "choose"), np.arange(40, dtype=np.int32))
+    first, second = (fitter.fit(mixture | {"method": method}) for method in methods.split("+"))
+    whole = sparse.csr_array(np.eye(40, dtype=np.float32))
+    expected = products(whole, first) + mixture["second_weight"] * products(whole, second)
+    assert products(whole, fitter.fit(mixture)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_popularity_counts_observed_users_and_serves_anyone(lake: Lake, config: Config, run_stages: RunStages) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from ganrec_spark.distributed.item_item import by_weights, near_pairs, profile_matrix
 from ganrec_spark.distributed.item_item_fit import Setting
-from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life
+from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life, search_rank
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,26 @@ def test_the_search_for_the_half_life_goes_on_while_the_shortest_is_the_best(
         return values[value]
 
     assert search_half_life((None, 8.0, 2.0), judge) == best
+    assert found == tried
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "tried"),
+    [
+        ({256: 0.3, 128: 0.2}, 256, [256, 128]),
+        ({256: 0.3, 128: 0.4, 64: 0.5, 32: 0.5}, 64, [256, 128, 64, 32]),  # of equals the larger
+        ({40: 0.1, 20: 0.2}, 20, [40, 20]),  # no fewer than 16
+        ({4: 0.1}, 4, [4]),
+    ],
+)
+def test_the_rank_is_halved_while_that_is_better(values: dict[int, float], best: int, tried: list[int]) -> None:
+    found: list[int] = []
+
+    def judge(rank: int) -> float:
+        found.append(rank)
+        return values[rank]
+
+    assert search_rank(max(values), judge) == best
     assert found == tried
 
 
