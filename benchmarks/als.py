@@ -6,6 +6,8 @@ Reads columns user_id, item_id, rating, timestamp; each user's last rating is he
 (users' vectors included), NDCG@10 over the full catalogue, and the ratio of the medians.
 """
 
+import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
+
 import argparse
 import statistics
 import time

@@ -13,6 +13,8 @@ compared with ALS without fill, on validation (what the gate sees) and on test r
 gate's rules for every candidate, not for its few finalists alone; intervals are as wide as with its finalists.
 """
 
+import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
+
 import argparse
 import sys
 import tempfile

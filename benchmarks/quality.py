@@ -13,6 +13,8 @@ Lifts are those of a row over the peer that was best on validation, per user and
 `--cut SHARE` cuts that share of the users to 5-10 training ratings first.
 """
 
+import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
+
 import argparse
 import shlex
 import subprocess

@@ -11,6 +11,7 @@ import pyspark
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+from ganrec_spark import blas
 from ganrec_spark.config import Config
 from ganrec_spark.errors import ConfigError, LakeError
 from ganrec_spark.submit import java_options, lake_root, stage_properties
@@ -56,6 +57,7 @@ def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql"
     if "://" not in config.lake.root:
         Path(lake_root(config)).mkdir(parents=True, exist_ok=True)
     fast_start = java_options(spark_jars_dir().parent)
+    kernels = os.environ.get(blas.VARIABLE)
     properties = {
         "spark.driver.memory": config.spark.driver_memory,
         **{f"spark.{who}.defaultJavaOptions": fast_start for who in ("driver", "executor") if fast_start},
@@ -68,6 +70,7 @@ def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql"
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.bindAddress": "0.0.0.0",
         "spark.log.level": "ERROR",
+        **({f"spark.executorEnv.{blas.VARIABLE}": kernels} if kernels else {}),
         **catalog_properties(config),
         **({} if submitted else jar_properties(config)),
         **({"spark.archives": ",".join(config.spark.archives)} if config.spark.archives and not submitted else {}),

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+import ganrec_spark  # noqa: F401  (before NumPy: it chooses the kernels)
+
 TESTS = Path(__file__).parent
 # In the order they run: what fails fast comes first.
 TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "cluster")

@@ -150,11 +150,14 @@ class Totals:
 def added_up(sums: DataFrame) -> dict[tuple[str, str], Totals]:
     """Return the totals by (system, segment) of `system_sums`. Driver memory: systems x samples numbers."""
     keys = ("system", "segment")
+    sums = sums.cache()  # read twice, and the ranking behind them is the cost
     places = sums.select(*keys, "n", F.posexplode("sums").alias("place", "value"))
     table = places.groupBy(*keys, "place").agg(F.sum("n").alias("n"), F.sum("value").alias("value"))
     distinct = sums.select(*keys, F.explode("listed").alias("item_idx")).distinct().groupBy(*keys).count()
     n_listed = {(row.system, row.segment): int(row["count"]) for row in distinct.collect()}
-    return {
+    totals = {
         key: Totals(int(group["n"].iloc[0]), group["value"].to_numpy(), n_listed.get(key, 0))
         for key, group in table.orderBy(*keys, "place").toPandas().groupby(list(keys))
     }
+    sums.unpersist()
+    return totals

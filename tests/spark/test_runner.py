@@ -1,9 +1,12 @@
 """Stages that are not called for may be left out by whoever submits the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import threadpoolctl
+from pyspark.sql import SparkSession
 
 from ganrec_spark.config import Config
 from ganrec_spark.errors import LakeError
@@ -27,3 +30,13 @@ def test_a_reader_records_the_stages_that_nobody_submitted(
     run_stages(sparse, *BEFORE, run_id="2026-11-02")
     with pytest.raises(LakeError, match="run stage 'augment_choose' first"):
         run_stages(sparse, "merge_choose", run_id="2026-11-02")
+
+
+def test_workers_use_the_drivers_kernels(spark: SparkSession) -> None:
+    def architectures(_: object) -> Iterator[str]:
+        np.ones((2, 2)) @ np.ones((2, 2))
+        pools = threadpoolctl.threadpool_info()
+        yield from {str(pool["architecture"]) for pool in pools if pool["internal_api"] == "openblas"}
+
+    ours = set(architectures(None))
+    assert set(spark.sparkContext.parallelize(range(2), 2).mapPartitions(architectures).collect()) == ours
