@@ -182,7 +182,7 @@ class Gate(Section):
     min_coverage_ratio: Share = 0.5
     min_validation_users: Count = 50
     screen_users: Count = 5000
-    finalists: Count = 3
+    finalists: Count = 2
 
 
 class Merge(Section):

@@ -26,11 +26,17 @@ from ganrec_spark.models.worker import Train, Worker
 
 _POLL_SECONDS = 0.5
 _WAIT_SECONDS = 0.0002
+_CYCLE_MS, _IDLE_CYCLE_MS = 1, 100  # between Horovod's rounds: where each step waits for them, and where none does
 _LEAVE_SECONDS = 5.0  # time for the others to notice by themselves that one failed
 
 
-def train_distributed(spark: SparkSession, train: Train, config: Distributed, **arguments: object) -> dict[str, object]:
+def train_distributed(
+    spark: SparkSession, train: Train, config: Distributed, n_models: int = 1, **arguments: object
+) -> dict[str, object]:
     """Return the results of `train(worker, **arguments)` on `config.workers` workers as one; worker 0's come first.
+
+    `n_models`: how many `train` trains (models.worker.share): of as many as workers each is trained by one alone, and
+    Horovod's threads, which take a quarter of a core's time to ask each other for work, are let sleep.
 
     `train` and `arguments` are sent by cloudpickle, so `train` must be importable where workers run. Workers that
     train together must make the same number of steps. With one worker `train` is called here, without Horovod.
@@ -47,7 +53,7 @@ def train_distributed(spark: SparkSession, train: Train, config: Distributed, **
         watch = threading.Thread(target=_watch, args=(spark, reports, config, stopped), daemon=True)
         watch.start()
         try:
-            results = _run_horovod(train, arguments, config, reports.address)
+            results = _run_horovod(train, arguments, config, n_models, reports.address)
         except Exception as error:
             raise TrainingError(_failure(reports, config, error)) from error
         finally:
@@ -110,7 +116,7 @@ def _slots(spark: SparkSession) -> int:
 
 
 def _run_horovod(
-    train: Train, arguments: dict[str, Any], config: Distributed, address: Address
+    train: Train, arguments: dict[str, Any], config: Distributed, n_models: int, address: Address
 ) -> list[dict[str, object]]:
     import horovod.spark
 
@@ -126,6 +132,7 @@ def _run_horovod(
                     "HOROVOD_GLOO_TIMEOUT_SECONDS": str(config.start_timeout_seconds),
                     "HOROVOD_SPARK_START_TIMEOUT": str(config.start_timeout_seconds),
                     "HOROVOD_LOG_LEVEL": "fatal",
+                    "HOROVOD_CYCLE_TIME": str(_CYCLE_MS if n_models < config.workers else _IDLE_CYCLE_MS),
                 },
                 stdout=silence,
                 stderr=silence,

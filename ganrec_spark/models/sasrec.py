@@ -106,10 +106,17 @@ class SASRec(nn.Module):
 
     def states(self, items: Tensor, lengths: Tensor) -> Tensor:
         """Return the state [B, L, D] after each position of histories `items` [B, L] of `lengths` [B]."""
-        known = torch.where(items >= 0, items, self.shape.n_items).long()
-        steps = torch.arange(items.shape[1], device=items.device)
+        return self.encoded(self.items(self.rows(items)), lengths)
+
+    def rows(self, items: Tensor) -> Tensor:
+        """Return the rows of the embedding table that hold `items` [...], for padding the row of zeros."""
+        return torch.where(items >= 0, items, self.shape.n_items).long()
+
+    def encoded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """Return `states` of histories whose items' embeddings [B, L, D] are at hand."""
+        steps = torch.arange(embedded.shape[1], device=embedded.device)
         from_end = (self.shape.max_length - lengths[:, None] + steps).clamp(0, self.shape.max_length - 1)
-        x = self.dropout(self.items(known) + self.positions(from_end.long()))
+        x = self.dropout(embedded + self.positions(from_end.long()))
         for block in self.blocks:
             x = block(x)
         return torch.as_tensor(self.norm(x))
@@ -134,10 +141,13 @@ def next_item_loss(model: SASRec, items: Tensor, lengths: Tensor, negatives: Ten
     targets = items[:, 1 : length + 1]
     if targets.shape[1] == 0:
         return model.items.weight.sum() * 0
-    states = model.states(items[:, :length], (lengths - 1).clamp(min=0))
     valid = torch.arange(length, device=items.device) < (lengths - 1)[:, None]
-    state, target = states[valid], targets[valid].long()  # [M, D], [M]
+    target, rows = targets[valid].long(), model.rows(items[:, :length])  # [M], [B, L]
     if len(target) == 0:
-        return states.sum() * 0
-    positive = (state * model.items(target)).sum(1)
-    return fused_softmax_loss(state, positive, model.items(negatives), negatives, target)
+        return model.items.weight.sum() * 0
+    # One look-up: the gradient of each is a table of all items.
+    embedded = model.items(torch.cat([rows.flatten(), target, negatives]))
+    own, wanted, others = embedded.split([rows.numel(), len(target), len(negatives)])
+    states = model.encoded(own.view(*rows.shape, -1), (lengths - 1).clamp(min=0))
+    state = states[valid]  # [M, D]
+    return fused_softmax_loss(state, (state * wanted).sum(1), others, negatives, target)

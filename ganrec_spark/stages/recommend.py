@@ -1,6 +1,7 @@
 """Choose the blend on validation, blend the members' lists, and give every user n items or a code."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -51,9 +52,11 @@ def run(context: Context) -> str:
     """Write blend_weights, rerank_choices, blend_candidates of both phases, recommendations and unserved_users."""
     settings = context.config.recommend
     facts = {phase: _popularity(context, phase) for phase in ("choose", "final")}
-    blends, choices = [], []
+    blends: list[Blend] = []
+    choices: list[tuple[object, ...]] = []
     for fill in (NONE, *_fills(context)):
-        fused = _choose_weights(context, fill)
+        # With a fill the fusion stays that of the plain lists.
+        fused = _choose_weights(context, fill, tuple(blend.fusion for blend in blends[:1]) or settings.fusion)
         chosen, rows = _choose_trees(context, fused, facts["choose"])
         blends.append(chosen)
         choices += rows
@@ -159,13 +162,13 @@ def _fusion(context: Context, blend: Blend, phase: str, popularity: Shipped) -> 
     )
 
 
-def _choose_weights(context: Context, fill: str) -> Blend:
-    """Return the fusion and weights with the best NDCG@10 on validation.
+def _choose_weights(context: Context, fill: str, fusions: Sequence[str]) -> Blend:
+    """Return the one of `fusions` and the weights with the best NDCG@10 on validation.
 
     Weights are of the grid, or the middle of its best. Equal weights where nobody is held out.
     """
     settings = context.config.recommend
-    judged, fusions = _drawn(context, _judged(context, fill), settings.weight_users).cache(), settings.fusion
+    judged = _drawn(context, _judged(context, fill), settings.weight_users).cache()
     grid = weight_grid(len(MEMBERS), settings.weight_step)
     blends: list[Blend] = []
     for fusion in fusions:

@@ -36,6 +36,7 @@ def run(context: Context) -> str:
         context.spark,
         train_generators,
         context.config.distributed,
+        n_models=len(plans),
         plans=plans,
         urls=context.lake.data_files("user_rows"),
         batch_size=context.config.generator.batch_size,

@@ -136,6 +136,7 @@ def train(context: Context, plans: list[Plan]) -> list[Trained]:
         context.spark,
         fit,
         context.config.distributed.model_copy(update={"workers": _workers(context)}),
+        n_models=len(plans),
         plans=plans,
         urls=urls,
         checkpoint_dir=_checkpoint_dir(context),

@@ -88,7 +88,7 @@ def fit_side_by_side(worker: Worker, models: int) -> dict[str, object]:
 
 
 def test_as_many_models_as_workers_are_trained_side_by_side_as_if_each_were_alone(spark: SparkSession) -> None:
-    found = train_distributed(spark, fit_side_by_side, Distributed(workers=2), models=3)
+    found = train_distributed(spark, fit_side_by_side, Distributed(workers=2), n_models=3, models=3)
     assert [found[f"model {number}"]["worker"] for number in range(3)] == [0, 1, 1]
     alone = fit(Worker())["losses"]
     for number in range(3):
@@ -121,7 +121,7 @@ def test_a_worker_that_fails_ends_the_training_of_the_others_beside_it(
     config = Distributed(workers=2, stall_timeout_seconds=stall_timeout)
     started = time.monotonic()
     with caplog.at_level(logging.INFO, "ganrec"), pytest.raises(TrainingError, match=says):
-        train_distributed(spark, fail_beside_a_long_training, config, accident=accident)
+        train_distributed(spark, fail_beside_a_long_training, config, n_models=2, accident=accident)
     assert time.monotonic() - started < 120
     # The log has the trace of one that raised, too.
     [other] = [int(record.message) for record in caplog.records if record.message.isdigit()]
