@@ -26,7 +26,7 @@ _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
 _RANK, _LEAST_RANK = "gfcf_rank", 16
-_LEAST_GAIN = 0.01  # of a mixture, which takes two fits
+_LEAST_GAIN = 0.01  # of what costs more: a mixture, pairs near in time
 
 
 def run(context: Context) -> str:
@@ -89,10 +89,10 @@ def best_setting(
 ) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    The half-lives, first of histories, then of pairs, are chosen with the first setting, for all. Where EASE's best
-    lambda is the smallest or largest of several, the search goes on beyond it; GF-CF's rank is halved while that is
-    better. At last the best methods' mixtures are tried. A setting without alternatives is taken as it is, its ndcg is
-    NULL.
+    The half-life of histories is chosen with the first setting, for all. Where EASE's best lambda is the smallest or
+    largest of several, the search goes on beyond it, and the best one is tried with pairs near in time; GF-CF's rank is
+    halved while that is better. At last the best methods' mixtures are tried. A setting without alternatives is taken
+    as it is, its ndcg is NULL.
     """
     config = context.config.item_item
     several = max(len(settings), len(config.history_half_life), len(config.pair_half_life)) > 1
@@ -122,6 +122,7 @@ class Search:
         self._best: dict[str, tuple[float, Setting, Weights]] = {}  # by method
         self._fitted: tuple[Setting, Weights] | None = None
         self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
+        self._timed = bool(self.judged) and has_ages(self.judged)
 
     @property
     def best(self) -> tuple[Setting, Weights]:
@@ -138,24 +139,16 @@ class Search:
         return {key: value for key, value in chosen.items() if value is not None}
 
     def half_lives(self, setting: Setting) -> None:
-        """Choose the half-lives with one setting; of users without different times nothing can be chosen."""
-        if not self.judged or not has_ages(self.judged):
+        """Choose the half-life of histories with one setting, where users have rated at different times."""
+        half_lives = self._context.config.item_item.history_half_life
+        if not self._timed or len(half_lives) < 2:
             return
-        config = self._context.config.item_item
 
-        def history(value: float | None) -> float:
+        def judge(value: float | None) -> float:
             self._history = value
             return self._judge(setting)
 
-        def pair(value: float | None) -> float:
-            self._pair = value
-            return self._judge(setting)
-
-        if len(config.history_half_life) > 1:
-            self._history = search_half_life(config.history_half_life, history)
-        if len(config.pair_half_life) > 1 and setting["method"] == "ease":
-            values = {value: pair(value) for value in config.pair_half_life}
-            self._pair = max(values, key=values.__getitem__)
+        self._history = search_half_life(half_lives, judge)
 
     def method(self, settings: list[Setting]) -> None:
         """Try one method's settings, and what lies beyond the edge of them."""
@@ -174,6 +167,15 @@ class Search:
                 continue
             if self.judged and not waiting and setting["method"] == "ease":
                 waiting = beyond_the_edge([(one, value or 0.0) for one, value in self.tried])
+        if settings[0]["method"] == "ease" and self._timed:
+            self._pair_half_life()
+
+    def _pair_half_life(self) -> None:
+        """Try EASE's best lambda with pairs near in time; that has to gain 1 %, too, for it takes other sums."""
+        value, best, _ = self._best["ease"]
+        for other in self._context.config.item_item.pair_half_life[1:]:
+            setting = {key: found for key, found in best.items() if key != PAIR_HALF_LIFE}
+            self.score(setting if other is None else setting | {PAIR_HALF_LIFE: other}, value * (1 + _LEAST_GAIN))
 
     def mix(self, shares: Sequence[float]) -> None:
         """Try to mix the two best methods: the second one's scores get these shares. A mixture has to gain 1 %."""
@@ -196,8 +198,8 @@ class Search:
     def _judge(self, setting: Setting) -> float:
         return self.score(setting | self.shared(setting)) or 0.0
 
-    def score(self, setting: Setting) -> float | None:
-        """Return a setting's NDCG@10, None where nobody can judge."""
+    def score(self, setting: Setting, least: float = 0.0) -> float | None:
+        """Return a setting's NDCG@10, None where nobody can judge; below `least` it is not taken."""
         known = next((value for one, value in self.tried if one == setting), None)
         if known is not None:
             return known
@@ -205,7 +207,7 @@ class Search:
         if self._fitted is None or self._fitted[0] != ranking:
             self._fitted = None
             self._fitted = ranking, self._fitter.fit(setting)
-        return self._measure(setting, self._fitted[1])
+        return self._measure(setting, self._fitted[1], least)
 
     def _measure(self, setting: Setting, weights: Weights, least: float = 0.0) -> float | None:
         """Return the NDCG@10 of a setting's weights, and keep them if they are the method's best, and above `least`."""
@@ -214,8 +216,8 @@ class Search:
         self.tried.append((setting, value))
         self._context.log(_text(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
         method = str(setting["method"])
-        best = self._best[method][0] if method in self._best else least
-        if (value or 0.0) > best or (method not in self._best and (value or 0.0) >= least):
+        known = max(least, self._best[method][0] if method in self._best else -1.0)
+        if (value or 0.0) > known or (method not in self._best and (value or 0.0) >= least):
             self._best[method] = value or 0.0, setting, weights
         return value
 
