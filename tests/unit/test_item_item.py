@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from ganrec_spark.config import load_config
 from ganrec_spark.distributed.item_item import by_weights, near_pairs, profile_matrix
 from ganrec_spark.distributed.item_item_fit import Setting
+from ganrec_spark.stages import item_item as stage
 from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life, search_rank
 
 
@@ -105,3 +109,35 @@ def test_near_pairs_are_those_of_a_dense_kernel() -> None:
         expected[np.ix_(own, own)] += kernel * value[:, None] * value[None, :]
     found = near_pairs(block, np.arange(30, dtype=np.int32), 0.5).toarray()
     assert found == pytest.approx(np.triu(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        # Not with the first lambda, but with the best one, which they do not help.
+        ({(100, None): 0.183, (400, None): 0.205, (400, 10): 0.180, (1600, None): 0.19}, (400, None)),
+        ({(100, None): 0.061, (400, None): 0.059, (25, None): 0.060, (100, 10): 0.064}, (100, 10)),
+        # Half a percent is not worth other sums.
+        ({(100, None): 0.200, (400, None): 0.190, (25, None): 0.190, (100, 10): 0.201}, (100, None)),
+    ],
+)
+def test_pairs_in_time_are_tried_with_the_best_lambda(
+    monkeypatch: pytest.MonkeyPatch, found: dict[tuple[float, float | None], float], chosen: tuple[float, float | None]
+) -> None:
+    class Fitter:
+        def fit(self, setting: Setting) -> tuple[float, float | None]:
+            return setting["ease_regularisation"], setting.get("pair_half_life")
+
+    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
+    monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
+    search = object.__new__(stage.Search)  # without Spark
+    search.judged, search.tried, search._best, search._fitted = [None], [], {}, None
+    search._timed, search._history, search._pair = True, 2.0, None
+    search._fitter, search._item_idx = Fitter(), np.arange(3, dtype=np.int32)
+    search._context = SimpleNamespace(config=load_config(environ={}), log=lambda text: None)
+    search.method([{"method": "ease", "ease_regularisation": 100.0}, {"method": "ease", "ease_regularisation": 400.0}])
+    setting, weights = search.best
+    assert weights == chosen
+    assert (setting["ease_regularisation"], setting.get("pair_half_life")) == chosen
+    assert setting["history_half_life"] == 2.0
+    assert len(search.tried) == len(found)
