@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -29,7 +30,7 @@ _SUMS_ARROW = pa.schema(
 )
 _SERVED = (
     "user_idx int, items array<int>, scores array<double>, sources array<int>, because array<int>, "
-    "n_unseen int, n_available int"
+    "n_unseen int, n_available int, candidates array<int>, candidate_scores array<float>"
 )
 _SERVED_ARROW = pa.schema(
     [
@@ -40,6 +41,8 @@ _SERVED_ARROW = pa.schema(
         ("because", pa.list_(pa.int32())),
         ("n_unseen", pa.int32()),
         ("n_available", pa.int32()),
+        ("candidates", pa.list_(pa.int32())),
+        ("candidate_scores", pa.list_(pa.float32())),
     ]
 )
 
@@ -186,37 +189,51 @@ def fuse_lists(rows: DataFrame, fusion: Fusion, tail: str, n: int) -> DataFrame:
 
     def fuse(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            fused = [
-                blend.fill_up(items, scores, popular, fusion.constant)
-                for (items, scores), popular in zip(fusion.fused(batch), lists(batch, tail), strict=True)
-            ]
-            items = pa.array([row[:n].astype(np.int32) for row, _ in fused], pa.list_(pa.int32()))
-            scores = pa.array([row[:n].astype(np.float32) for _, row in fused], pa.list_(pa.float32()))
-            yield pa.RecordBatch.from_arrays([batch.column("user_idx"), items, scores], schema=_LISTS)
+            filled = _filled_up(fusion.fused(batch), lists(batch, tail), fusion.constant, n)
+            yield pa.RecordBatch.from_arrays([batch.column("user_idx"), *filled], schema=_LISTS)
 
     return rows.mapInArrow(fuse, "user_idx int, items array<int>, scores array<float>")
 
 
-def serve(rows: DataFrame, fusion: Fusion, tail: str, n: int, facts: Shipped) -> DataFrame:
+def _filled_up(
+    fused: list[tuple[NDArray[np.int64], NDArray[np.float64]]],
+    tails: list[NDArray[np.integer[Any]]],
+    constant: float,
+    n: int,
+) -> tuple[pa.Array, pa.Array]:
+    """Return the n best items and scores of each list, the tail's items behind a short one."""
+    cut = [
+        (items[:n], scores[:n]) if len(items) >= n else blend.fill_up(items, scores, popular, constant)
+        for (items, scores), popular in zip(fused, tails, strict=True)
+    ]
+    items = pa.array([row[:n].astype(np.int32) for row, _ in cut], pa.list_(pa.int32()))
+    return items, pa.array([row[:n].astype(np.float32) for _, row in cut], pa.list_(pa.float32()))
+
+
+def serve(rows: DataFrame, fusion: Fusion, tail: str, n: int, n_candidates: int, facts: Shipped) -> DataFrame:
     """Return each user's final list: ranking.serving.Served as columns, one row per user.
 
     In: one row per user as `Fusion` reads them, with user_idx and seen (observed items); the list of column `tail`
-    fills up. `facts`: the arrays of ranking.serving.Catalogue.
+    fills up. `facts`: the arrays of ranking.serving.Catalogue. Columns candidates and candidate_scores are what
+    `fuse_lists` gives of the same rows.
     """
 
     def recommend(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         catalogue = Catalogue(facts["popular"], facts["allowed"], facts["indptr"], facts["neighbours"])
         for batch in batches:
-            columns = [lists(batch, member) for member in fusion.members]
+            columns, fused, tails = (
+                [lists(batch, member) for member in fusion.members],
+                fusion.fused(batch),
+                lists(batch, tail),
+            )
             served = [
                 final_list(blended, ranked, fusion.weights, fusion.constant, popular, seen, catalogue, n)
-                for blended, *ranked, popular, seen in zip(
-                    fusion.fused(batch), *columns, lists(batch, tail), lists(batch, "seen"), strict=True
-                )
+                for blended, *ranked, popular, seen in zip(fused, *columns, tails, lists(batch, "seen"), strict=True)
             ]
-            values = {field.name: [getattr(user, field.name) for user in served] for field in list(_SERVED_ARROW)[1:]}
-            arrays = [pa.array(values[field.name], field.type) for field in list(_SERVED_ARROW)[1:]]
-            yield pa.RecordBatch.from_arrays([batch.column("user_idx"), *arrays], schema=_SERVED_ARROW)
+            own = list(_SERVED_ARROW)[1:-2]
+            arrays = [pa.array([getattr(user, field.name) for user in served], field.type) for field in own]
+            candidates = _filled_up(fused, tails, fusion.constant, n_candidates)
+            yield pa.RecordBatch.from_arrays([batch.column("user_idx"), *arrays, *candidates], schema=_SERVED_ARROW)
 
     return rows.mapInArrow(recommend, _SERVED)
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
-from scipy.linalg.lapack import dposv
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
@@ -112,13 +110,14 @@ def _by_ratings(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats
 
 
 def _by_factors(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats) -> Floats:
-    """Solve the same systems as they stand, of size D."""
-    solved, corner = np.empty_like(diagonal), np.arange(diagonal.shape[1])
-    for row, (own, weights, wanted) in enumerate(zip(vectors, extra, target, strict=True)):
-        # Half of the matrix is enough, and by LAPACK's own call: SciPy's checks cost as much as a short row's system.
-        matrix = dsyrk(1.0, (own * np.sqrt(weights)[:, None]).T, lower=1)
-        matrix[corner, corner] += diagonal[row]
-        _, solved[row], failed = dposv(matrix, wanted @ own, lower=1, overwrite_a=1)
-        if failed:
-            raise np.linalg.LinAlgError("ALS: a row's system is not positive definite; look for ratings not finite")
-    return solved
+    """Solve the same systems as they stand, of size D.
+
+    A whole block a call, in which NumPy lets other threads run.
+    """
+    weighted, corner = vectors * np.sqrt(extra)[:, :, None], np.arange(diagonal.shape[1])
+    system = np.matmul(weighted.transpose(0, 2, 1), weighted)
+    system[:, corner, corner] += diagonal
+    solved = np.linalg.solve(system, np.matmul(target[:, None, :], vectors).transpose(0, 2, 1))[:, :, 0]
+    if not np.isfinite(solved).all():
+        raise np.linalg.LinAlgError("ALS: a row's system has no finite solution; look for ratings not finite")
+    return np.asarray(solved)

@@ -1,7 +1,7 @@
 """Choose ALS's setting on validation users, without fill, for the gate and for the recommender alike."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,7 +36,7 @@ def run(context: Context) -> str:
         context.log(f"{setting.text()}: validation NDCG@{_K} {value:.4f}")
         return value
 
-    search = Search(context.config.als, score, timed=has_times(judge.train))
+    search = Search(context.config.als, score, idle=idle_keys(judge.train))
     best = first_setting(context.config.als) if judge.is_empty else search.best()
     lake.write("als_unfilled_factors", factor_rows(context.spark, judge.fit(best, context.config.als.iterations)))
     judge.close()
@@ -99,23 +99,24 @@ class Judge:
         return judged_ndcg(placed.to_batches(), score, _K)
 
 
-def has_times(ratings: DataFrame) -> bool:
-    """Return whether ratings differ in time: without, every half-life is the same."""
-    first, last = ratings.agg(F.min("ts"), F.max("ts")).collect()[0]
-    return bool(first != last)
+def idle_keys(ratings: DataFrame) -> frozenset[str]:
+    """Return the keys of which every value gives the same fits: half-lives of one time, scales of one rating."""
+    bounds = (F.min("ts").eqNullSafe(F.max("ts")), F.min("rating") == F.max("rating"))
+    same = ratings.agg(*bounds).collect()[0]
+    return frozenset(key for key, idle in zip(("half_life_days", "rating_scale"), same, strict=True) if idle)
 
 
-def first_setting(config: Als, timed: bool = True) -> Setting:
+def first_setting(config: Als, idle: Collection[str] = ()) -> Setting:
     """Return the setting of every key's first value."""
-    return Setting(**{key: values[0] for key, values in _choices(config, timed).items()})
+    return Setting(**{key: values[0] for key, values in _choices(config, idle).items()})
 
 
-def _choices(config: Als, timed: bool) -> dict[str, tuple[Any, ...]]:
+def _choices(config: Als, idle: Collection[str]) -> dict[str, tuple[Any, ...]]:
     """Return the values to try by key, in the order of the search; explicit ALS has no confidence to choose."""
     values: dict[str, tuple[Any, ...]] = {key: getattr(config, key) for key in _FACTORS}
     if not config.implicit:
         values |= {"alpha": config.alpha[:1], "rating_scale": ("raw",), "half_life_days": (None,)}
-    return values if timed else values | {"half_life_days": (None,)}
+    return values | {key: (None,) if key == "half_life_days" else values[key][:1] for key in idle}
 
 
 @dataclass
@@ -124,18 +125,18 @@ class Search:
 
     A key with several values is never left at the smallest or largest of them while the next one beyond is better
     (embedding_size: up to als.max_embedding_size). More factors than the first value have to gain 5 % a doubling.
-    A key with one value keeps it.
+    A key with one value keeps it, and an idle one (`idle_keys`) its first.
     """
 
     config: Als
     score: Callable[[Setting], float]
-    timed: bool = True
+    idle: Collection[str] = ()
     found: dict[Setting, float] = field(default_factory=dict)
 
     def best(self) -> Setting:
         """Return the best setting, of equals the first; if there is but one it is not scored."""
-        best = first_setting(self.config, self.timed)
-        for key, values in _choices(self.config, self.timed).items():
+        best = first_setting(self.config, self.idle)
+        for key, values in _choices(self.config, self.idle).items():
             if len(values) > 1:
                 best = self._along(key, values, best)
         return best

@@ -38,7 +38,7 @@ def run(context: Context) -> str:
         sums = metric_sums(lists_of_users(users, lists), settings.ks, facts).cache()
         means = segment_means(sums, settings.confidence)
         quality = rating_error(context.lake.read("als_quality", phase), n_users)
-        rows = reduce(DataFrame.unionByName, (means, segment_spreads(sums, n_items), quality))
+        rows = reduce(DataFrame.unionByName, (means, segment_spreads(sums, settings.ks, n_items), quality))
         parts.append(rows.withColumn("split", F.lit(split)))
     result = reduce(DataFrame.unionByName, parts) if parts else context.lake.frame("metrics", [])
     written = context.lake.write("metrics", result.coalesce(1))
@@ -150,20 +150,21 @@ def segment_means(sums: DataFrame, confidence: float) -> DataFrame:
     )
 
 
-def segment_spreads(sums: DataFrame, n_items: int) -> DataFrame:
+def segment_spreads(sums: DataFrame, ks: tuple[int, ...], n_items: int) -> DataFrame:
     """Return coverage and gini of the lists of each segment's users, over a catalogue of `n_items`.
 
-    In: metric_sums. Out: rows in the form of `segment_means`, without interval.
+    In: metric_sums of `ks`. Out: rows in the form of `segment_means`, without interval.
     """
-    keys = ("recommender", "fill", "segment", "k")
+    groups = ("recommender", "fill", "segment")
+    keys = (*groups, "k")
     lists = segment_means(sums, 0.95).where("metric = 'recall'").select(*keys, "n_users")
-    band = sums.where("metric = 'listed'").withColumnRenamed("k", "band").withColumn("segment", _segments())
-    per_item = (
-        band.join(F.broadcast(lists.select("k").distinct()), F.col("band") <= F.col("k"))
-        .groupBy(*keys, "item_idx")
-        .agg(F.sum("n").alias("n"))
-    )
-    counts = per_item.groupBy(*keys).agg(F.collect_list("n").alias("counts"))
+    listed = sums.where("metric = 'listed'").withColumn("segment", _segments())
+    # How often each item is in the first k: NULL, which no list collects, where only below.
+    within = [F.sum(F.when(F.col("k") <= k, F.col("n"))).alias(f"within_{k}") for k in ks]
+    per_item = listed.groupBy(*groups, "item_idx").agg(*within)
+    collected = per_item.groupBy(*groups).agg(*(F.collect_list(f"within_{k}").alias(f"within_{k}") for k in ks))
+    each = F.array(*(F.struct(F.lit(k).alias("k"), F.col(f"within_{k}").alias("counts")) for k in ks))
+    counts = collected.select(*groups, F.explode(each).alias("cut")).select(*groups, "cut.k", "cut.counts")
     empty = F.array().cast("array<bigint>")
     every = lists.join(counts, list(keys), "left").withColumn("counts", F.coalesce("counts", empty))
     unbounded = F.lit(None).cast("double")

@@ -63,20 +63,17 @@ def run(context: Context) -> str:
     published = published_blend(blends)
     context.lake.write("blend_weights", _weight_rows(context, blends, published))
     context.lake.write("rerank_choices", context.lake.frame("rerank_choices", choices))
+    # Cached: three tables are cut from it.
+    served = _served_lists(context, published, facts["final"]).cache()
     for phase in ("choose", "final"):
-        users = _users(context)
         parts = [
-            fuse_lists(
-                _member_lists(context, users, phase, blend.fill),
-                _fusion(context, blend, phase, facts[phase]),
-                _TAIL,
-                settings.n_candidates,
-            ).withColumn("fill", F.lit(blend.fill))
+            served.select("user_idx", F.col("candidates").alias("items"), F.col("candidate_scores").alias("scores"))
+            if phase == "final" and blend is published
+            else _fused_lists(context, blend, phase, facts[phase])
             for blend in blends
         ]
-        context.lake.write("blend_candidates", reduce(DataFrame.unionByName, parts), phase)
-    # Cached: both tables are cut from it.
-    served = _served_lists(context, published, facts["final"]).cache()
+        named = [part.withColumn("fill", F.lit(blend.fill)) for part, blend in zip(parts, blends, strict=True)]
+        context.lake.write("blend_candidates", reduce(DataFrame.unionByName, named), phase)
     n_rows = context.lake.write("recommendations", _recommendations(context, served))
     n_unserved = context.lake.write("unserved_users", _unserved(context, served))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, published.weights, strict=True))
@@ -268,6 +265,12 @@ def _weight_rows(context: Context, blends: list[Blend], published: Blend) -> Dat
     )
 
 
+def _fused_lists(context: Context, blend: Blend, phase: str, popularity: Shipped) -> DataFrame:
+    """Return (user_idx, items, scores): the blend's candidates for every user of the run."""
+    rows = _member_lists(context, _users(context), phase, blend.fill)
+    return fuse_lists(rows, _fusion(context, blend, phase, popularity), _TAIL, context.config.recommend.n_candidates)
+
+
 def _served_lists(context: Context, blend: Blend, popularity: Shipped) -> DataFrame:
     """Return one row per user of the run: the final list with sources and explanations (distributed.fusion.serve)."""
     observed = context.lake.read("merged_ratings", "final").where("source = 'observed'")
@@ -275,7 +278,8 @@ def _served_lists(context: Context, blend: Blend, popularity: Shipped) -> DataFr
     rows = _member_lists(context, _users(context), "final", blend.fill).join(seen, "user_idx", "left")
     facts = _catalogue(context, observed)
     fusion = _fusion(context, blend, "final", popularity)
-    return serve(rows, fusion, _TAIL, context.config.recommend.n, facts)
+    settings = context.config.recommend
+    return serve(rows, fusion, _TAIL, settings.n, settings.n_candidates, facts)
 
 
 def _catalogue(context: Context, observed: DataFrame) -> Shipped:

@@ -68,7 +68,7 @@ def test_without_times_or_confidence_there_is_less_to_choose() -> None:
         tried.append(setting)
         return 0.0
 
-    Search(Als(), score, timed=False).best()
+    Search(Als(), score, idle={"half_life_days", "rating_scale"}).best()
     assert {setting.half_life_days for setting in tried} == {None}
     assert len(set(tried)) == len(tried)
     tried.clear()
