@@ -117,7 +117,8 @@ class Search:
         self._fitter = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx)
         users = with_ages(profiles(ratings), ratings)
         held_out = context.lake.read("validation_ratings")
-        self.judged = judged_users(users, held_out, context.seed).to_batches() if judged else []
+        batches = judged_users(users, held_out, context.seed).to_batches() if judged else []
+        self.judged = [batch for batch in batches if batch.num_rows]
         self.tried: list[tuple[Setting, float | None]] = []
         self._best: dict[str, tuple[float, Setting, Weights]] = {}  # by method
         self._fitted: tuple[Setting, Weights] | None = None
