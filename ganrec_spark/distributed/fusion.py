@@ -221,11 +221,8 @@ def serve(rows: DataFrame, fusion: Fusion, tail: str, n: int, n_candidates: int,
     def recommend(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         catalogue = Catalogue(facts["popular"], facts["allowed"], facts["indptr"], facts["neighbours"])
         for batch in batches:
-            columns, fused, tails = (
-                [lists(batch, member) for member in fusion.members],
-                fusion.fused(batch),
-                lists(batch, tail),
-            )
+            fused, tails = fusion.fused(batch), lists(batch, tail)
+            columns = [lists(batch, member) for member in fusion.members]
             served = [
                 final_list(blended, ranked, fusion.weights, fusion.constant, popular, seen, catalogue, n)
                 for blended, *ranked, popular, seen in zip(fused, *columns, tails, lists(batch, "seen"), strict=True)

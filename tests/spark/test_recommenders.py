@@ -134,7 +134,7 @@ def test_validation_chooses_and_final_follows(
 def test_two_methods_are_mixed_where_neither_knows_all(
     lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A mixture of these two is best by 1 %, or by less: what is chosen depends on nothing else.
+    # How much a mixture must gain is set so low that any is taken if it is the best, then so high that none is.
     rng = np.random.default_rng(0)
     merged = [(u, i, 1.0) for u in range(60) for i in range(40) if rng.random() < (0.5 if (u + i) % 3 else 0.15)]
     held = {u: [i for i in range(40) if (u + i) % 3 and (u, i, 1.0) not in merged] for u in range(60)}

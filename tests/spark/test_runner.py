@@ -1,5 +1,6 @@
 """Stages that are not called for may be left out by whoever submits the others."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import threadpoolctl
 from pyspark.sql import SparkSession
 
+from ganrec_spark.blas import VARIABLE
 from ganrec_spark.config import Config
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake import Lake
@@ -38,5 +40,7 @@ def test_workers_use_the_drivers_kernels(spark: SparkSession) -> None:
         pools = threadpoolctl.threadpool_info()
         yield from {str(pool["architecture"]) for pool in pools if pool["internal_api"] == "openblas"}
 
+    # On a cluster nothing is inherited: the session has to say it.
+    assert spark.sparkContext.getConf().get(f"spark.executorEnv.{VARIABLE}") == os.environ.get(VARIABLE)
     ours = set(architectures(None))
     assert set(spark.sparkContext.parallelize(range(2), 2).mapPartitions(architectures).collect()) == ours

@@ -141,3 +141,30 @@ def test_pairs_in_time_are_tried_with_the_best_lambda(
     assert (setting["ease_regularisation"], setting.get("pair_half_life")) == chosen
     assert setting["history_half_life"] == 2.0
     assert len(search.tried) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("quarter", "half", "chosen"), [(0.201, 0.199, "ease"), (0.201, 0.203, "ease+gfcf"), (0.19, 0.18, "ease")]
+)
+def test_a_mixture_of_the_two_best_has_to_gain_one_percent(
+    monkeypatch: pytest.MonkeyPatch, quarter: float, half: float, chosen: str
+) -> None:
+    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
+    monkeypatch.setattr(stage, "mixed", lambda first, second, share: (first, second, round(share, 6)))
+    monkeypatch.setattr(stage.Search, "_spread", lambda self, weights: {"EASE": 6.0, "GFCF": 2.0}[weights])
+    # A share of a quarter is a third of the best one's, and the second's scores are a third as far apart.
+    found = {("EASE", "GFCF", 1.0): quarter, ("EASE", "GFCF", 3.0): half}
+    monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
+    search = object.__new__(stage.Search)  # without Spark
+    search.judged, search.tried, search._item_idx, search._fitted = [None], [], np.arange(3, dtype=np.int32), None
+    search._context = SimpleNamespace(log=lambda text: None)
+    search._best = {
+        "ease": (0.200, {"method": "ease", "ease_regularisation": 9.0}, "EASE"),
+        "rp3beta": (0.1, {"method": "rp3beta", "rp3_beta": 0.3}, "RP3"),
+        "gfcf": (0.190, {"method": "gfcf", "gfcf_rank": 32}, "GFCF"),
+    }
+    search.mix((0.25, 0.5))
+    setting, _ = search.best
+    assert setting["method"] == chosen
+    assert setting["ease_regularisation"] == 9.0
+    assert (setting.get("gfcf_rank"), setting.get("second_weight")) == ((32, 3.0) if "+" in chosen else (None, None))
