@@ -259,8 +259,8 @@ class Recommend(Section):
     weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     weight_users: Count = 10_000
     reranker: Literal["auto", "none"] = "auto"
-    rerank_depth: Annotated[int, Field(ge=10)] = 50
-    rerank_trees: Count = 150
+    rerank_depth: Annotated[int, Field(ge=10)] = 30
+    rerank_trees: Count = 100
     rerank_users: Count = 50_000
     rerank_min_hits: Count = 200
     available_items: str | None = None

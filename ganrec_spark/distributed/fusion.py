@@ -1,6 +1,6 @@
 """Blend the recommenders' lists in Spark, a partition of users at a time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,15 @@ from ganrec_spark.ranking.serving import Catalogue, final_list
 
 _TREES: dict[str, lightgbm.Booster] = {}  # of this Python worker
 
-_LISTS = pa.schema([("user_idx", pa.int32()), ("items", pa.list_(pa.int32())), ("scores", pa.list_(pa.float32()))])
+_LISTS = "fill string, user_idx int, items array<int>, scores array<float>"
+_LISTS_ARROW = pa.schema(
+    [
+        ("fill", pa.string()),
+        ("user_idx", pa.int32()),
+        ("items", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
 _SUMS = "setting int, n bigint, total double, n_sparse bigint, total_sparse double"
 _SUMS_ARROW = pa.schema(
     [
@@ -30,7 +38,7 @@ _SUMS_ARROW = pa.schema(
 )
 _SERVED = (
     "user_idx int, items array<int>, scores array<double>, sources array<int>, because array<int>, "
-    "n_unseen int, n_available int, candidates array<int>, candidate_scores array<float>"
+    "n_unseen int, n_available int, candidates array<array<int>>, candidate_scores array<array<float>>"
 )
 _SERVED_ARROW = pa.schema(
     [
@@ -41,8 +49,8 @@ _SERVED_ARROW = pa.schema(
         ("because", pa.list_(pa.int32())),
         ("n_unseen", pa.int32()),
         ("n_available", pa.int32()),
-        ("candidates", pa.list_(pa.int32())),
-        ("candidate_scores", pa.list_(pa.float32())),
+        ("candidates", pa.list_(pa.list_(pa.int32()))),
+        ("candidate_scores", pa.list_(pa.list_(pa.float32()))),
     ]
 )
 
@@ -63,8 +71,8 @@ _EXAMPLES_ARROW = pa.schema(
 class Fusion:
     """How members' lists become one: weights [M], fusion (of ranking.blend.FUSIONS) and constant, and what reorders it.
 
-    Rows that it reads have, per member, the list columns `member` and `member_scores` (NULL: no list), n_ratings
-    (NULL: 0) and fold, the index of the user's model in `models`, LightGBM's texts; without models nothing is
+    Rows that it reads have, for each of `members`, the list columns `member` and `member_scores` (NULL: no list),
+    n_ratings (NULL: 0) and fold, the index of the user's model in `models`, LightGBM's texts; without models nothing is
     reordered. `popularity`: the shipped array [I items] of that name.
     """
 
@@ -138,8 +146,7 @@ def grid_sums(
                     totals[segment] += ndcg
         size = len(weights)
         sums = (np.arange(size), np.full(size, counts[0]), totals[0], np.full(size, counts[1]), totals[1])
-        arrays = [pa.array(values, field.type) for values, field in zip(sums, _SUMS_ARROW, strict=True)]
-        yield pa.RecordBatch.from_arrays(arrays, schema=_SUMS_ARROW)
+        yield pa.RecordBatch.from_arrays(_arrays(sums, _SUMS_ARROW), schema=_SUMS_ARROW)
 
     return rows.mapInArrow(judge, _SUMS)
 
@@ -181,18 +188,21 @@ def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
     return rerank.Examples(features, hits, n_relevant, fold, table["is_sparse"].to_numpy())
 
 
-def fuse_lists(rows: DataFrame, fusion: Fusion, tail: str, n: int) -> DataFrame:
-    """Return (user_idx, items, scores): each user's n best items of the blend.
+def fuse_lists(rows: DataFrame, fusions: Mapping[str, Fusion], tail: str, n: int) -> DataFrame:
+    """Return (fill, user_idx, items, scores): each user's n best items of the blend of each fill.
 
-    In: one row per user as `Fusion` reads them, with user_idx; the list of column `tail` follows what is fused.
+    In: one row per user as every `Fusion` reads them, with user_idx; the list of column `tail` follows what is fused.
     """
 
     def fuse(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            filled = _filled_up(fusion.fused(batch), lists(batch, tail), fusion.constant, n)
-            yield pa.RecordBatch.from_arrays([batch.column("user_idx"), *filled], schema=_LISTS)
+            users, tails = batch.column("user_idx"), lists(batch, tail)
+            for fill, fusion in fusions.items():
+                filled = _filled_up(fusion.fused(batch), tails, fusion.constant, n)
+                arrays = _arrays([[fill] * batch.num_rows, users, *filled], _LISTS_ARROW)
+                yield pa.RecordBatch.from_arrays(arrays, schema=_LISTS_ARROW)
 
-    return rows.mapInArrow(fuse, "user_idx int, items array<int>, scores array<float>")
+    return rows.mapInArrow(fuse, _LISTS)
 
 
 def _filled_up(
@@ -200,39 +210,55 @@ def _filled_up(
     tails: list[NDArray[np.integer[Any]]],
     constant: float,
     n: int,
-) -> tuple[pa.Array, pa.Array]:
+) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
     """Return the n best items and scores of each list, the tail's items behind a short one."""
     cut = [
         (items[:n], scores[:n]) if len(items) >= n else blend.fill_up(items, scores, popular, constant)
         for (items, scores), popular in zip(fused, tails, strict=True)
     ]
-    items = pa.array([row[:n].astype(np.int32) for row, _ in cut], pa.list_(pa.int32()))
-    return items, pa.array([row[:n].astype(np.float32) for _, row in cut], pa.list_(pa.float32()))
+    return [items[:n].astype(np.int32) for items, _ in cut], [scores[:n].astype(np.float32) for _, scores in cut]
 
 
-def serve(rows: DataFrame, fusion: Fusion, tail: str, n: int, n_candidates: int, facts: Shipped) -> DataFrame:
-    """Return each user's final list: ranking.serving.Served as columns, one row per user.
+def serve(
+    rows: DataFrame,
+    fusions: Mapping[str, Fusion],
+    published: str,
+    tail: str,
+    n: int,
+    n_candidates: int,
+    facts: Shipped,
+) -> DataFrame:
+    """Return each user's final list of fill `published`: ranking.serving.Served as columns, one row per user.
 
-    In: one row per user as `Fusion` reads them, with user_idx and seen (observed items); the list of column `tail`
-    fills up. `facts`: the arrays of ranking.serving.Catalogue. Columns candidates and candidate_scores are what
-    `fuse_lists` gives of the same rows.
+    In: one row per user as every `Fusion` reads them, with user_idx and seen (observed items); the list of column
+    `tail` fills up. `facts`: the arrays of ranking.serving.Catalogue. Columns candidates and candidate_scores are what
+    `fuse_lists` gives of the same rows, a list per fill in the order of `fusions`.
     """
 
     def recommend(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         catalogue = Catalogue(facts["popular"], facts["allowed"], facts["indptr"], facts["neighbours"])
         for batch in batches:
-            fused, tails = fusion.fused(batch), lists(batch, tail)
-            columns = [lists(batch, member) for member in fusion.members]
+            fused, tails = {fill: fusion.fused(batch) for fill, fusion in fusions.items()}, lists(batch, tail)
+            listed = fusions[published]
+            columns = [lists(batch, member) for member in listed.members]
             served = [
-                final_list(blended, ranked, fusion.weights, fusion.constant, popular, seen, catalogue, n)
-                for blended, *ranked, popular, seen in zip(fused, *columns, tails, lists(batch, "seen"), strict=True)
+                final_list(blended, ranked, listed.weights, listed.constant, popular, seen, catalogue, n)
+                for blended, *ranked, popular, seen in zip(
+                    fused[published], *columns, tails, lists(batch, "seen"), strict=True
+                )
             ]
-            own = list(_SERVED_ARROW)[1:-2]
-            arrays = [pa.array([getattr(user, field.name) for user in served], field.type) for field in own]
-            candidates = _filled_up(fused, tails, fusion.constant, n_candidates)
-            yield pa.RecordBatch.from_arrays([batch.column("user_idx"), *arrays, *candidates], schema=_SERVED_ARROW)
+            own = [[getattr(user, name) for user in served] for name in _SERVED_ARROW.names[1:-2]]
+            filled = [_filled_up(fused[fill], tails, fusion.constant, n_candidates) for fill, fusion in fusions.items()]
+            per_user = [list(zip(*part, strict=True)) for part in zip(*filled, strict=True)]
+            arrays = _arrays([batch.column("user_idx"), *own, *per_user], _SERVED_ARROW)
+            yield pa.RecordBatch.from_arrays(arrays, schema=_SERVED_ARROW)
 
     return rows.mapInArrow(recommend, _SERVED)
+
+
+def _arrays(columns: Sequence[Any], schema: pa.Schema) -> list[pa.Array]:
+    """Return the columns as arrays of the schema's types."""
+    return [pa.array(values, of.type) for values, of in zip(columns, schema, strict=True)]
 
 
 def _places(

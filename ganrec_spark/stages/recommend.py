@@ -1,7 +1,7 @@
 """Choose the blend on validation, blend the members' lists, and give every user n items or a code."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -51,35 +51,37 @@ class Blend:
 def run(context: Context) -> str:
     """Write blend_weights, rerank_choices, blend_candidates of both phases, recommendations and unserved_users."""
     settings = context.config.recommend
-    facts = {phase: _popularity(context, phase) for phase in ("choose", "final")}
+    popularity = {phase: _popularity(context, phase) for phase in ("choose", "final")}
+    fills = (NONE, *_fills(context))
+    judged = _judged(context, fills).cache()
     blends: list[Blend] = []
     choices: list[tuple[object, ...]] = []
-    for fill in (NONE, *_fills(context)):
+    for fill in fills:
         # With a fill the fusion stays that of the plain lists.
-        fused = _choose_weights(context, fill, tuple(blend.fusion for blend in blends[:1]) or settings.fusion)
-        chosen, rows = _choose_trees(context, fused, facts["choose"])
-        blends.append(chosen)
-        choices += rows
+        fused = _choose_weights(context, judged, fill, tuple(blend.fusion for blend in blends[:1]) or settings.fusion)
+        blend, choice = _choose_trees(context, judged, fused, popularity["choose"])
+        blends.append(blend)
+        choices += choice
+    judged.unpersist()
     published = published_blend(blends)
     context.lake.write("blend_weights", _weight_rows(context, blends, published))
     context.lake.write("rerank_choices", context.lake.frame("rerank_choices", choices))
+    fusions = {
+        phase: {blend.fill: _fusion(context, blend, phase, popularity[phase]) for blend in blends}
+        for phase in ("choose", "final")
+    }
+    joined = _member_lists(context, _users(context), "choose", fills)
+    fused_lists = fuse_lists(joined, fusions["choose"], _TAIL, settings.n_candidates)
+    context.lake.write("blend_candidates", fused_lists, "choose")
     # Cached: three tables are cut from it.
-    served = _served_lists(context, published, facts["final"]).cache()
-    for phase in ("choose", "final"):
-        parts = [
-            served.select("user_idx", F.col("candidates").alias("items"), F.col("candidate_scores").alias("scores"))
-            if phase == "final" and blend is published
-            else _fused_lists(context, blend, phase, facts[phase])
-            for blend in blends
-        ]
-        named = [part.withColumn("fill", F.lit(blend.fill)) for part, blend in zip(parts, blends, strict=True)]
-        context.lake.write("blend_candidates", reduce(DataFrame.unionByName, named), phase)
+    served = _served_lists(context, fusions["final"], published.fill).cache()
+    context.lake.write("blend_candidates", _served_candidates(served, fills), "final")
     n_rows = context.lake.write("recommendations", _recommendations(context, served))
     n_unserved = context.lake.write("unserved_users", _unserved(context, served))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, published.weights, strict=True))
     reordered = ", reordered by trees" if published.trees else ""
-    judged = f"NDCG@{_K} {published.ndcg:.4f} on {published.n_users} validation users"
-    how = judged if published.n_users else "equal weights, for there are no validation users"
+    reached = f"NDCG@{_K} {published.ndcg:.4f} on {published.n_users} validation users"
+    how = reached if published.n_users else "equal weights, for there are no validation users"
     blended = f"blend of fill '{published.fill}' by {published.fusion}: {weights}{reordered} ({how})"
     return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}"
 
@@ -99,17 +101,23 @@ def _users(context: Context) -> DataFrame:
     return context.lake.read("ratings").select("user_idx").distinct()
 
 
-def _member_lists(context: Context, users: DataFrame, phase: str, fill: str) -> DataFrame:
-    """Return one row per user as distributed.fusion.Fusion reads them.
+def _columns(context: Context, fill: str) -> dict[str, str]:
+    """Return, by member, the column of `_member_lists` for a blend: members that learn from fills have one per fill."""
+    learned = context.config.merge.fill_members if fill != NONE else ()
+    return {member: f"{member}_{fill}" if member in learned else member for member in MEMBERS}
 
-    Members that learn from fills give the lists of `fill`, the others their plain ones. Users that trending has no
-    list for get its list for anyone.
+
+def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence[str]) -> DataFrame:
+    """Return one row per user as the fusions of `fills` read them (distributed.fusion.Fusion, `_columns`).
+
+    Users that trending has no list for get its list for anyone.
     """
     rows = users.withColumn("fold", F.pmod(F.xxhash64(F.lit(context.seed), "user_idx"), F.lit(rerank.FOLDS)))
-    for member in MEMBERS:
-        variant = fill if member in context.config.merge.fill_members else NONE
+    named = {column: (member, fill) for fill in reversed(fills) for member, column in _columns(context, fill).items()}
+    for column, (member, fill) in named.items():
+        variant = NONE if column == member else fill
         candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
-        listed = candidates.select("user_idx", F.col("items").alias(member), F.col("scores").alias(f"{member}_scores"))
+        listed = candidates.select("user_idx", F.col("items").alias(column), F.col("scores").alias(f"{column}_scores"))
         rows = rows.join(listed, "user_idx", "left")
     tails = context.lake.read(f"{_TAIL}_candidates", phase).where(F.col("user_idx") == ANYONE)
     for column, kind in (("items", "int"), ("scores", "float")):
@@ -117,22 +125,30 @@ def _member_lists(context: Context, users: DataFrame, phase: str, fill: str) -> 
         rows = rows.join(F.broadcast(tails.select(F.col(column).alias("anyone"))), F.lit(True), "left")
         rows = rows.withColumn(name, F.coalesce(name, "anyone", F.array().cast(f"array<{kind}>"))).drop("anyone")
     observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
-    return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
+    n_ratings = observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings"))
+    return spread(rows.join(n_ratings, "user_idx", "left"))
 
 
-def _judged(context: Context, fill: str) -> DataFrame:
-    """Return the rows of validation users, with relevant (held-out items) and is_sparse (NULL: no training rating)."""
+def _judged(context: Context, fills: Sequence[str]) -> DataFrame:
+    """Return the rows of validation users, with relevant (held-out items) and is_sparse (NULL: no training rating).
+
+    As many as weights or trees are judged on, drawn by a hash, column chance.
+    """
+    settings = context.config.recommend
+    n = max(settings.weight_users, settings.rerank_users if settings.reranker != "none" else 0)
     held_out = context.lake.read("validation_ratings")
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    chance = F.xxhash64(F.lit(context.seed), F.col("user_idx"))
+    drawn = relevant.withColumn("chance", chance).orderBy("chance", "user_idx").limit(n)
     sparse = context.lake.read("user_sparsity").select("user_idx", "is_sparse")
-    rows = _member_lists(context, relevant.select("user_idx"), "choose", fill)
-    return rows.join(relevant, "user_idx").join(sparse, "user_idx", "left")
+    rows = _member_lists(context, drawn, "choose", fills)
+    return rows.join(sparse, "user_idx", "left")
 
 
-def _drawn(context: Context, judged: DataFrame, n: int) -> DataFrame:
-    """Return at most n of the users, drawn by a hash."""
-    order = [F.xxhash64(F.lit(context.seed), F.col("user_idx")), F.col("user_idx")]
-    return spread(judged.orderBy(*order).limit(n))
+def _first(judged: DataFrame, n: int) -> DataFrame:
+    """Return the n users of `_judged` that were drawn first."""
+    last = judged.select("chance").orderBy("chance").limit(n).agg(F.max("chance").alias("last")).collect()[0]["last"]
+    return judged.where(F.col("chance") <= F.lit(last))
 
 
 def _popularity(context: Context, phase: str) -> Shipped:
@@ -154,27 +170,28 @@ def _fusion(context: Context, blend: Blend, phase: str, popularity: Shipped) -> 
     """Return what fuses the phase's lists: in phase final the model of all users serves every fold."""
     settings = context.config.recommend
     models = blend.trees[: rerank.FOLDS] if phase == "choose" else blend.trees[rerank.FOLDS :] * rerank.FOLDS
+    members = tuple(_columns(context, blend.fill).values())
     return Fusion(
-        MEMBERS, blend.weights, blend.fusion, settings.fusion_constant, settings.rerank_depth, popularity, models
+        members, blend.weights, blend.fusion, settings.fusion_constant, settings.rerank_depth, popularity, models
     )
 
 
-def _choose_weights(context: Context, fill: str, fusions: Sequence[str]) -> Blend:
-    """Return the one of `fusions` and the weights with the best NDCG@10 on validation.
+def _choose_weights(context: Context, judged: DataFrame, fill: str, fusions: Sequence[str]) -> Blend:
+    """Return the one of `fusions` and the weights with the best NDCG@10 on validation, users `judged`.
 
     Weights are of the grid, or the middle of its best. Equal weights where nobody is held out.
     """
     settings = context.config.recommend
-    judged = _drawn(context, _judged(context, fill), settings.weight_users).cache()
+    rows, columns = _first(judged, settings.weight_users), tuple(_columns(context, fill).values())
     grid = weight_grid(len(MEMBERS), settings.weight_step)
     blends: list[Blend] = []
     for fusion in fusions:
-        first = _graded(context, judged, grid, fusion)
+        first = _graded(context, rows, columns, grid, fusion)
         if not first.n:
             blends.append(Blend(fill, grid[0], fusion, 0.0, 0.0, (0.0,) * len(MEMBERS), 0))
             break
         middles = centres(grid, first.ndcg)
-        second = _graded(context, judged, middles, fusion)
+        second = _graded(context, rows, columns, middles, fusion)
         corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
         alone = tuple(round(float(first.ndcg[corner]), 12) for corner in corners)
         weights = np.concatenate([grid, middles])
@@ -183,7 +200,6 @@ def _choose_weights(context: Context, fill: str, fusions: Sequence[str]) -> Blen
         found = (round(float(ndcg[best]), 12), round(float(sparse[best]), 12))
         blends.append(Blend(fill, weights[best], fusion, *found, alone, first.n))
         context.log(f"fill '{fill}', by {fusion}: validation NDCG@{_K} {ndcg[best]:.4f}")
-    judged.unpersist()
     return blends[choose(np.array([blend.ndcg for blend in blends]))]
 
 
@@ -196,9 +212,11 @@ class _Graded:
     n: int
 
 
-def _graded(context: Context, judged: DataFrame, weights: NDArray[np.float64], fusion: str) -> _Graded:
-    """Return what weights [W, M] reach; without validation users all is empty and n is 0."""
-    sums = grid_sums(judged, MEMBERS, weights, fusion, context.config.recommend.fusion_constant, _K)
+def _graded(
+    context: Context, judged: DataFrame, columns: Sequence[str], weights: NDArray[np.float64], fusion: str
+) -> _Graded:
+    """Return what weights [W, M] of the lists in `columns` reach; without validation users all is empty and n is 0."""
+    sums = grid_sums(judged, columns, weights, fusion, context.config.recommend.fusion_constant, _K)
     totals = sums.groupBy("setting").agg(*(F.sum(name).alias(name) for name in sums.columns if name != "setting"))
     table = totals.orderBy("setting").toPandas()
     ndcg = (table["total"] / table["n"].clip(lower=1)).to_numpy()
@@ -206,16 +224,17 @@ def _graded(context: Context, judged: DataFrame, weights: NDArray[np.float64], f
     return _Graded(ndcg, sparse, int(table["n"].max()) if len(table) else 0)
 
 
-def _choose_trees(context: Context, blend: Blend, popularity: Shipped) -> tuple[Blend, list[tuple[object, ...]]]:
+def _choose_trees(
+    context: Context, judged: DataFrame, blend: Blend, popularity: Shipped
+) -> tuple[Blend, list[tuple[object, ...]]]:
     """Return the blend with trees where they are provably better on validation users that they did not learn from."""
     settings = context.config.recommend
     if settings.reranker == "none" or not blend.n_users:
         return blend, []
-    judged = _drawn(context, _judged(context, blend.fill), settings.rerank_users).cache()
-    counts = judged.agg(F.count("*").alias("users"), F.count_if("is_sparse").alias("sparse")).first()
+    rows = _first(judged, settings.rerank_users)
+    counts = rows.agg(F.count("*").alias("users"), F.count_if("is_sparse").alias("sparse")).first()
     fusion = replace(_fusion(context, blend, "choose", popularity), models=())
-    examples = rerank_examples(judged, fusion)
-    judged.unpersist()
+    examples = rerank_examples(rows, fusion)
     n_hits = len(examples.fold)
     if counts is None or np.bincount(examples.fold, minlength=rerank.FOLDS).min() < settings.rerank_min_hits:
         context.log(
@@ -233,16 +252,16 @@ def _choose_trees(context: Context, blend: Blend, popularity: Shipped) -> tuple[
     final = rerank.train(examples, settings.rerank_trees, seed) if found.accepted else ""
     gains = rerank.gains(final, MEMBERS) if found.accepted else {}
     row = (blend.fill, counts["users"], n_hits, found.change, found.low, found.sparse_change, found.accepted)
-    rows: list[tuple[object, ...]] = [(*row, json.dumps(gains), final)]
+    choices: list[tuple[object, ...]] = [(*row, json.dumps(gains), final)]
     if not found.accepted:
-        return blend, rows
+        return blend, choices
     better = replace(
         blend,
         ndcg=round(blend.ndcg + found.change, 12),
         sparse_ndcg=round(blend.sparse_ndcg + found.sparse_change, 12),
         trees=(*models, final),
     )
-    return better, rows
+    return better, choices
 
 
 def published_blend(blends: list[Blend]) -> Blend:
@@ -265,21 +284,26 @@ def _weight_rows(context: Context, blends: list[Blend], published: Blend) -> Dat
     )
 
 
-def _fused_lists(context: Context, blend: Blend, phase: str, popularity: Shipped) -> DataFrame:
-    """Return (user_idx, items, scores): the blend's candidates for every user of the run."""
-    rows = _member_lists(context, _users(context), phase, blend.fill)
-    return fuse_lists(rows, _fusion(context, blend, phase, popularity), _TAIL, context.config.recommend.n_candidates)
-
-
-def _served_lists(context: Context, blend: Blend, popularity: Shipped) -> DataFrame:
+def _served_lists(context: Context, fusions: Mapping[str, Fusion], published: str) -> DataFrame:
     """Return one row per user of the run: the final list with sources and explanations (distributed.fusion.serve)."""
     observed = context.lake.read("merged_ratings", "final").where("source = 'observed'")
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
-    rows = _member_lists(context, _users(context), "final", blend.fill).join(seen, "user_idx", "left")
-    facts = _catalogue(context, observed)
-    fusion = _fusion(context, blend, "final", popularity)
+    rows = _member_lists(context, _users(context), "final", tuple(fusions)).join(seen, "user_idx", "left")
     settings = context.config.recommend
-    return serve(rows, fusion, _TAIL, settings.n, settings.n_candidates, facts)
+    facts = _catalogue(context, observed)
+    return serve(rows, fusions, published, _TAIL, settings.n, settings.n_candidates, facts)
+
+
+def _served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:
+    """Return (fill, user_idx, items, scores): the candidates of each fill's blend beside the final lists."""
+    each = F.posexplode(F.arrays_zip("candidates", "candidate_scores")).alias("place", "blend")
+    names = F.array(*(F.lit(fill) for fill in fills))
+    return served.select("user_idx", each).select(
+        F.element_at(names, F.col("place") + 1).alias("fill"),
+        "user_idx",
+        F.col("blend.candidates").alias("items"),
+        F.col("blend.candidate_scores").alias("scores"),
+    )
 
 
 def _catalogue(context: Context, observed: DataFrame) -> Shipped:
