@@ -145,7 +145,7 @@ class Generator(Section):
     gradient_clip: Positive = 5.0
     negatives: Count = 512
     agn_noise_size: Count = 100
-    agn_epochs: Count = 2
+    agn_epochs: Count = 1
     vae_latent_size: Count = 64
     vae_hidden_size: Count = 256
     vae_beta: Annotated[float, Field(ge=0)] = 0.2

@@ -160,21 +160,24 @@ def _rows(
     seeds: list[int],
 ) -> pa.Table:
     """Return the candidate's rows of generated_ratings for a block of users, the surest item first."""
-    columns: dict[str, list[Any]] = {column.name: [] for column in _COLUMNS}
-    for row, picked in enumerate(chosen):
-        confidence = np.exp((scores[row, picked] - best[row]).astype(np.float64)).clip(_MIN_CONFIDENCE, 1.0)
-        order = np.lexsort((picked, -scores[row, picked]))
-        n = len(picked)
-        columns["candidate"] += [candidate.name] * n
-        columns["user_idx"] += [int(users[row])] * n
-        columns["item_idx"] += picked[order].tolist()
-        columns["position"] += range(1, n + 1)
-        columns["confidence"] += confidence[order].tolist()
-        columns["generator"] += [candidate.generator] * n
-        columns["strategy"] += [candidate.how] * n
-        columns["generator_version"] += [version] * n
-        columns["seed"] += [seeds[row]] * n
-    return pa.table(columns, schema=_ARROW_SCHEMA)
+    lengths = np.array([len(picked) for picked in chosen], dtype=np.int64)
+    owners, picked = np.repeat(np.arange(len(chosen)), lengths), np.concatenate(chosen)
+    own = scores[owners, picked]
+    order = np.lexsort((picked, -own, owners))
+    owners, picked, own = owners[order], picked[order], own[order]
+    starts = np.cumsum(lengths) - lengths
+    values = {
+        "candidate": pa.repeat(candidate.name, len(owners)),
+        "user_idx": users[owners],
+        "item_idx": picked,
+        "position": np.arange(len(owners)) - starts[owners] + 1,
+        "confidence": np.exp((own - best[owners]).astype(np.float64)).clip(_MIN_CONFIDENCE, 1.0),
+        "generator": pa.repeat(candidate.generator, len(owners)),
+        "strategy": pa.repeat(candidate.how, len(owners)),
+        "generator_version": pa.repeat(version, len(owners)),
+        "seed": np.asarray(seeds, dtype=np.int64)[owners],
+    }
+    return pa.table([pa.array(values[field.name], field.type) for field in _ARROW_SCHEMA], schema=_ARROW_SCHEMA)
 
 
 def _perturbed(scores: NDArray[np.float32], seeds: list[int]) -> NDArray[np.float32]:

@@ -8,23 +8,23 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy import sparse
 
-from ganrec_spark.distributed.item_item import gram_matrix, item_axis, profiles, rp3beta_weights
+from ganrec_spark.distributed.item_item import gathered, gram_matrix, item_axis, profiles, rp3beta_weights
 from ganrec_spark.models.ease import ease_weights
 
 # A fill needs the head of the ranking only; which setting ranks best is the item_item stage's concern.
-_MAX_EXACT_ITEMS = 15_000
+_MAX_EXACT_ITEMS = 5_000
 _EASE_REGULARISATION = 400.0
-_RP3_ALPHA, _RP3_BETA = 1.0, 0.6
+_RP3_ALPHA, _RP3_BETA = 0.7, 0.2
 
 
 def item_neighbours(observed: DataFrame, neighbours: int) -> dict[str, NDArray[Any]]:
-    """Return for each history item its strongest positive weights, by EASE or, beyond 15,000 items, RP3beta.
+    """Return for each history item its strongest positive weights, by EASE or, beyond 5,000 items, RP3beta.
 
     In: one row per user and item (user_idx, item_idx, rating). Out: the arrays indptr, indices, values of a CSR
     matrix [item slots, item slots]; row i holds at most `neighbours` items, ascending.
     """
     items = item_axis(observed)
-    users = profiles(observed.withColumn("source", F.lit("observed")))
+    users = gathered(profiles(observed.withColumn("source", F.lit("observed"))), items)
     if len(items) <= _MAX_EXACT_ITEMS:
         gram = gram_matrix(users, items)
         weights = strongest(ease_weights(gram, _EASE_REGULARISATION), neighbours)
