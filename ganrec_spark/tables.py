@@ -280,6 +280,17 @@ TABLES: tuple[Table, ...] = (
             factors array<float>: latent vector, as in als_factors
         """),
     ),
+    Table(
+        "als_filled_factors",
+        "one latent vector of ALS on train_ratings and the accepted fill, as the gate has fitted it",
+        ("fill", "side", "idx"),
+        _columns("""
+            fill string: the accepted fill
+            side string: user or item
+            idx int: user_idx or item_idx
+            factors array<float>: latent vector, as in als_factors
+        """),
+    ),
     Table("trending_choices", "one half-life that was tried", ("parameters",), _columns(_CHOICES), phased=True),
     Table("als_choices", "one ALS setting that was tried", ("parameters",), _columns(_CHOICES), phased=True),
     Table(

@@ -71,16 +71,18 @@ def profile_matrix(
 
 
 def gathered(users: DataFrame, item_idx: NDArray[np.int32]) -> Users:
-    """Return the `profiles` as X [U, I] on the driver where their sums are few, else as they are.
+    """Return the `profiles` as X [U, I] on the driver where their sums are few, else as they are."""
+    blocks = _on_driver(users, item_idx)
+    return users if blocks is None else sparse.vstack([profile_matrix(block, item_idx) for block in blocks], "csr")
 
-    Which of both depends on the data alone.
-    """
+
+def _on_driver(users: DataFrame, item_idx: NDArray[np.int32]) -> list[pa.RecordBatch] | None:
+    """Return the users, in order, where the sums over their pairs of items are few, else None: by the data alone."""
     squared = F.size("items").cast("long") * F.size("items")
     pairs = users.agg(F.sum(squared).alias("pairs")).collect()[0]["pairs"] or 0
     if pairs > _PAIRS_ON_DRIVER or min(pairs, len(item_idx) ** 2) > _SUMS_ON_DRIVER:
-        return users
-    table = users.orderBy("user_idx").toArrow().combine_chunks()
-    return sparse.vstack([profile_matrix(block, item_idx) for block in table.to_batches()], format="csr")
+        return None
+    return list(users.orderBy("user_idx").toArrow().combine_chunks().to_batches())
 
 
 def gram_matrix(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -106,7 +108,11 @@ def near_gram_matrix(users: DataFrame, item_idx: NDArray[np.int32], half_life: f
     apart, and EASE of this matrix is a generalised least squares fit. The diagonal is that of X'X. Pairs that count
     less than a hundredth are left out.
     """
-    return _added_up(users, item_idx, lambda block, axis: near_pairs(block, axis, half_life))
+    blocks = _on_driver(users, item_idx)
+    if blocks is None:
+        return _added_up(users, item_idx, lambda block, axis: near_pairs(block, axis, half_life))
+    upper = sum((near_pairs(block, item_idx, half_life) for block in blocks), sparse.csr_array((len(item_idx),) * 2))
+    return np.asarray((upper + sparse.triu(upper, 1).T).toarray(), dtype=np.float32)
 
 
 def near_pairs(block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float) -> sparse.csr_array:

@@ -31,9 +31,12 @@ def run(context: Context) -> str:
 
 
 def fit(context: Context, merged: DataFrame, fill: str) -> AlsFactors:
-    """Fit ALS on one variant of merged_ratings; in phase choose als_setting has fitted the one without fill."""
-    if context.phase == "choose" and fill == NONE:
-        return factors_of(context.lake.read("als_unfilled_factors"))
+    """Fit ALS on one variant of merged_ratings; in phase choose als_setting and the gate have fitted it."""
+    if context.phase == "choose":
+        filled = context.lake.read("als_filled_factors").where(F.col("fill") == fill)
+        known = context.lake.read("als_unfilled_factors") if fill == NONE else filled
+        if not known.isEmpty():
+            return factors_of(known)
     setting = chosen_setting(context.lake.read("als_choices", "choose"))
     context.log(f"fitting {setting.text()}, fill {fill}")
     latest, seed = latest_time(merged.where("source = 'observed'")), stable_seed(context.seed, "als")

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Gate
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, by_factors, factors_of
+from ganrec_spark.distributed.als import AlsFactors, by_factors, factor_rows, factors_of
 from ganrec_spark.distributed.als_setting import Setting, chosen_setting, fit_setting, latest_time, weighted
 from ganrec_spark.distributed.lift import Totals, added_up, fitted_systems, fold_in_systems, system_sums
 from ganrec_spark.distributed.ranking import histories, rank_catalogue
@@ -47,13 +47,13 @@ class Judgement:
 
 
 def run(context: Context) -> str:
-    """Write gate_decisions: one row per candidate, `none` among them, exactly one accepted."""
+    """Write gate_decisions: one row per candidate, `none` among them, exactly one accepted; and als_filled_factors."""
     settings = context.config.gate
     read = context.lake.read
     train = read("train_ratings")
     users = judged_users(train, read("validation_ratings"), read("user_sparsity"))
     generated = context.lake.read("generated_ratings", "choose")
-    candidates = unjudged(generated)
+    candidates, models = unjudged(generated), dict[str, AlsFactors]()
     n_users, n_sparse = users.count(), users.where("is_sparse").count()
     if n_sparse < settings.min_validation_users:
         reason = f"{n_sparse} sparse validation users, {settings.min_validation_users} are needed to prove anything"
@@ -65,11 +65,15 @@ def run(context: Context) -> str:
         finalists = [item.candidate for item in judged if not item.verdict]
         if finalists:
             context.log(f"confirming {', '.join(finalists)} by fitting ALS again")
-            judged = confirm(context, plain, users, generated, judged)
+            models = fits_with_fill(context, plain, generated, finalists)
+            judged = confirm(context, plain, users, models, judged)
         judged = settle(judged, settings)
     judged = [*judged, _without_fill(judged)]
     context.lake.write("gate_decisions", _rows(context, judged, n_sparse, n_users))
     accepted = next(item for item in judged if item.verdict == "accepted")
+    own = [factor_rows(context.spark, model) for name, model in models.items() if name == accepted.candidate]
+    filled = own[0] if own else context.lake.frame("als_filled_factors", []).drop("fill")
+    context.lake.write("als_filled_factors", filled.withColumn("fill", F.lit(accepted.candidate)))
     return f"{len(candidates)} candidates; accepted: {accepted.candidate}: {accepted.reason}"
 
 
@@ -215,11 +219,10 @@ def self_training(context: Context, model: AlsFactors, sample: DataFrame, genera
 
 
 def confirm(
-    context: Context, plain: Plain, users: DataFrame, generated: DataFrame, judged: list[Judgement]
+    context: Context, plain: Plain, users: DataFrame, models: dict[str, AlsFactors], judged: list[Judgement]
 ) -> list[Judgement]:
-    """Return the candidates with the finalists judged by ALS fitted again, on every validation user."""
+    """Return the candidates with the finalists judged by ALS fitted again (`models`), on every validation user."""
     finalists = [item for item in judged if not item.verdict]
-    models = fits_with_fill(context, plain, generated, [item.candidate for item in finalists])
     found = compared(context, users, plain, models, finalists)
     return [found.get(item.candidate, item) for item in judged]
 

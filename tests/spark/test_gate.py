@@ -10,7 +10,7 @@ from ganrec_spark.config import Config
 from ganrec_spark.context import Context
 from ganrec_spark.lake import Lake, StageLake
 from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.stages import als_setting, gate
+from ganrec_spark.stages import als, als_setting, gate, merge
 
 DAY = datetime(2026, 1, 1)
 GROUPS, PER_GROUP, COMMON = 4, 12, 12
@@ -99,6 +99,30 @@ def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callabl
     )
     assert rows["none"].verdict == "beaten"
     assert "oracle_top3" in message
+
+
+def test_the_recommender_takes_over_the_accepted_fit_and_would_fit_the_same(
+    gate_context: Callable[..., Context],
+) -> None:
+    context = gate_context("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]")
+    gate.run(context)
+
+    def staged(name: str) -> Context:
+        stage, lake = STAGE_BY_NAME[name], context.lake.lake
+        own = StageLake(lake, context.run_id, name, stage.phase, stage.reads, stage.writes)
+        return Context(lake.spark, context.config, own, context.run_id, stage.phase, "")
+
+    merge.run(staged("merge_choose"))
+    merged, of_als = staged("als_choose").lake.read("merged_ratings"), staged("als_choose")
+    taken = als.fit(of_als, merged, "oracle_top3")
+    users = taken.users.orderBy("user_idx").collect()  # now: it is read from what is deleted next
+    context.lake.lake.clear("als_filled_factors", context.run_id)
+    fitted = als.fit(of_als, merged, "oracle_top3")
+    assert taken.item_idx.tolist() == fitted.item_idx.tolist()
+    assert np.array_equal(taken.items, fitted.items)
+    assert users == fitted.users.orderBy("user_idx").collect()
+    plain = als.fit(of_als, merged, "none")
+    assert not np.allclose(plain.items, taken.items)
 
 
 def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Context]) -> None:

@@ -270,6 +270,22 @@ def test_ages_count_the_later_times_of_a_user(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("where", ["driver", "spark"])
+def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(item_item, "_PAIRS_ON_DRIVER", 1e9 if where == "driver" else 0)
+    # User 1 rated items 2, 4 and 6 one after the other, user 2 items 6 and 4 at once.
+    rows = [(1, 2, 10), (1, 4, 20), (1, 6, 30), (2, 6, 50), (2, 4, 50)]
+    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
+        "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
+    )
+    users = ranking.with_ages(item_item.profiles(ratings), ratings)
+    found = item_item.near_gram_matrix(users, item_item.item_axis(ratings), half_life=1.0)
+    assert found.dtype == np.float32
+    assert found == pytest.approx(np.array([[1, 0.5, 0.25], [0.5, 2, 1.5], [0.25, 1.5, 2]]))
+
+
+@pytest.mark.parametrize("where", ["driver", "spark"])
 def test_the_item_graph_is_that_of_dense_matrices(lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.setattr(item_item, "_PAIRS_ON_DRIVER", 1e9 if where == "driver" else 0)
     rng = np.random.default_rng(4)
