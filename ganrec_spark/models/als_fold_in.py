@@ -1,6 +1,8 @@
 """One half-step of ALS: the vectors of one side's rows with the other side's vectors fixed, solved exactly.
 
 Letters: I fixed vectors, D their length, B rows to solve, n ratings of a row. Folding a user in is the same step.
+What all rows share is found in double precision, rows are solved in single: half the memory to go through, and as
+exact as users need (docs/adr/0007).
 """
 
 import os
@@ -13,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 Ints = NDArray[np.integer[Any]]
 
 # Rows are padded to one of these lengths, by their own length alone: a row's last bits do not depend on its block.
 _WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
-_CELLS = 2**21  # of a padded block: 16 MiB
+_CELLS = 2**21  # of a padded block: 8 MiB
 _PART = 2**12
 
 
@@ -31,23 +33,29 @@ class FixedSide:
     """
 
     vectors: Floats
-    eigenvalues: Floats
-    rotation: Floats
+    eigenvalues: NDArray[np.float64]
+    rotation: NDArray[np.float64]
 
 
 def fixed_side(vectors: NDArray[np.floating[Any]], implicit: bool) -> FixedSide:
     """Return `vectors` [I, D], zeros where there is none, ready for `fold_in`."""
-    exact = np.asarray(vectors, dtype=np.float64)
-    size = exact.shape[1]
+    given = np.asarray(vectors, dtype=np.float32)
+    size = given.shape[1]
     if not implicit:
-        return FixedSide(exact, np.zeros(size), np.eye(size))
+        return FixedSide(given, np.zeros(size), np.eye(size))
     # In parts of one size, added in one order: the same bits however many threads there are.
-    parts = [exact[start : start + _PART] for start in range(0, max(len(exact), 1), _PART)]
+    parts = [given[start : start + _PART] for start in range(0, max(len(given), 1), _PART)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        gram = reduce(np.add, pool.map(lambda part: part.T @ part, parts))
+        gram = reduce(np.add, pool.map(_squared, parts))
         eigenvalues, rotation = np.linalg.eigh(gram)
-        rotated = np.concatenate(list(pool.map(lambda part: part @ rotation, parts)))
+        single = rotation.astype(np.float32)
+        rotated = np.concatenate(list(pool.map(lambda part: part @ single, parts)))
     return FixedSide(rotated, np.maximum(eigenvalues, 0.0), rotation)
+
+
+def _squared(vectors: Floats) -> NDArray[np.float64]:
+    exact = vectors.astype(np.float64)
+    return np.asarray(exact.T @ exact)
 
 
 def fold_in(
@@ -67,21 +75,23 @@ def fold_in(
     MLlib solves users last, so folding a training user in gives back its fitted vector.
     """
     size = len(side.eigenvalues)
+    # Double: a product of matrices rounds by its shape, which single precision would show.
     solved = np.zeros((len(items), size))
     lengths = np.array([len(row) for row in items], dtype=np.int64)
     for rows, width in _blocks(lengths, size):
         indices = np.zeros((len(rows), width), dtype=np.int64)
-        values = np.zeros((len(rows), width))
+        values = np.zeros((len(rows), width), dtype=np.float32)
         given = np.arange(width) < lengths[rows, None]
         indices[given] = np.concatenate([items[row] for row in rows])
         values[given] = np.concatenate([ratings[row] for row in rows])
         positive = values > 0
-        extra = alpha * np.abs(values) if implicit else given.astype(np.float64)
-        target = np.where(positive, 1 + extra, 0.0) if implicit else values
+        extra = np.float32(alpha) * np.abs(values) if implicit else given.astype(np.float32)
+        target = np.where(positive, 1 + extra, np.float32(0)) if implicit else values
         ridge = regularisation * (positive if implicit else given).sum(axis=1)
         vectors = side.vectors[indices]
         solve = _by_ratings if width <= size // 2 else _by_factors
-        solved[rows] = solve(vectors, extra, target, side.eigenvalues + np.where(ridge > 0, ridge, 1.0)[:, None])
+        diagonal = side.eigenvalues + np.where(ridge > 0, ridge, 1.0)[:, None]
+        solved[rows] = solve(vectors, extra, target, diagonal.astype(np.float32))
     return np.asarray(solved @ side.rotation.T, dtype=np.float32)
 
 
@@ -104,7 +114,7 @@ def _by_ratings(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats
     inverse = 1 / diagonal
     start = inverse * np.matmul(target[:, None, :], vectors)[:, 0]
     system = np.matmul(weighted * inverse[:, None, :], weighted.transpose(0, 2, 1))
-    system += np.eye(vectors.shape[1])
+    system += np.eye(vectors.shape[1], dtype=np.float32)
     correction = np.linalg.solve(system, np.matmul(weighted, start[:, :, None]))
     return np.asarray(start - inverse * np.matmul(correction.transpose(0, 2, 1), weighted)[:, 0])
 

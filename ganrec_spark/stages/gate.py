@@ -185,7 +185,11 @@ def _folded(
     )
     implicit = context.config.als.implicit
     side = fixed_side(vectors, implicit)
-    fixed = {"rotated": side.vectors, "eigenvalues": side.eigenvalues, "rotation": side.rotation}
+    fixed: dict[str, NDArray[Any]] = {
+        "rotated": side.vectors,
+        "eigenvalues": side.eigenvalues,
+        "rotation": side.rotation,
+    }
     facts = ship(context.spark, vectors=vectors, known=known, **fixed)
     systems = fold_in_systems(names, facts, plain.setting.regularisation, plain.setting.alpha, implicit)
     return added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
