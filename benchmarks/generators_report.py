@@ -21,6 +21,7 @@ def write(folder: Path) -> None:
         "",
         *_twins(recommenders),
         "",
+        *_adversarial([pd.read_parquet(path) for path in sorted(folder.glob("*.adversarial.parquet"))]),
         *_fills(fills),
         "",
         *_gate(fills),
@@ -63,6 +64,22 @@ def _twins(rows: pd.DataFrame) -> Iterator[str]:
     yield "|---|---|---|---|"
     for row in rows[(rows["metric"] == "ndcg@10") & rows["twin"].notna()].itertuples():
         yield f"| {row.dataset} | {row.generator} | {row.twin} | {_interval(row.lift, row.lift_low, row.lift_high)} |"
+
+
+def _adversarial(tables: list[pd.DataFrame]) -> Iterator[str]:
+    """Yield what benchmarks/adversarial.py found, if it ran."""
+    if not tables:
+        return
+    yield "## Transformers whose item vectors an adversary moves, against their twins without it, users paired"
+    yield ""
+    yield "| data set | seeds | radius | twin, test | adversarial, test | change on validation | change on test |"
+    yield "|---" * 7 + "|"
+    for table in tables:
+        validation, test = (table[table["split"] == split].iloc[0] for split in ("validation", "test"))
+        changes = [_interval(row["lift"], row["lift_low"], row["lift_high"]) for row in (validation, test)]
+        figures = f"{test['twin']:.4f} | {test['adversarial']:.4f} | {changes[0]} | {changes[1]}"
+        yield f"| {test['dataset']} | {test['seeds']} | {test['radius']:g} | {figures} |"
+    yield ""
 
 
 def _fills(rows: pd.DataFrame) -> Iterator[str]:

@@ -26,6 +26,8 @@ from ganrec_spark.seeding import stable_seed
 
 # items int32 [B, L], oldest first and padded behind with -1, and lengths int32 [B], as in table user_sequences.
 Batch = tuple[torch.Tensor, torch.Tensor]
+# What a step minimises, of a model, a batch and its negatives.
+Loss = Callable[[SASRec, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 History = list[tuple[int, str, float]]
 
 _K = 10
@@ -94,6 +96,7 @@ def train_sasrec(
     load: Callable[[], bytes | None] = lambda: None,
     save: Callable[[bytes], None] = lambda content: None,
     report: Callable[[int, dict[str, float]], None] = lambda epoch, values: None,
+    loss: Loss = next_item_loss,
 ) -> Trained:
     """Train by `plan` on an endless iterator of batches; worker 0's result is the one to keep.
 
@@ -121,7 +124,7 @@ def train_sasrec(
                 better = f"than popularity's {plan.floor:.4f}" if result.given_up else f"in {plan.patience} validations"
                 result.stopped = f"no better NDCG@{_K} {better}"
                 break
-            values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch)}
+            values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch, loss)}
             if not math.isfinite(values["loss"]):
                 result.stopped = f"loss not finite in epoch {epoch}; epoch {result.epoch} was kept"
                 break
@@ -191,6 +194,7 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     epoch: int,
+    step_loss: Loss,
 ) -> float:
     """Take the epoch's steps; return the mean loss over steps and workers."""
     model.train()
@@ -200,7 +204,7 @@ def _epoch(
     for items, lengths in _bucketed(batches, plan.steps, stable_seed(plan.seed, "order", epoch)):
         drawn = torch.randint(len(catalogue), (min(plan.negatives, len(catalogue)),)).unique()
         negatives = catalogue[drawn].to(worker.device)
-        loss = next_item_loss(model, items.to(worker.device), lengths.to(worker.device), negatives)
+        loss = step_loss(model, items.to(worker.device), lengths.to(worker.device), negatives)
         optimizer.zero_grad()
         loss.backward()
         worker.clip(optimizer, model, plan.gradient_clip)
