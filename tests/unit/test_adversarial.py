@@ -55,7 +55,7 @@ def test_histories_keep_their_last_items_and_every_pass_all_users() -> None:
     assert (rows.tolist(), lengths.tolist()) == ([[1, 2], [7, -1]], [2, 1])
     histories = [np.array([user]) for user in range(6)]
     plan = SimpleNamespace(shape=Shape(6, 2, 4, 1, 1, 0.0), seed=1, batch_size=2)
-    passes = [items[:, 0].tolist() for items, _ in islice(adversarial.batches(histories, plan), 6)]
-    first, second = sum(passes[:3], []), sum(passes[3:], [])
+    drawn = [user for items, _ in islice(adversarial.batches(histories, plan), 6) for user in items[:, 0].tolist()]
+    first, second = drawn[:6], drawn[6:]
     assert sorted(first) == sorted(second) == list(range(6))
     assert first != second
