@@ -102,7 +102,7 @@ def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int) 
     """Return the plan of one model by the default configuration, judged on its number of validation users."""
     settings = load_config(environ={}).transformer
     mean_length = float(np.mean([len(own) for own in histories]))
-    batch_size = int(min(settings.batch_size, max(16, settings.batch_ratings / mean_length)))
+    batch_size = int(min(settings.batch_size, max(16, settings.batch_ratings / mean_length), len(histories)))
     judges = stable_rng(0, "judges").permutation(len(histories))[: settings.validation_users]
     rows, lengths = padded([histories[user] for user in judges], settings.max_length)
     held = np.array([held_out[user] for user in judges], dtype=np.int64)
@@ -136,7 +136,7 @@ def batches(histories: Sequences, plan: Plan) -> Iterator[Batch]:
     rows, lengths = padded(histories, plan.shape.max_length)
     for turn in itertools.count():
         order = stable_rng(plan.seed, "pass", turn).permutation(len(rows))
-        for start in range(0, len(order) - plan.batch_size + 1, plan.batch_size):
+        for start in range(0, len(order), plan.batch_size):
             users = order[start : start + plan.batch_size]
             yield torch.from_numpy(rows[users]), torch.from_numpy(lengths[users])
 
@@ -181,7 +181,10 @@ def ndcgs(model: SASRec, plan: Plan, histories: Sequences, held_out: list[int]) 
 
 
 def compared(values: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per split: both means over users and seeds, and the change with its paired 95 % interval."""
+    """Return a row per split: both means over users and seeds, and the change with its paired 95 % interval.
+
+    The interval is over users, each user's value being the mean of these seeds: other seeds are not in it.
+    """
     rows = []
     for split, own in values.groupby("split"):
         means = own.groupby(["adversarial", "user"])["ndcg@10"].mean().unstack("user")

@@ -70,7 +70,7 @@ def _adversarial(tables: list[pd.DataFrame]) -> Iterator[str]:
     """Yield what benchmarks/adversarial.py found, if it ran."""
     if not tables:
         return
-    yield "## Transformers whose item vectors an adversary moves, against their twins without it, users paired"
+    yield "## Transformers whose item vectors an adversary moves, against their twins (users paired, seeds fixed)"
     yield ""
     yield "| data set | seeds | radius | twin, test | adversarial, test | change on validation | change on test |"
     yield "|---" * 7 + "|"

@@ -186,7 +186,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "gate",
         "gate",
-        "Keep a fill only if it provably helps sparse users on validation data and harms no one.",
+        "Keep a fill only if it provably helps sparse users on validation data and harms no one; hand over its ALS.",
         (
             "generated_ratings",
             "train_ratings",

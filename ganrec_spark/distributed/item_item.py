@@ -25,6 +25,7 @@ _ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
 _FURTHEST_HALVINGS = 6.7  # a hundredth
 _PENDING_PAIRS = 10_000_000  # 160 MB
+_USERS_PER_BLOCK = 10_000
 _PAIRS_ON_DRIVER = 1_000_000_000  # of items of one user: 15 seconds
 _SUMS_ON_DRIVER = 200_000_000  # 2.4 GB
 
@@ -82,7 +83,8 @@ def _on_driver(users: DataFrame, item_idx: NDArray[np.int32]) -> list[pa.RecordB
     pairs = users.agg(F.sum(squared).alias("pairs")).collect()[0]["pairs"] or 0
     if pairs > _PAIRS_ON_DRIVER or min(pairs, len(item_idx) ** 2) > _SUMS_ON_DRIVER:
         return None
-    return list(users.orderBy("user_idx").toArrow().combine_chunks().to_batches())
+    # Blocks of one size, so that sums are added in one order.
+    return list(users.orderBy("user_idx").toArrow().combine_chunks().to_batches(_USERS_PER_BLOCK))
 
 
 def gram_matrix(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -111,8 +113,10 @@ def near_gram_matrix(users: DataFrame, item_idx: NDArray[np.int32], half_life: f
     blocks = _on_driver(users, item_idx)
     if blocks is None:
         return _added_up(users, item_idx, lambda block, axis: near_pairs(block, axis, half_life))
-    upper = sum((near_pairs(block, item_idx, half_life) for block in blocks), sparse.csr_array((len(item_idx),) * 2))
-    return np.asarray((upper + sparse.triu(upper, 1).T).toarray(), dtype=np.float32)
+    gram = np.zeros((len(item_idx), len(item_idx)), dtype=np.float32)
+    for block in blocks:
+        _add_symmetric(gram, near_pairs(block, item_idx, half_life).tocoo())
+    return gram
 
 
 def near_pairs(block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float) -> sparse.csr_array:
@@ -169,12 +173,16 @@ def _added_up(
     gram = np.zeros((n_items, n_items), dtype=np.float32)
     parts = _in_fixed_parts(users).mapInArrow(add_up, "row binary, column binary, value binary")
     for part in parts.toLocalIterator():
-        rows, columns = np.frombuffer(part["row"], np.int32), np.frombuffer(part["column"], np.int32)
-        values = np.frombuffer(part["value"], np.float64)
-        gram[rows, columns] += values
-        off = rows != columns
-        gram[columns[off], rows[off]] += values[off]
+        coordinates = np.frombuffer(part["row"], np.int32), np.frombuffer(part["column"], np.int32)
+        _add_symmetric(gram, sparse.coo_array((np.frombuffer(part["value"], np.float64), coordinates), gram.shape))
     return gram
+
+
+def _add_symmetric(gram: NDArray[np.float32], upper: sparse.coo_array) -> None:
+    """Add the symmetric matrix of that upper triangle, no entry of which comes twice, to `gram`."""
+    rows, columns, off = upper.row, upper.col, upper.row != upper.col
+    gram[rows, columns] += upper.data
+    gram[columns[off], rows[off]] += upper.data[off]
 
 
 def rp3beta_weights(

@@ -109,14 +109,20 @@ def _blocks(lengths: NDArray[np.int64], size: int) -> Iterator[tuple[NDArray[np.
 
 
 def _by_ratings(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats) -> Floats:
-    """Solve (G + V' C V) x = V' t for G diagonal [B, D] and V [B, n, D] by systems of size n (Woodbury)."""
-    weighted = vectors * np.sqrt(extra)[:, :, None]
+    """Solve (G + V' C V) x = V' t for G diagonal [B, D] and V [B, n, D] by systems of size n.
+
+    With W = sqrt(C) V: x = G^-1 W' (1 + W G^-1 W')^-1 C^-1/2 t (push-through identity). Nothing is subtracted, so
+    large confidences cost no digits, as they would in Woodbury's form.
+    """
+    root = np.sqrt(extra)
+    weighted = vectors * root[:, :, None]
     inverse = 1 / diagonal
-    start = inverse * np.matmul(target[:, None, :], vectors)[:, 0]
     system = np.matmul(weighted * inverse[:, None, :], weighted.transpose(0, 2, 1))
     system += np.eye(vectors.shape[1], dtype=np.float32)
-    correction = np.linalg.solve(system, np.matmul(weighted, start[:, :, None]))
-    return np.asarray(start - inverse * np.matmul(correction.transpose(0, 2, 1), weighted)[:, 0])
+    # What has no confidence has no target either.
+    wanted = np.divide(target, root, out=np.zeros_like(target), where=root > 0)
+    solved = np.linalg.solve(system, wanted[:, :, None])
+    return np.asarray(inverse * np.matmul(solved.transpose(0, 2, 1), weighted)[:, 0])
 
 
 def _by_factors(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats) -> Floats:

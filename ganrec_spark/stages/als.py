@@ -32,9 +32,10 @@ def run(context: Context) -> str:
 
 def fit(context: Context, merged: DataFrame, fill: str) -> AlsFactors:
     """Fit ALS on one variant of merged_ratings; in phase choose als_setting and the gate have fitted it."""
+    if context.phase == "choose" and fill == NONE:
+        return factors_of(context.lake.read("als_unfilled_factors"))
     if context.phase == "choose":
-        filled = context.lake.read("als_filled_factors").where(F.col("fill") == fill)
-        known = context.lake.read("als_unfilled_factors") if fill == NONE else filled
+        known = context.lake.read("als_filled_factors").where(F.col("fill") == fill)
         if not known.isEmpty():
             return factors_of(known)
     setting = chosen_setting(context.lake.read("als_choices", "choose"))

@@ -71,10 +71,16 @@ def run(context: Context) -> str:
     judged = [*judged, _without_fill(judged)]
     context.lake.write("gate_decisions", _rows(context, judged, n_sparse, n_users))
     accepted = next(item for item in judged if item.verdict == "accepted")
-    own = [factor_rows(context.spark, model) for name, model in models.items() if name == accepted.candidate]
-    filled = own[0] if own else context.lake.frame("als_filled_factors", []).drop("fill")
-    context.lake.write("als_filled_factors", filled.withColumn("fill", F.lit(accepted.candidate)))
+    _hand_over(context, accepted.candidate, models.get(accepted.candidate))
     return f"{len(candidates)} candidates; accepted: {accepted.candidate}: {accepted.reason}"
+
+
+def _hand_over(context: Context, candidate: str, model: AlsFactors | None) -> None:
+    """Write als_filled_factors, so that als_choose need not fit the accepted fill again."""
+    rows = context.lake.frame("als_filled_factors", [])
+    if model is not None:
+        rows = factor_rows(context.spark, model).withColumn("fill", F.lit(candidate))
+    context.lake.write("als_filled_factors", rows)
 
 
 def judged_users(train: DataFrame, held_out: DataFrame, sparsity: DataFrame) -> DataFrame:

@@ -112,10 +112,13 @@ def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequenc
 
     Users that trending has no list for get its list for anyone.
     """
-    rows = users.withColumn("fold", F.pmod(F.xxhash64(F.lit(context.seed), "user_idx"), F.lit(rerank.FOLDS)))
-    named = {column: (member, fill) for fill in reversed(fills) for member, column in _columns(context, fill).items()}
-    for column, (member, fill) in named.items():
-        variant = NONE if column == member else fill
+    rows = spread(users).withColumn("fold", F.pmod(F.xxhash64(F.lit(context.seed), "user_idx"), F.lit(rerank.FOLDS)))
+    named = {
+        column: (member, NONE if column == member else fill)
+        for fill in fills
+        for member, column in _columns(context, fill).items()
+    }
+    for column, (member, variant) in named.items():
         candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
         listed = candidates.select("user_idx", F.col("items").alias(column), F.col("scores").alias(f"{column}_scores"))
         rows = rows.join(listed, "user_idx", "left")
@@ -125,8 +128,7 @@ def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequenc
         rows = rows.join(F.broadcast(tails.select(F.col(column).alias("anyone"))), F.lit(True), "left")
         rows = rows.withColumn(name, F.coalesce(name, "anyone", F.array().cast(f"array<{kind}>"))).drop("anyone")
     observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
-    n_ratings = observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings"))
-    return spread(rows.join(n_ratings, "user_idx", "left"))
+    return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
 
 
 def _judged(context: Context, fills: Sequence[str]) -> DataFrame:

@@ -102,7 +102,7 @@ def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callabl
 
 
 def test_the_recommender_takes_over_the_accepted_fit_and_would_fit_the_same(
-    gate_context: Callable[..., Context],
+    gate_context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = gate_context("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]")
     gate.run(context)
@@ -114,7 +114,9 @@ def test_the_recommender_takes_over_the_accepted_fit_and_would_fit_the_same(
 
     merge.run(staged("merge_choose"))
     merged, of_als = staged("als_choose").lake.read("merged_ratings"), staged("als_choose")
-    taken = als.fit(of_als, merged, "oracle_top3")
+    with monkeypatch.context() as patched:
+        patched.delattr(als, "fit_setting")  # it is taken over, not fitted
+        taken = als.fit(of_als, merged, "oracle_top3")
     users = taken.users.orderBy("user_idx").collect()  # now: it is read from what is deleted next
     context.lake.lake.clear("als_filled_factors", context.run_id)
     fitted = als.fit(of_als, merged, "oracle_top3")

@@ -58,6 +58,17 @@ def test_rows_of_every_length_equal_the_normal_equations_solved_as_they_stand(im
     assert found == pytest.approx(expected, abs=1e-5)
 
 
+def test_large_confidences_cost_no_digits() -> None:
+    rng = np.random.default_rng(4)
+    vectors, ones = rng.normal(size=(300, 64)), np.ones(31)
+    items = [rng.choice(300, size=n, replace=False) for n in (1, 3, 10, 31)]
+    found = fold_in(fixed_side(vectors, True), items, [ones[: len(row)] for row in items], 0.2, 1e5, True)
+    for row, vector in zip(items, found, strict=True):
+        own, ridge = vectors[row], 0.2 * len(row) * np.eye(64)
+        expected = np.linalg.solve(vectors.T @ vectors + 1e5 * own.T @ own + ridge, (1 + 1e5) * own.sum(axis=0))
+        assert vector == pytest.approx(expected, abs=1e-5 * np.abs(expected).max())
+
+
 def test_a_row_has_the_same_bits_in_every_block() -> None:
     rng = np.random.default_rng(2)
     side = fixed_side(rng.normal(size=(100, 16)), True)
