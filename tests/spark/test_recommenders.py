@@ -44,6 +44,7 @@ def write(
         "split",
         "als_setting",
         "sequences_choose",
+        "gate",
         "merge_choose",
         "merge_final",
         "popularity_choose",
