@@ -74,7 +74,7 @@ def measured(job: tuple[Path, int, float]) -> pd.DataFrame:
     started, histories = time.monotonic(), sequences(folder)
     n_items = 1 + max(int(own.max()) for own in histories)
     plan = planned([own[:-2] for own in histories], [int(own[-2]) for own in histories], n_items, seed)
-    trained = train_sasrec(Worker(0, 1), plan, batches([own[:-2] for own in histories], plan), loss=against(radius))
+    trained = train_sasrec(Worker(), plan, batches([own[:-2] for own in histories], plan), loss=against(radius))
     model = SASRec(plan.shape)
     model.load_state_dict(torch.load(io.BytesIO(trained.state), weights_only=True))
     parts = []
