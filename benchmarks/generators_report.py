@@ -80,6 +80,8 @@ def _adversarial(tables: list[pd.DataFrame]) -> Iterator[str]:
         figures = f"{test['twin']:.4f} | {test['adversarial']:.4f} | {changes[0]} | {changes[1]}"
         yield f"| {test['dataset']} | {test['seeds']} | {test['radius']:g} | {figures} |"
     yield ""
+    yield "Written by " + ", ".join(f"`{table['command'].iloc[0]}`" for table in tables) + "."
+    yield ""
 
 
 def _fills(rows: pd.DataFrame) -> Iterator[str]:
