@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, a thread each")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs/benchmarks/generators")
     options = parser.parse_args()
+    if not any(options.out.glob("*.recommenders.parquet")):
+        parser.error(f"--out {options.out}: expected rows of benchmarks/generators.py there, whose page is drawn anew")
     for folder in options.datasets:
         jobs = [(folder, seed, radius) for seed in range(options.seeds) for radius in (0.0, options.radius)]
         with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:

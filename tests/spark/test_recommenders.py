@@ -275,6 +275,7 @@ def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setattr(item_item, "_PAIRS_ON_DRIVER", 1e9 if where == "driver" else 0)
+    monkeypatch.setattr(item_item, "_USERS_PER_BLOCK", 1)
     # User 1 rated items 2, 4 and 6 one after the other, user 2 items 6 and 4 at once.
     rows = [(1, 2, 10), (1, 4, 20), (1, 6, 30), (2, 6, 50), (2, 4, 50)]
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
