@@ -1,15 +1,14 @@
 """Train the Transformer against an adversary and without one, and compare the two on the same test users.
 
-    .venv/bin/python benchmarks/adversarial.py DATASET... [--radius .02] [--seeds 3] [--workers 2] [--out DIR]
+    .venv/bin/python benchmarks/adversarial.py DATASET... [--radius .05] [--seeds 3] [--workers 2] [--out DIR]
 
 DATASET is a folder with ratings.parquet or train.parquet; each user's last rating is the test, the last but one is
 validation. For each seed two Transformers are trained as `transformer` is by default, one model each, from the same
 start, on the same batches and negatives:
 
 - the twin minimises the sampled softmax;
-- the other one minimises its maximum over an adversary that moves each position's target vector within a ball of the
-  given radius (adversarial training of the item table: He et al., SIGIR 2018, who take one step of gradient). The worst
-  move is against the state, so the maximum has a closed form: the target's score less radius * |state|.
+- the other one minimises its maximum over an adversary that moves each position's target vector by at most `radius` of
+  its length (`transformer.adversary_radius`; the closed form is in ganrec_spark/models/sasrec.py).
 
 Early stopping is on validation, for each on its own; the test is read once. Rows go to DIR/NAME.adversarial.parquet,
 and benchmarks/generators_report.py draws the page.
@@ -23,6 +22,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,9 +33,8 @@ from generators_report import write
 from numpy.typing import NDArray
 
 from ganrec_spark.config import load_config
-from ganrec_spark.models.fused_softmax import fused_softmax_loss
-from ganrec_spark.models.sasrec import SASRec, Shape, next_items
-from ganrec_spark.models.sasrec_training import Batch, Judges, Loss, Plan, train_sasrec
+from ganrec_spark.models.sasrec import SASRec, Shape
+from ganrec_spark.models.sasrec_training import Batch, Judges, Plan, train_sasrec
 from ganrec_spark.models.worker import Worker
 from ganrec_spark.ranking.bootstrap import poisson_weights, relative_lift
 from ganrec_spark.ranking.metrics import ndcg
@@ -51,20 +50,21 @@ def main() -> None:
     """Parse the command line; measure each data set, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET")
-    parser.add_argument("--radius", type=float, default=0.02)
+    parser.add_argument("--radius", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, a thread each")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs/benchmarks/generators")
     options = parser.parse_args()
     if not any(options.out.glob("*.recommenders.parquet")):
         parser.error(f"--out {options.out}: expected rows of benchmarks/generators.py there, whose page is drawn anew")
-    for folder in options.datasets:
-        jobs = [(folder, seed, radius) for seed in range(options.seeds) for radius in (0.0, options.radius)]
-        with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-            values = pd.concat(list(pool.map(measured, jobs)), ignore_index=True)
-        told = f"benchmarks/adversarial.py {folder.name} --radius {options.radius:g} --seeds {options.seeds}"
-        rows = compared(values).assign(dataset=folder.name, radius=options.radius, seeds=options.seeds, command=told)
-        rows.to_parquet(options.out / f"{folder.name}.adversarial.parquet")
+    trainings = list(itertools.product(range(options.seeds), (0.0, options.radius)))
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        found = pool.map(measured, [(folder, *training) for folder in options.datasets for training in trainings])
+        for folder in options.datasets:
+            values = pd.concat(itertools.islice(found, len(trainings)), ignore_index=True)
+            told = f"benchmarks/adversarial.py {folder.name} --radius {options.radius:g} --seeds {options.seeds}"
+            rows = compared(values).assign(dataset=folder.name, radius=options.radius, seeds=options.seeds)
+            rows.assign(command=told).to_parquet(options.out / f"{folder.name}.adversarial.parquet")
     write(options.out)
 
 
@@ -76,7 +76,8 @@ def measured(job: tuple[Path, int, float]) -> pd.DataFrame:
     started, histories = time.monotonic(), sequences(folder)
     n_items = 1 + max(int(own.max()) for own in histories)
     plan = planned([own[:-2] for own in histories], [int(own[-2]) for own in histories], n_items, seed)
-    trained = train_sasrec(Worker(), plan, batches([own[:-2] for own in histories], plan), loss=against(radius))
+    plan = replace(plan, adversary_radius=radius)
+    trained = train_sasrec(Worker(), plan, batches([own[:-2] for own in histories], plan))
     model = SASRec(plan.shape)
     model.load_state_dict(torch.load(io.BytesIO(trained.state), weights_only=True))
     parts = []
@@ -152,19 +153,6 @@ def padded(histories: Sequences, length: int) -> tuple[NDArray[np.int32], NDArra
     return rows, lengths
 
 
-def against(radius: float) -> Loss:
-    """Return the sampled softmax at the worst target vectors within the radius; 0: where they are."""
-
-    def loss(model: SASRec, items: torch.Tensor, lengths: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        found = next_items(model, items, lengths, negatives)
-        if found is None:
-            return model.items.weight.sum() * 0
-        positive = (found.states * found.wanted).sum(1) - radius * found.states.norm(dim=1)
-        return fused_softmax_loss(found.states, positive, found.others, negatives, found.targets)
-
-    return loss
-
-
 @torch.no_grad()
 def ndcgs(model: SASRec, plan: Plan, histories: Sequences, held_out: list[int]) -> NDArray[np.float64]:
     """Return each user's NDCG@10 of one held-out item, the catalogue ranked without the whole history."""
@@ -186,15 +174,19 @@ def compared(values: pd.DataFrame) -> pd.DataFrame:
     """Return a row per split: both means over users and seeds, and the change with its paired 95 % interval.
 
     The interval is over users, each user's value being the mean of these seeds: other seeds are not in it.
+    `seeds_ahead`: with how many seeds the adversarial training's mean is above its twin's.
     """
     rows = []
     for split, own in values.groupby("split"):
         means = own.groupby(["adversarial", "user"])["ndcg@10"].mean().unstack("user")
         weights = poisson_weights(means.columns.to_numpy(), _SAMPLES, seed=0)
         lift = relative_lift(means.loc[False].to_numpy() @ weights, means.loc[True].to_numpy() @ weights, 0.95)
-        sides = own.groupby("adversarial")["ndcg@10"].mean()
-        rows.append((split, sides.loc[False], sides.loc[True], lift.value, lift.low, lift.high, means.shape[1]))
-    return pd.DataFrame(rows, columns=["split", "twin", "adversarial", "lift", "lift_low", "lift_high", "n_users"])
+        sides = own.groupby(["adversarial", "seed"])["ndcg@10"].mean().unstack("seed")
+        twin, adversarial = sides.loc[False], sides.loc[True]
+        interval = (lift.value, lift.low, lift.high)
+        rows.append((split, twin.mean(), adversarial.mean(), *interval, (adversarial > twin).sum(), means.shape[1]))
+    columns = ["split", "twin", "adversarial", "lift", "lift_low", "lift_high", "seeds_ahead", "n_users"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 if __name__ == "__main__":

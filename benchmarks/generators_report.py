@@ -72,13 +72,13 @@ def _adversarial(tables: list[pd.DataFrame]) -> Iterator[str]:
         return
     yield "## Transformers whose item vectors an adversary moves, against their twins (users paired, seeds fixed)"
     yield ""
-    yield "| data set | seeds | radius | twin, test | adversarial, test | change on validation | change on test |"
+    yield "| data set | radius | twin, test | adversarial, test | change on validation | on test | seeds ahead, test |"
     yield "|---" * 7 + "|"
     for table in tables:
         validation, test = (table[table["split"] == split].iloc[0] for split in ("validation", "test"))
         changes = [_interval(row["lift"], row["lift_low"], row["lift_high"]) for row in (validation, test)]
         figures = f"{test['twin']:.4f} | {test['adversarial']:.4f} | {changes[0]} | {changes[1]}"
-        yield f"| {test['dataset']} | {test['seeds']} | {test['radius']:g} | {figures} |"
+        yield f"| {test['dataset']} | {test['radius']:g} | {figures} | {test['seeds_ahead']} of {test['seeds']} |"
     yield ""
     yield "Written by " + ", ".join(f"`{table['command'].iloc[0]}`" for table in tables) + "."
     yield ""

@@ -237,6 +237,7 @@ class Transformer(Section):
     negatives: Count = 1024
     gradient_clip: Positive = 5.0
     averaging: Annotated[float, Field(ge=0)] = 2.0
+    adversary_radius: Choices[Annotated[float, Field(ge=0)]] = (0.0, 0.05)
     min_steps_per_epoch: Count = 50
     max_epochs: Count = 100
     validate_every: Count = 3

@@ -43,6 +43,7 @@ _LISTS = (
     "als.alpha",
     "als.rating_scale",
     "als.half_life_days",
+    "transformer.adversary_radius",
     "item_item.ease_regularisation",
     "item_item.rp3_beta",
     "item_item.gfcf_weight",
@@ -284,6 +285,7 @@ def _transformer_space(context: Context) -> Space:
         "transformer.dropout": FloatDistribution(0.0, 0.6),
         "transformer.learning_rate": FloatDistribution(0.0003, 0.01, log=True),
         "transformer.negatives": IntDistribution(64, 1024, log=True),
+        "transformer.adversary_radius": FloatDistribution(0.0, 0.3),
     }
 
 

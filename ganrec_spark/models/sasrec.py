@@ -131,42 +131,29 @@ class SASRec(nn.Module):
         return self.items.weight[: self.shape.n_items]
 
 
-@dataclass(frozen=True)
-class NextItems:
-    """What predicts the next items of a batch, M positions: states [M, D], targets [M] and their vectors [M, D].
+def next_item_loss(
+    model: SASRec, items: Tensor, lengths: Tensor, negatives: Tensor, adversary_radius: float = 0.0
+) -> Tensor:
+    """Return the mean sampled-softmax loss of predicting each next item of the histories in the batch.
 
-    `others` [N, D] are the vectors of the batch's negatives.
+    `negatives` [N], distinct and ascending, are shared by all positions; one that equals a position's target does not
+    count there. Returns 0 (with a gradient) where no history has two items.
+
+    An adversary may move each position's target vector by at most `adversary_radius` of its length (adversarial
+    training of the item table: He et al., SIGIR 2018, who take one step along the gradient). Its worst move is against
+    the state, so the maximum over its moves has a closed form: the target's score less radius * |target| * |state|.
     """
-
-    states: Tensor
-    targets: Tensor
-    wanted: Tensor
-    others: Tensor
-
-
-def next_items(model: SASRec, items: Tensor, lengths: Tensor, negatives: Tensor) -> NextItems | None:
-    """Return what predicts the next items of the histories in the batch; None where no history has two items."""
     length = max(int(lengths.max()) - 1, 1)
     targets = items[:, 1 : length + 1]
     valid = torch.arange(targets.shape[1], device=items.device) < (lengths - 1)[:, None]
     target, rows = targets[valid].long(), model.rows(items[:, :length])  # [M], [B, L]
     if len(target) == 0:
-        return None
+        return model.items.weight.sum() * 0
     # One look-up: the gradient of each is a table of all items.
     embedded = model.items(torch.cat([rows.flatten(), target, negatives]))
     own, wanted, others = embedded.split([rows.numel(), len(target), len(negatives)])
-    states = model.encoded(own.view(*rows.shape, -1), (lengths - 1).clamp(min=0))
-    return NextItems(states[valid], target, wanted, others)
-
-
-def next_item_loss(model: SASRec, items: Tensor, lengths: Tensor, negatives: Tensor) -> Tensor:
-    """Return the mean sampled-softmax loss of predicting each next item of the histories in the batch.
-
-    `negatives` [N], distinct and ascending, are shared by all positions; one that equals a position's target does not
-    count there. Returns 0 (with a gradient) where no history has two items.
-    """
-    found = next_items(model, items, lengths, negatives)
-    if found is None:
-        return model.items.weight.sum() * 0
-    positive = (found.states * found.wanted).sum(1)
-    return fused_softmax_loss(found.states, positive, found.others, negatives, found.targets)
+    states = model.encoded(own.view(*rows.shape, -1), (lengths - 1).clamp(min=0))[valid]  # [M, D]
+    positive = (states * wanted).sum(1)
+    if adversary_radius:
+        positive = positive - adversary_radius * wanted.norm(dim=1) * states.norm(dim=1)
+    return fused_softmax_loss(states, positive, others, negatives, target)

@@ -26,8 +26,6 @@ from ganrec_spark.seeding import stable_seed
 
 # items int32 [B, L], oldest first and padded behind with -1, and lengths int32 [B], as in table user_sequences.
 Batch = tuple[torch.Tensor, torch.Tensor]
-# What a step minimises, of a model, a batch and its negatives.
-Loss = Callable[[SASRec, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 History = list[tuple[int, str, float]]
 
 _K = 10
@@ -52,7 +50,7 @@ class Plan:
     A step has `batch_size` users, of all workers together. `catalogue` holds the items that may be negatives and be
     ranked. Without `judges` all `epochs` are trained; with them training that stops below `floor`, an NDCG@10 that
     anything should reach, is given up, at the latest after twice the patience.
-    With `averaging` 0 every step weighs the same.
+    With `averaging` 0 every step weighs the same. `adversary_radius`: see `next_item_loss`.
     """
 
     shape: Shape
@@ -70,6 +68,7 @@ class Plan:
     patience: int = 1
     min_gain: float = 0.0
     floor: float = 0.0
+    adversary_radius: float = 0.0
     name: str = "sasrec"
 
 
@@ -96,7 +95,6 @@ def train_sasrec(
     load: Callable[[], bytes | None] = lambda: None,
     save: Callable[[bytes], None] = lambda content: None,
     report: Callable[[int, dict[str, float]], None] = lambda epoch, values: None,
-    loss: Loss = next_item_loss,
 ) -> Trained:
     """Train by `plan` on an endless iterator of batches; worker 0's result is the one to keep.
 
@@ -124,7 +122,7 @@ def train_sasrec(
                 better = f"than popularity's {plan.floor:.4f}" if result.given_up else f"in {plan.patience} validations"
                 result.stopped = f"no better NDCG@{_K} {better}"
                 break
-            values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch, loss)}
+            values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch)}
             if not math.isfinite(values["loss"]):
                 result.stopped = f"loss not finite in epoch {epoch}; epoch {result.epoch} was kept"
                 break
@@ -194,7 +192,6 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     epoch: int,
-    step_loss: Loss,
 ) -> float:
     """Take the epoch's steps; return the mean loss over steps and workers."""
     model.train()
@@ -204,7 +201,8 @@ def _epoch(
     for items, lengths in _bucketed(batches, plan.steps, stable_seed(plan.seed, "order", epoch)):
         drawn = torch.randint(len(catalogue), (min(plan.negatives, len(catalogue)),)).unique()
         negatives = catalogue[drawn].to(worker.device)
-        loss = step_loss(model, items.to(worker.device), lengths.to(worker.device), negatives)
+        batch = items.to(worker.device), lengths.to(worker.device)
+        loss = next_item_loss(model, *batch, negatives, plan.adversary_radius)
         optimizer.zero_grad()
         loss.backward()
         worker.clip(optimizer, model, plan.gradient_clip)

@@ -2,12 +2,14 @@
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ _CHUNK_BYTES = 16 * 1024 * 1024
 _K = 10
 _FEWEST_USERS = 16  # a step on fewer costs as much
 _BEST_EPOCH = "best_epoch"
+_RADIUS_GAIN = 0.02  # of validation NDCG@10, by a radius after the first: against an adversary training takes longer
 _SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
 
 
@@ -65,7 +68,7 @@ def run(context: Context) -> str:
     delete_checkpoints(_checkpoint_dir(context))
     if not trained:
         return f"no candidates; not trained: {_why_not(context)}"
-    return f"lists for {n_lists} users; {'; '.join(map(_told, trained))} on {_workers(context)} workers"
+    return f"lists for {n_lists} users; {'; '.join(map(_told, plans, trained))} on {_workers(context)} workers"
 
 
 def _why_not(context: Context) -> str:
@@ -73,10 +76,11 @@ def _why_not(context: Context) -> str:
     return "phase choose gave up" if known else "no user has two items in sequence"
 
 
-def _told(model: Trained) -> str:
+def _told(plan: Plan, model: Trained) -> str:
     ndcg = max((value for _, name, value in model.history if name == "validation_ndcg"), default=None)
     judged = "" if ndcg is None else f", validation NDCG@10 {ndcg:.4f}"
-    return f"{model.epoch} epochs kept{judged} ({model.stopped}), {model.seconds_per_epoch:.1f} s an epoch"
+    settled = f"adversary radius {plan.adversary_radius:g}, {model.epoch} epochs kept{judged} ({model.stopped})"
+    return f"{settled}, {model.seconds_per_epoch:.1f} s an epoch"
 
 
 def _observed(context: Context) -> DataFrame:
@@ -85,9 +89,9 @@ def _observed(context: Context) -> DataFrame:
 
 
 def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> list[Plan]:
-    """Return what to train: plans that differ in their seed, in phase final also in the epochs that phase choose kept.
+    """Return what to train: plans that differ in their seed, in phase choose also in their adversary's radius.
 
-    No plans where no user has a next item to learn from.
+    Phase final takes the radius that was best in phase choose. No plans where no user has a next item to learn from.
     """
     config = context.config.transformer
     counted = (F.count("*").alias("users"), F.max("length").alias("longest"), F.avg("length").alias("mean"))
@@ -117,12 +121,41 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
         judges = _judges(context, sequences)
         floor = popularity_ndcg(judges, _popular(ratings, config.max_length + _K)) if judges else 0.0
         plan = replace(plan, judges=judges, floor=floor)
-    plans = [replace(plan, seed=seed, name=f"sasrec_{i}") for i, seed in enumerate(seeds)]
+    radii = itertools.cycle(config.adversary_radius)
+    plans = [
+        replace(plan, seed=seed, name=f"sasrec_{i}", adversary_radius=radius)
+        for i, (seed, radius) in enumerate(zip(seeds, radii, strict=False))
+    ]
     if context.phase == "choose":
         return plans
-    kept, tried = _chosen_epochs(context)
-    wanted = [plan for plan in plans if plan.name in kept or plan.name not in tried]
-    return [replace(plan, epochs=kept.get(plan.name, plan.epochs)) for plan in wanted]
+    return as_chosen(plans, context.lake.read("transformer_history", phase="choose").toPandas())
+
+
+def as_chosen(plans: list[Plan], history: pd.DataFrame) -> list[Plan]:
+    """Return the plans with the best adversary radius of phase choose's transformer_history, `history`.
+
+    A radius is judged by the mean validation NDCG@10 of its models; to replace the first one it must gain 2 %. Its
+    models train as many epochs as were kept, and not at all where they were given up; the others train as long as they
+    do on average. Where phase choose trained nothing, the plans stay as they are.
+    """
+    if history.empty:
+        return plans
+    epochs = history[history["name"] == _BEST_EPOCH].set_index("model")["epoch"]
+    kept = [plan for plan in plans if plan.name in epochs]
+    if not kept:
+        return []
+    ndcg_of = history[history["name"] == "validation_ndcg"].groupby("model")["value"].max()
+    radius_of = pd.Series({plan.name: plan.adversary_radius for plan in kept})
+    judged = ndcg_of.reindex(radius_of.index).fillna(0.0).groupby(radius_of, sort=False).mean()
+    best = float(judged.idxmax())
+    if judged[best] <= judged.iloc[0] * (1 + _RADIUS_GAIN):
+        best = float(judged.index[0])
+    mean = round(epochs[radius_of.index[radius_of == best]].mean())
+    return [
+        replace(plan, epochs=int(epochs[plan.name]) if plan.adversary_radius == best else mean, adversary_radius=best)
+        for plan in plans
+        if plan.name in epochs or plan.adversary_radius != best
+    ]
 
 
 def train(context: Context, plans: list[Plan]) -> list[Trained]:
@@ -214,6 +247,7 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
                 "workers": _workers(context),
                 "batch_size": plan.batch_size,
                 "steps_per_epoch": plan.steps,
+                "adversary_radius": plan.adversary_radius,
                 "epoch": model.epoch,
                 "stopped": model.stopped,
             },
@@ -328,13 +362,6 @@ def _popular(ratings: DataFrame, n: int) -> NDArray[np.int32]:
     """Return the n items with the most ratings."""
     counts = ratings.groupBy("item_idx").count().orderBy(F.desc("count"), "item_idx").limit(n).toArrow()
     return np.asarray(counts.column("item_idx"), dtype=np.int32)
-
-
-def _chosen_epochs(context: Context) -> tuple[dict[str, int], set[str]]:
-    """Return model -> epochs that phase choose kept, and all models that it tried."""
-    history = context.lake.read("transformer_history", phase="choose")
-    tried = {row["model"] for row in history.select("model").distinct().collect()}
-    return {row["model"]: int(row["epoch"]) for row in history.where(F.col("name") == _BEST_EPOCH).collect()}, tried
 
 
 def _workers(context: Context) -> int:

@@ -56,9 +56,9 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     searched = {json.loads(row.parameters)["alpha"]: row for row in lake.read("als_choices", RUN, "choose").collect()}
     (chosen,) = [alpha for alpha, row in searched.items() if row.chosen]
     assert chosen not in (1.0, 20.0)
-    # Two alphas (and the one that the run chose), three item-item models and one Transformer are configured, and are
+    # Two alphas (and the one that the run chose), three item-item models and two Transformers are configured, and are
     # tried whatever the budget.
-    assert {member: len(trials) for member, trials in first.items()} == {"als": 3, "item_item": 3, "transformer": 1}
+    assert {member: len(trials) for member, trials in first.items()} == {"als": 3, "item_item": 3, "transformer": 2}
     assert [trial.values["als.alpha"] for trial in first["als"]] == [1.0, 20.0, chosen]
     methods = [trial.values["item_item.method"] for trial in first["item_item"]]
     assert methods == ["ease", "rp3beta", "gfcf"]
@@ -68,7 +68,7 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     assert second["als"][:3] == first["als"]
     assert [trial.number for trial in second["als"]] == [0, 1, 2, 3]
     assert len({str(trial.values) for trial in second["als"]}) == 4
-    assert lake.read("tuning_trials", RUN).count() == 4 + 4 + 1
+    assert lake.read("tuning_trials", RUN).count() == 4 + 4 + 2
     assert best(second["als"]).ndcg == max(trial.ndcg for trial in second["als"])
 
     found = tmp_path / "tuned.yaml"

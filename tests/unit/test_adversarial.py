@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ganrec_spark.models.sasrec import SASRec, Shape, next_item_loss, next_items
+from ganrec_spark.models.sasrec import SASRec, Shape, next_item_loss
 
 
 def test_no_move_within_the_radius_is_worse_than_the_closed_form() -> None:
@@ -18,24 +18,21 @@ def test_no_move_within_the_radius_is_worse_than_the_closed_form() -> None:
     lengths = torch.tensor([5, 12, 2, 9], dtype=torch.int32)
     items = torch.randint(0, 40, (4, 12), dtype=torch.int32).masked_fill(torch.arange(12) >= lengths[:, None], -1)
     negatives, radius = torch.arange(0, 40, 3), 0.5
-    found = next_items(model, items, lengths, negatives)
-    assert found is not None
+    ends = torch.arange(11) < lengths[:, None] - 1
+    states, targets = model.states(items, lengths - 1)[:, :-1][ends], items[:, 1:][ends].long()
 
     def loss_of(moves: torch.Tensor) -> float:
-        positive = (found.states * (found.wanted + moves)).sum(1, keepdim=True)
-        others = (found.states @ found.others.T).masked_fill(negatives == found.targets[:, None], float("-inf"))
+        positive = (states * (model.item_vectors()[targets] + moves)).sum(1, keepdim=True)
+        others = (states @ model.item_vectors()[negatives].T).masked_fill(negatives == targets[:, None], float("-inf"))
         return float(-torch.cat([positive, others], 1).log_softmax(1)[:, 0].mean())
 
-    worst = float(adversarial.against(radius)(model, items, lengths, negatives))
-    against_the_state = -radius * found.states / found.states.norm(dim=1, keepdim=True)
-    assert worst == pytest.approx(loss_of(against_the_state), rel=1e-5)
+    reach = radius * model.item_vectors()[targets].norm(dim=1, keepdim=True)
+    worst = float(next_item_loss(model, items, lengths, negatives, radius))
+    assert worst == pytest.approx(loss_of(-reach * states / states.norm(dim=1, keepdim=True)), rel=1e-5)
     for _ in range(20):
-        move = torch.randn_like(found.states)
-        assert loss_of(radius * move / move.norm(dim=1, keepdim=True)) < worst
-    plain = float(next_item_loss(model, items, lengths, negatives))
-    assert (
-        float(adversarial.against(0.0)(model, items, lengths, negatives)) == plain == pytest.approx(loss_of(0 * move))
-    )
+        move = torch.randn_like(states)
+        assert loss_of(reach * move / move.norm(dim=1, keepdim=True)) < worst
+    assert float(next_item_loss(model, items, lengths, negatives)) == pytest.approx(loss_of(0 * move))
 
 
 def test_users_are_compared_over_the_mean_of_the_seeds() -> None:
@@ -46,6 +43,7 @@ def test_users_are_compared_over_the_mean_of_the_seeds() -> None:
     values = pd.DataFrame(rows, columns=["split", "user", "ndcg@10", "seed", "adversarial"])
     (found,) = adversarial.compared(values).itertuples()
     assert (found.twin, found.adversarial, found.n_users) == (pytest.approx(0.3), pytest.approx(0.45), 200)
+    assert found.seeds_ahead == 1
     # Every user gains as much, so every sample does.
     assert (found.lift, found.lift_low, found.lift_high) == (pytest.approx(0.5),) * 3
 

@@ -30,7 +30,7 @@ def dense_loss(
 # The 40 positions in one slab, in eight, and in six of which the last is not full.
 @pytest.mark.parametrize("cells", [10_000, 25, 35])
 def test_loss_and_gradients_equal_those_of_cross_entropy(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_softmax, "_SLAB_CELLS", cells)
+    monkeypatch.setattr(fused_softmax, "_CPU_SLAB_CELLS", cells)
     states, items, targets, negatives = inputs()
     expected = dense_loss(states, items, targets, negatives)
     wanted = torch.autograd.grad(3 * expected, (states, items))
