@@ -116,8 +116,9 @@ def test_several_models_keep_epochs_and_checkpoints_of_their_own_and_rank_by_the
 ) -> None:
     train, held_out = cycle(96)
     write(spark, lake, train, held_out)
+    settings = ("transformer.models=2", "transformer.max_epochs=3", "transformer.validate_every=1")
     for phase in ("choose", "final"):
-        run_phase(phase, "transformer.models=2", "transformer.max_epochs=3", "transformer.validate_every=1")
+        run_phase(phase, *settings, "transformer.adversary_radius=[0.0]")
     found = lake.read("transformer_history", "2026-11-01", "choose").toPandas()
     best = found[found.name == "best_epoch"].set_index("model").value
     assert sorted(best.index) == ["sasrec_0", "sasrec_1"]
@@ -143,6 +144,17 @@ def test_several_models_keep_epochs_and_checkpoints_of_their_own_and_rank_by_the
     first, second, both = scores(states[0]), scores(states[1]), scores(*states)
     assert both == pytest.approx({key: (first[key] + second[key]) / 2 for key in first}, abs=1e-5)
     assert first != pytest.approx(second, abs=1e-3)
+
+
+def test_models_take_the_radii_in_turn_and_phase_final_one_of_them(spark, lake: Lake, run_phase) -> None:
+    write(spark, lake, *cycle(64))
+    radii = {}
+    for phase in ("choose", "final"):
+        run_phase(phase, "transformer.models=2", "transformer.max_epochs=1", "transformer.adversary_radius=[0.3, 0.2]")
+        cards = lake.read("transformer_checkpoints", "2026-11-01", phase).toPandas().card
+        radii[phase] = sorted(json.loads(card)["adversary_radius"] for card in cards)
+    assert radii["choose"] == [0.2, 0.3]
+    assert radii["final"] in ([0.2, 0.2], [0.3, 0.3])
 
 
 @pytest.mark.parametrize(("least", "steps"), [(1, 2), (7, 7)])

@@ -237,6 +237,15 @@ def test_training_stops_early_and_keeps_the_best_epoch() -> None:
     assert "2 validations" in trained.stopped
 
 
+def test_training_meets_the_adversary_of_its_plan() -> None:
+    still = replace(PLAN, learning_rate=1e-9, epochs=1, judges=None)
+    losses = []
+    for radius in (0.0, 0.1, 0.5):
+        trained = train_sasrec(Worker(), replace(still, adversary_radius=radius), stream())
+        losses.append(trained.history[0][2])
+    assert losses[0] < losses[1] < losses[2]
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_sound_epoch() -> None:
     class Sick(Worker):
         losses = itertools.chain([1.0, 0.9], itertools.repeat(float("nan")))
