@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/generators.py DATASET... [--cut SHARE] [--set KEY=VALUE] [--out DIR] [--work DIR]
 
-DATASET is a folder as for benchmarks/quality.py. The pipeline's stages up to augment_choose run as shipped, unless
---work holds them already from the first seed of benchmarks/quality.py or an earlier call.
+DATASET is a folder as for benchmarks/quality.py. The pipeline's stages up to augment_choose run as shipped, but with
+cgan's twin, unless --work holds them already from an earlier call.
 
 As recommenders: every generator ranks the catalogue from the observed items of each test user. EASE, its lambda
 chosen on validation, stands beside them.
@@ -43,6 +43,7 @@ _SEED = 0
 _RUN = run_id(_SEED)
 _DEPTH = 20
 _LAST = "augment_choose"
+_KINDS = "[vae, agn, cgan, cgan_twin]"
 _TWINS = (("cgan", "cgan_twin"),)
 
 
@@ -66,7 +67,8 @@ def main() -> None:
 
 def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -> None:
     """Measure one data set and write its rows: NAME.recommenders.parquet and NAME.fills.parquet."""
-    config = load_config(overrides=[*data.settings, f"lake.root={work}", f"run.seed={_SEED}", *options.set], environ={})
+    settings = [*data.settings, f"lake.root={work}", f"run.seed={_SEED}", f"generator.kinds={_KINDS}", *options.set]
+    config = load_config(overrides=settings, environ={})
     spark = build_session(config, "ganrec benchmark")
     try:
         lake = Lake(spark, config.lake.catalog, config.lake.namespace)

@@ -136,7 +136,7 @@ class Partition(Section):
 
 
 class Generator(Section):
-    kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("agn", "vae", "cgan", "cgan_twin")
+    kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("vae", "agn", "cgan")
     epochs: Count = 10
     patience: Count = 3
     min_steps_per_epoch: Count = 20
@@ -240,6 +240,8 @@ class Transformer(Section):
     adversary_radius: Choices[Annotated[float, Field(ge=0)]] = (0.0, 0.05)
     min_steps_per_epoch: Count = 50
     max_epochs: Count = 100
+    continue_up_to: Annotated[float, Field(ge=0, le=1)] = 0.03
+    continue_share: Annotated[float, Field(gt=0, le=1)] = 0.3
     validate_every: Count = 3
     patience: Count = 3
     min_gain: Annotated[float, Field(ge=0)] = 0.01

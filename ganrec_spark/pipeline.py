@@ -58,7 +58,7 @@ def _transformer(phase: str) -> tuple[Stage, ...]:
             f"transformer_{phase}",
             "transformer",
             "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
-            ("user_sequences", "transformer_history", *_JUDGED_ON),
+            ("user_sequences", "transformer_history", "transformer_checkpoints", *_JUDGED_ON),
             ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
             ("transformer", "recommend", "distributed"),
             phase,

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -48,14 +49,25 @@ class Objective:
 
 @dataclass(frozen=True)
 class AlsFactors:
-    """A fitted ALS: `users` (user_idx int, factors array<float>) stay in Spark, `items` [I, D] is on the driver.
+    """A fitted ALS: users' vectors as rows (user_idx int, factors array<float>), in Spark or, of few ratings, here.
 
-    Row i of `items` is the vector of item `item_idx[i]`; item_idx is ascending and may have gaps.
+    Row i of `items` [I, D] is the vector of item `item_idx[i]`; item_idx is ascending and may have gaps.
     """
 
-    users: DataFrame
+    solved: DataFrame | pa.Table
     item_idx: NDArray[np.int32]
     items: NDArray[np.float32]
+
+    @cached_property
+    def users(self) -> DataFrame:
+        """The users' vectors in Spark."""
+        return SparkSession.active().createDataFrame(self.solved) if isinstance(self.solved, pa.Table) else self.solved
+
+    def users_here(self, wanted: DataFrame) -> pa.Table:
+        """Return the users' vectors on the driver, at least those of the `wanted` (user_idx) that have one."""
+        if isinstance(self.solved, pa.Table):
+            return self.solved
+        return self.solved.join(wanted, "user_idx", "left_semi").toArrow()
 
     def item_slots(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the vectors by item index, [item slots, D] with zeros in gaps, and which slots have a vector."""
@@ -144,7 +156,7 @@ class AlsRatings:
             side = _OnDriver if self._n <= _LOCAL_RATINGS else _OnExecutors
             by_user = _rows(self._ratings, "user_idx", "item_idx")
             self._sides = side(by_user), side(_rows(self._ratings, "item_idx", "user_idx"))
-        return _fit_numpy(self._ratings.sparkSession, *self._sides, self._slots, objective)
+        return _fit_numpy(*self._sides, self._slots, objective)
 
     def close(self) -> None:
         """Let go of what is cached."""
@@ -152,9 +164,7 @@ class AlsRatings:
             side.close()
 
 
-def _fit_numpy(
-    spark: SparkSession, user_side: "_Side", item_side: "_Side", slots: tuple[int, int], objective: Objective
-) -> AlsFactors:
+def _fit_numpy(user_side: "_Side", item_side: "_Side", slots: tuple[int, int], objective: Objective) -> AlsFactors:
     """Alternate exact half-steps, items first, from random unit vectors of users, as MLlib does."""
     users = np.zeros((slots[0], objective.embedding_size), dtype=np.float32)
     drawn = np.random.default_rng(objective.seed).standard_normal(users.shape, dtype=np.float32)
@@ -165,8 +175,7 @@ def _fit_numpy(
             user_side.solve(items, objective, users)
         item_side.solve(users, objective, items)
     known = np.sort(item_side.idx)
-    final = user_side.solved(items, objective)
-    return AlsFactors(spark.createDataFrame(final) if isinstance(final, pa.Table) else final, known, items[known])
+    return AlsFactors(user_side.solved(items, objective), known, items[known])
 
 
 def _rows(ratings: DataFrame, own: str, other: str) -> DataFrame:
@@ -293,7 +302,7 @@ def _fit_mllib(ratings: DataFrame, objective: Objective, n_ratings: int) -> AlsF
     item_idx = vectors.column("id").to_numpy().astype(np.int32)
     flat = vectors.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return AlsFactors(
-        users=model.userFactors.select(F.col("id").alias("user_idx"), F.col("features").alias("factors")),
+        solved=model.userFactors.select(F.col("id").alias("user_idx"), F.col("features").alias("factors")),
         item_idx=item_idx,
         items=flat.astype(np.float32).reshape(len(item_idx), objective.embedding_size),
     )

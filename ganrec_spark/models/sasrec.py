@@ -9,6 +9,7 @@ attention weights are not dropped out (with that PyTorch has no fused kernel on 
 As in the paper, positions count from the end, so that the latest item always has the same position.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -125,6 +126,15 @@ class SASRec(nn.Module):
         """Return the state [B, D] after the last item of each history; histories must not be empty."""
         states = self.states(items, lengths)
         return states[torch.arange(len(items), device=items.device), lengths.long() - 1]
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of a model of the same shape whose items, maybe fewer, are this one's first ones.
+
+        Further items keep their random vectors.
+        """
+        items = self.items.weight.detach().clone()
+        items[: len(state["items.weight"]) - 1] = state["items.weight"][:-1]  # the last is the padding's
+        self.load_state_dict({**state, "items.weight": items})
 
     def item_vectors(self) -> Tensor:
         """Return the item embeddings [I, D]."""

@@ -50,7 +50,8 @@ class Plan:
     A step has `batch_size` users, of all workers together. `catalogue` holds the items that may be negatives and be
     ranked. Without `judges` all `epochs` are trained; with them training that stops below `floor`, an NDCG@10 that
     anything should reach, is given up, at the latest after twice the patience.
-    With `averaging` 0 every step weighs the same. `adversary_radius`: see `next_item_loss`.
+    With `averaging` 0 every step weighs the same. `adversary_radius`: see `next_item_loss`. `start` is the state dict
+    that training goes on from, see `SASRec.start_from`; random weights if empty.
     """
 
     shape: Shape
@@ -69,6 +70,7 @@ class Plan:
     min_gain: float = 0.0
     floor: float = 0.0
     adversary_radius: float = 0.0
+    start: bytes = b""
     name: str = "sasrec"
 
 
@@ -106,6 +108,8 @@ def train_sasrec(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed(plan.seed, "sasrec", "start"))
         model = SASRec(plan.shape).to(worker.device)
+        if plan.start:
+            model.start_from(_loaded(plan.start, worker.device))
         worker.broadcast(model)
         mean = AveragedModel(model, multi_avg_fn=_polynomial_decay(plan.averaging))
         averaged = cast(SASRec, mean.module)
@@ -289,7 +293,7 @@ def _resume(
     content = load() if worker.index == 0 else None
     done = 0
     if content is not None:
-        saved = torch.load(io.BytesIO(content), weights_only=True, map_location=worker.device)
+        saved = _loaded(content, worker.device)
         model.load_state_dict(saved["model"])
         mean.load_state_dict(saved["mean"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -319,6 +323,10 @@ def _snapshot(
             "history": [list(row) for row in result.history],
         }
     )
+
+
+def _loaded(content: bytes, device: torch.device) -> dict[str, Any]:
+    return cast(dict[str, Any], torch.load(io.BytesIO(content), weights_only=True, map_location=device))
 
 
 def _bytes(content: dict[str, Any]) -> bytes:

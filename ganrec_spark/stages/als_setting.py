@@ -82,7 +82,7 @@ class Judge:
 
     def ndcg(self, fitted: AlsFactors) -> float:
         """Return the mean NDCG@10 of a fit."""
-        own = fitted.users.join(self._ids, "user_idx", "left_semi").toArrow().combine_chunks()
+        own = fitted.users_here(self._ids).combine_chunks()
         places = pc.index_in(self._judged["user_idx"], own["user_idx"].combine_chunks())
         items, known = fitted.item_slots()
         # One row more, at -1, for those without a vector: they are listed nothing.

@@ -52,8 +52,8 @@ class Trained:
 def run(context: Context) -> str:
     """Write transformer_checkpoints, transformer_history and transformer_candidates of the phase.
 
-    Phase choose stops early on validation NDCG@10; phase final trains as many epochs on the longer sequences. Models
-    that were given up in phase choose rank nothing.
+    Phase choose stops early on validation NDCG@10; phase final trains as many epochs on the longer sequences or, where
+    these are hardly longer, goes on from phase choose. Models that were given up in phase choose rank nothing.
     """
     sequences, ratings = context.lake.read("user_sequences"), _observed(context)
     plans = make_plans(context, sequences, ratings)
@@ -91,7 +91,8 @@ def _observed(context: Context) -> DataFrame:
 def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> list[Plan]:
     """Return what to train: plans that differ in their seed, in phase choose also in their adversary's radius.
 
-    Phase final takes the radius that was best in phase choose. No plans where no user has a next item to learn from.
+    Phase final takes the radius that was best in phase choose; where validation ratings add little, it goes on from the
+    weights of phase choose. No plans where no user has a next item to learn from.
     """
     config = context.config.transformer
     counted = (F.count("*").alias("users"), F.max("length").alias("longest"), F.avg("length").alias("mean"))
@@ -128,18 +129,28 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     ]
     if context.phase == "choose":
         return plans
-    return as_chosen(plans, context.lake.read("transformer_history", phase="choose").toPandas())
+    chosen = as_chosen(plans, context.lake.read("transformer_history", phase="choose").toPandas())
+    new = context.lake.read("validation_ratings").count() / max(1, ratings.count())
+    if new > config.continue_up_to:
+        return [plan for plan, _ in chosen]
+    states = load_states(context.lake.read("transformer_checkpoints", phase="choose"))
+    return [
+        replace(plan, start=states[begun], epochs=max(1, round(config.continue_share * plan.epochs))) if begun else plan
+        for plan, begun in chosen
+    ]
 
 
-def as_chosen(plans: list[Plan], history: pd.DataFrame) -> list[Plan]:
+def as_chosen(plans: list[Plan], history: pd.DataFrame) -> list[tuple[Plan, str | None]]:
     """Return the plans with the best adversary radius of phase choose's transformer_history, `history`.
 
     A radius is judged by the mean validation NDCG@10 of its models; to replace the first one it must gain 2 %. Its
     models train as many epochs as were kept, and not at all where they were given up; the others train as long as they
-    do on average. Where phase choose trained nothing, the plans stay as they are.
+    do on average. With each plan comes the name of the model of phase choose whose weights it may go on from: its own
+    one or, where that was given up, one of the best radius. Where phase choose trained nothing, the plans stay as they
+    are.
     """
     if history.empty:
-        return plans
+        return [(plan, None) for plan in plans]
     epochs = history[history["name"] == _BEST_EPOCH].set_index("model")["epoch"]
     kept = [plan for plan in plans if plan.name in epochs]
     if not kept:
@@ -150,12 +161,25 @@ def as_chosen(plans: list[Plan], history: pd.DataFrame) -> list[Plan]:
     best = float(judged.idxmax())
     if judged[best] <= judged.iloc[0] * (1 + _RADIUS_GAIN):
         best = float(judged.index[0])
-    mean = round(epochs[radius_of.index[radius_of == best]].mean())
+    winners = [plan.name for plan in kept if plan.adversary_radius == best]
+    mean, others = round(epochs[winners].mean()), itertools.cycle(winners)
     return [
-        replace(plan, epochs=int(epochs[plan.name]) if plan.adversary_radius == best else mean, adversary_radius=best)
+        (
+            replace(plan, epochs=int(epochs[plan.name]) if plan.name in winners else mean, adversary_radius=best),
+            plan.name if plan.name in epochs else next(others),
+        )
         for plan in plans
         if plan.name in epochs or plan.adversary_radius != best
     ]
+
+
+def load_states(chunks: DataFrame) -> dict[str, bytes]:
+    """Return the state dict of every model, from chunks of transformer_checkpoints."""
+    states: dict[str, bytes] = {}
+    for row in chunks.orderBy("version", "part").toLocalIterator():
+        name = json.loads(row.card)["model"]
+        states[name] = states.get(name, b"") + bytes(row.content)
+    return states
 
 
 def train(context: Context, plans: list[Plan]) -> list[Trained]:
@@ -248,6 +272,7 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
                 "batch_size": plan.batch_size,
                 "steps_per_epoch": plan.steps,
                 "adversary_radius": plan.adversary_radius,
+                "start": hashlib.sha256(plan.start).hexdigest()[:12] if plan.start else None,
                 "epoch": model.epoch,
                 "stopped": model.stopped,
             },
@@ -370,8 +395,9 @@ def _workers(context: Context) -> int:
 
 
 def _fingerprint(plan: Plan) -> str:
-    digest = hashlib.sha256(repr(replace(plan, judges=None, catalogue=np.zeros(0, np.int64))).encode())
+    digest = hashlib.sha256(repr(replace(plan, judges=None, catalogue=np.zeros(0, np.int64), start=b"")).encode())
     digest.update(plan.catalogue.tobytes())
+    digest.update(plan.start)
     if plan.judges is not None:
         for array in (plan.judges.items, plan.judges.lengths, plan.judges.held_rows, plan.judges.held_items):
             digest.update(array.tobytes())

@@ -186,11 +186,11 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
     message = train_generator.run(in_stage("train_generator", str(tmp_path), *small))
     assert "agn " in message
     cards = {row.generator: json.loads(row.card) for row in lake.read("generator_checkpoints", RUN).collect()}
-    assert set(cards) == {"agn", "vae", "cgan", "cgan_twin"}
+    assert set(cards) == {"vae", "agn", "cgan"}
     assert all(card["epochs"] == 25 and card["n_items"] == ITEMS + 1 for card in cards.values())
     # 120 users in batches of 24; all but agn go on to the least number of steps.
     steps = {kind: card["steps_per_epoch"] for kind, card in cards.items()}
-    assert steps == {"agn": 5, "vae": 6, "cgan": 6, "cgan_twin": 6}
+    assert steps == {"agn": 5, "vae": 6, "cgan": 6}
     names = {row.name for row in lake.read("generator_history", RUN).collect()}
     assert {"loss", "distinct_items", "gini_generated", "gini_observed"} <= names
     assert list((tmp_path / "tensorboard" / "cgan").iterdir())
@@ -198,9 +198,9 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
 
     augment.run(in_stage("augment_choose", str(tmp_path)))
     table = lake.read("generated_ratings", RUN, "choose").toPandas()
-    assert len(set(table.candidate)) == 4 * 4 + 3 * 3
+    assert len(set(table.candidate)) == 3 * 4 + 3 * 3
     own = (table.item_idx >= 20) == (table.user_idx % 2 == 1)
-    for candidate in ("vae_top3", "cgan_top3", "cgan_twin_top3", "item_item_top3", "transformer_top3"):
+    for candidate in ("vae_top3", "cgan_top3", "item_item_top3", "transformer_top3"):
         assert own[table.candidate == candidate].mean() > 0.9, candidate
     assert NEVER_RATED not in set(table.item_idx), "not rated in this phase"
 

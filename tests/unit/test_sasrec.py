@@ -246,6 +246,23 @@ def test_training_meets_the_adversary_of_its_plan() -> None:
     assert losses[0] < losses[1] < losses[2]
 
 
+def test_training_goes_on_from_given_weights_and_new_items_keep_their_random_ones() -> None:
+    first = train_sasrec(Worker(), PLAN, stream())
+    still = replace(PLAN, learning_rate=1e-9, epochs=1, judges=None, start=first.state)
+    more = replace(still, shape=replace(SHAPE, n_items=ITEMS + 2), start=first.state)
+    went_on, grown = (train_sasrec(Worker(), plan, stream()).state for plan in (still, more))
+    old, same = network(first.state).state_dict(), network(went_on).state_dict()
+    new = torch.load(io.BytesIO(grown), weights_only=True)
+    for name, tensor in old.items():
+        torch.testing.assert_close(same[name], tensor, msg=name, rtol=1e-4, atol=1e-5)
+    table = new.pop("items.weight")
+    torch.testing.assert_close(table[:ITEMS], old["items.weight"][:ITEMS], rtol=1e-4, atol=1e-5)
+    assert table.shape[0] == ITEMS + 3
+    assert table[ITEMS : ITEMS + 2].abs().sum(1).min() > 0
+    assert not table[ITEMS + 2].any()
+    assert all(torch.allclose(new[name], old[name], rtol=1e-4, atol=1e-5) for name in new)
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_sound_epoch() -> None:
     class Sick(Worker):
         losses = itertools.chain([1.0, 0.9], itertools.repeat(float("nan")))
