@@ -73,6 +73,7 @@ def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -
     try:
         lake = Lake(spark, config.lake.catalog, config.lake.namespace)
         run_stages(spark, config, lake)
+        require_kinds(config, lake)
         if not fill_wanted(lake, _RUN):
             sys.exit(f"{data.name}: no sparse users, so no generator is trained; see sparsity.* (--set) or --cut")
         split = read_split(lake, _RUN)
@@ -103,6 +104,14 @@ def run_stages(spark: SparkSession, config: Config, lake: Lake) -> None:
         for stage in STAGES[: 1 + STAGES.index(STAGE_BY_NAME[_LAST])]:
             outcome = run_stage(spark, config, stage, _RUN)
             print(f"{outcome.stage}: {outcome.outcome}: {outcome.message}", file=sys.stderr, flush=True)
+
+
+def require_kinds(config: Config, lake: Lake) -> None:
+    """Exit where an earlier call, or benchmarks/quality.py, left stages with other generators."""
+    rows = lake.read("generator_checkpoints", _RUN).select("generator").distinct().collect()
+    missing = sorted(set(config.generator.kinds) - {row.generator for row in rows})
+    if missing and rows:
+        sys.exit(f"{config.lake.root}: expected generators {', '.join(missing)}, too, found none; give another --work")
 
 
 def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, Lists]:

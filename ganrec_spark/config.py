@@ -240,7 +240,7 @@ class Transformer(Section):
     adversary_radius: Choices[Annotated[float, Field(ge=0)]] = (0.0, 0.05)
     min_steps_per_epoch: Count = 50
     max_epochs: Count = 100
-    continue_up_to: Annotated[float, Field(ge=0, le=1)] = 0.03
+    continue_up_to: Share = 0.03
     continue_share: Annotated[float, Field(gt=0, le=1)] = 0.3
     validate_every: Count = 3
     patience: Count = 3

@@ -3,7 +3,8 @@
 Start here, then read tables.py. Imports nothing heavy, so Airflow can parse it in milliseconds.
 
 Two phases run the same code (docs/adr/0002-two-phases.md): in `choose` models see train_ratings and are judged
-on validation_ratings; in `final` they are fitted again on train + validation with what was chosen.
+on validation_ratings; in `final` they are fitted again on train + validation with what was chosen, or go on
+(docs/adr/0024-phase-final-goes-on.md).
 """
 
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train_generator",
         "train_generator",
-        "Train the generators of implicit feedback (agn, vae, cgan and its twin) by Horovod on Spark.",
+        "Train the generators of implicit feedback (vae, agn, cgan) by Horovod on Spark.",
         ("user_rows", "train_ratings", "validation_ratings", "matrix_profile", "als_choices"),
         ("generator_checkpoints", "generator_history"),
         ("generator", "partition", "distributed", "als"),

@@ -49,25 +49,26 @@ class Objective:
 
 @dataclass(frozen=True)
 class AlsFactors:
-    """A fitted ALS: users' vectors as rows (user_idx int, factors array<float>), in Spark or, of few ratings, here.
+    """A fitted ALS: users' vectors as rows (user_idx int, factors array<float>), where they were solved or stored.
 
     Row i of `items` [I, D] is the vector of item `item_idx[i]`; item_idx is ascending and may have gaps.
     """
 
-    solved: DataFrame | pa.Table
+    user_rows: DataFrame | pa.Table
     item_idx: NDArray[np.int32]
     items: NDArray[np.float32]
 
     @cached_property
     def users(self) -> DataFrame:
         """The users' vectors in Spark."""
-        return SparkSession.active().createDataFrame(self.solved) if isinstance(self.solved, pa.Table) else self.solved
+        rows = self.user_rows
+        return SparkSession.active().createDataFrame(rows) if isinstance(rows, pa.Table) else rows
 
     def users_here(self, wanted: DataFrame) -> pa.Table:
         """Return the users' vectors on the driver, at least those of the `wanted` (user_idx) that have one."""
-        if isinstance(self.solved, pa.Table):
-            return self.solved
-        return self.solved.join(wanted, "user_idx", "left_semi").toArrow()
+        if isinstance(self.user_rows, pa.Table):
+            return self.user_rows
+        return self.user_rows.join(wanted, "user_idx", "left_semi").toArrow()
 
     def item_slots(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the vectors by item index, [item slots, D] with zeros in gaps, and which slots have a vector."""
@@ -302,7 +303,7 @@ def _fit_mllib(ratings: DataFrame, objective: Objective, n_ratings: int) -> AlsF
     item_idx = vectors.column("id").to_numpy().astype(np.int32)
     flat = vectors.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return AlsFactors(
-        solved=model.userFactors.select(F.col("id").alias("user_idx"), F.col("features").alias("factors")),
+        user_rows=model.userFactors.select(F.col("id").alias("user_idx"), F.col("features").alias("factors")),
         item_idx=item_idx,
         items=flat.astype(np.float32).reshape(len(item_idx), objective.embedding_size),
     )

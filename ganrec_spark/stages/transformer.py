@@ -79,7 +79,8 @@ def _why_not(context: Context) -> str:
 def _told(plan: Plan, model: Trained) -> str:
     ndcg = max((value for _, name, value in model.history if name == "validation_ndcg"), default=None)
     judged = "" if ndcg is None else f", validation NDCG@10 {ndcg:.4f}"
-    settled = f"adversary radius {plan.adversary_radius:g}, {model.epoch} epochs kept{judged} ({model.stopped})"
+    start = "gone on from phase choose, " if plan.start else ""
+    settled = f"{start}adversary radius {plan.adversary_radius:g}, {model.epoch} epochs kept{judged} ({model.stopped})"
     return f"{settled}, {model.seconds_per_epoch:.1f} s an epoch"
 
 
@@ -99,8 +100,8 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     sizes = sequences.agg(*counted).first()
     if sizes is None or not sizes["users"] or sizes["longest"] < 2:
         return []
-    largest = ratings.agg(F.max("item_idx").alias("item_idx")).first()
-    n_items = 1 + int(largest["item_idx"]) if largest else 0
+    observed = ratings.agg(F.max("item_idx").alias("last"), F.count("*").alias("n")).collect()[0]
+    n_items = 1 + int(observed["last"])
     batch_size = min(config.batch_size, max(_FEWEST_USERS, int(config.batch_ratings / sizes["mean"])))
     plan = Plan(
         shape=Shape(n_items, config.max_length, config.embedding_size, config.blocks, config.heads, config.dropout),
@@ -130,13 +131,15 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     if context.phase == "choose":
         return plans
     chosen = as_chosen(plans, context.lake.read("transformer_history", phase="choose").toPandas())
-    new = context.lake.read("validation_ratings").count() / max(1, ratings.count())
-    if new > config.continue_up_to:
+    added = context.lake.read("validation_ratings").count() / observed["n"]
+    if not 0 < added <= config.continue_up_to:
         return [plan for plan, _ in chosen]
-    states = load_states(context.lake.read("transformer_checkpoints", phase="choose"))
+    states = load_states(context.lake.read("transformer_checkpoints", phase="choose"), plan.shape)
     return [
-        replace(plan, start=states[begun], epochs=max(1, round(config.continue_share * plan.epochs))) if begun else plan
-        for plan, begun in chosen
+        replace(plan, start=states[source], epochs=max(1, round(config.continue_share * plan.epochs)))
+        if source in states
+        else plan
+        for plan, source in chosen
     ]
 
 
@@ -173,12 +176,13 @@ def as_chosen(plans: list[Plan], history: pd.DataFrame) -> list[tuple[Plan, str 
     ]
 
 
-def load_states(chunks: DataFrame) -> dict[str, bytes]:
-    """Return the state dict of every model, from chunks of transformer_checkpoints."""
+def load_states(chunks: DataFrame, shape: Shape) -> dict[str, bytes]:
+    """Return the state dicts, by model, of chunks of transformer_checkpoints that have the shape but for n_items."""
     states: dict[str, bytes] = {}
     for row in chunks.orderBy("version", "part").toLocalIterator():
-        name = json.loads(row.card)["model"]
-        states[name] = states.get(name, b"") + bytes(row.content)
+        card = json.loads(row.card)
+        if card["shape"] | {"n_items": shape.n_items} == shape.as_dict():
+            states[card["model"]] = states.get(card["model"], b"") + bytes(row.content)
     return states
 
 

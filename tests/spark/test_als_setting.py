@@ -41,14 +41,16 @@ def test_ratings_are_scaled_and_decayed(
     assert Setting.parsed(Setting(8, 0.1, 1.0, scale, half_life).text()) == Setting(8, 0.1, 1.0, scale, half_life)
 
 
-def test_judged_users_without_a_vector_are_listed_nothing(spark: SparkSession) -> None:
+@pytest.mark.parametrize("here", [False, True])
+def test_judged_users_without_a_vector_are_listed_nothing(spark: SparkSession, here: bool) -> None:
     """User 2 has item 0 and is listed item 1, which is held out; user 1 has no vector and counts 0."""
     judge = object.__new__(Judge)
     rows = {"user_idx": pa.array([1, 2], pa.int32()), "items": [[1], [0]], "relevant": [[0], [1]]}
     lists = {name: pa.array(rows[name], pa.list_(pa.int32())) for name in ("items", "relevant")}
     judge._judged = pa.table(rows | lists)
     judge._ids = spark.createDataFrame([(1,), (2,)], "user_idx int")
-    vectors = spark.createDataFrame([(2, [1.0, 0.0]), (7, [0.0, 1.0])], "user_idx int, factors array<float>")
+    vectors = spark.createDataFrame([(7, [0.0, 1.0]), (2, [1.0, 0.0])], "user_idx int, factors array<float>")
     items = np.array([[1.0, 0.0], [0.5, 0.0]], np.float32)
-    assert judge.ndcg(AlsFactors(vectors, np.array([0, 1], np.int32), items)) == 0.5
-    assert judge.ndcg(AlsFactors(vectors.where("user_idx = 7"), np.array([0, 1], np.int32), items)) == 0.0
+    for rows, expected in ((vectors, 0.5), (vectors.where("user_idx = 7"), 0.0)):
+        given = rows.toArrow() if here else rows
+        assert judge.ndcg(AlsFactors(given, np.array([0, 1], np.int32), items)) == expected

@@ -157,30 +157,27 @@ def test_models_take_the_radii_in_turn_and_phase_final_one_of_them(spark, lake: 
     assert radii["final"] in ([0.2, 0.2], [0.3, 0.3])
 
 
-@pytest.mark.parametrize(("most", "share", "epochs"), [(0.2, 0.5, 2), (0.19, 0.5, 4)])
+@pytest.mark.parametrize(
+    ("most", "overrides", "epochs"),
+    [(0.2, (), 2), (0.19, (), 4), (0.2, ("transformer.blocks=2",), 4)],
+    ids=["little", "much", "another shape"],
+)
 def test_phase_final_goes_on_from_phase_choose_where_validation_adds_little(
-    spark, lake: Lake, run_phase, most: float, share: float, epochs: int
+    spark, lake: Lake, run_phase, most: float, overrides: tuple[str, ...], epochs: int
 ) -> None:
     train, held_out = cycle(60)  # 240 and 60 ratings: validation has a share of .2
     write(spark, lake, train, held_out)
-    settings = (
-        "models=2",
-        "max_epochs=4",
-        "adversary_radius=[0.0]",
-        f"continue_up_to={most}",
-        f"continue_share={share}",
-    )
+    settings = ("models=2", "max_epochs=4", "validate_every=4", "adversary_radius=[0.0]", "continue_share=0.5")
     cards = {}
-    for phase in ("choose", "final"):
-        run_phase(phase, *(f"transformer.{setting}" for setting in settings), "transformer.validate_every=4")
+    for phase, others in (("choose", ()), ("final", (f"transformer.continue_up_to={most}", *overrides))):
+        run_phase(phase, *(f"transformer.{setting}" for setting in settings), *others)
         rows = lake.read("transformer_checkpoints", "2026-11-01", phase).collect()
         cards[phase] = {json.loads(row.card)["model"]: (row.version, json.loads(row.card)) for row in rows}
     assert sorted(cards["final"]) == ["sasrec_0", "sasrec_1"]
-    for model, (version, card) in cards["final"].items():
-        begun, first = cards["choose"][model]
+    for model, (_, card) in cards["final"].items():
+        version, first = cards["choose"][model]
         assert (first["start"], first["epoch"], card["epoch"]) == (None, 4, epochs)
-        assert card["start"] == (begun if most == 0.2 else None)
-        assert version != begun
+        assert card["start"] == (version if epochs == 2 else None)
 
 
 @pytest.mark.parametrize(("least", "steps"), [(1, 2), (7, 7)])

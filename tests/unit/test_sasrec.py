@@ -168,8 +168,10 @@ class Killed(Exception):
     """Stands for a process that dies."""
 
 
-def test_a_killed_training_resumes_to_the_same_state() -> None:
-    plan = replace(PLAN, epochs=8)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_killed_training_resumes_to_the_same_state(goes_on: bool) -> None:
+    start = train_sasrec(Worker(), replace(PLAN, epochs=2, seed=8), stream()).state if goes_on else b""
+    plan = replace(PLAN, epochs=8, start=start)
     whole = train_sasrec(Worker(), plan, stream())
     saved: list[bytes] = []
 

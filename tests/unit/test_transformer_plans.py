@@ -1,12 +1,14 @@
 """How phase final of the Transformer follows from what phase choose found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from ganrec_spark.models.sasrec import Shape
 from ganrec_spark.models.sasrec_training import Plan
-from ganrec_spark.stages.transformer import as_chosen
+from ganrec_spark.stages.transformer import _fingerprint, as_chosen
 
 
 def plans(*radii: float) -> list[Plan]:
@@ -63,3 +65,10 @@ def test_phase_final_takes_the_radius_that_was_best_and_its_epochs(
 def test_where_phase_choose_trained_nothing_the_plans_stay_as_they_are() -> None:
     given = plans(0.0, 0.1)
     assert as_chosen(given, history()) == [(plan, None) for plan in given]
+
+
+def test_a_training_that_goes_on_from_other_weights_is_another_one() -> None:
+    plan = plans(0.0)[0]
+    prints = [_fingerprint(replace(plan, start=start)) for start in (b"", b"some", b"other", b"some")]
+    assert len(set(prints[:3])) == 3
+    assert prints[3] == prints[1]
