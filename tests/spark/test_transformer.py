@@ -159,14 +159,14 @@ def test_models_take_the_radii_in_turn_and_phase_final_one_of_them(spark, lake: 
 
 @pytest.mark.parametrize(
     ("most", "overrides", "epochs"),
-    [(0.2, (), 2), (0.19, (), 4), (0.2, ("transformer.blocks=2",), 4)],
-    ids=["little", "much", "another shape"],
+    [(0.2, (), 2), (0.19, (), 4), (1.0, (), 4), (0.2, ("transformer.blocks=2",), 4)],
+    ids=["little", "much", "nothing", "another shape"],
 )
 def test_phase_final_goes_on_from_phase_choose_where_validation_adds_little(
     spark, lake: Lake, run_phase, most: float, overrides: tuple[str, ...], epochs: int
 ) -> None:
     train, held_out = cycle(60)  # 240 and 60 ratings: validation has a share of .2
-    write(spark, lake, train, held_out)
+    write(spark, lake, train, held_out if most < 1 else [])
     settings = ("models=2", "max_epochs=4", "validate_every=4", "adversary_radius=[0.0]", "continue_share=0.5")
     cards = {}
     for phase, others in (("choose", ()), ("final", (f"transformer.continue_up_to={most}", *overrides))):
