@@ -219,6 +219,8 @@ class ItemItem(Section):
     gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3, 1.0)
     mix_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
     history_half_life: Choices[Positive | None] = (None, 8.0, 2.0)
+    rating_slope: Choices[Annotated[float, Field(ge=0, lt=0.5)]] = (0.0, 0.2)
+    ease_damping: Choices[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.2)
     pair_half_life: Choices[Positive | None] = (None, 10.0)
     neighbours: Count = 200
     stored_neighbours: Count = 50

@@ -48,6 +48,8 @@ _LISTS = (
     "item_item.rp3_beta",
     "item_item.gfcf_weight",
     "item_item.history_half_life",
+    "item_item.rating_slope",
+    "item_item.ease_damping",
     "item_item.pair_half_life",
 )
 
@@ -226,7 +228,10 @@ def _chosen_als(context: Context) -> list[Values]:
 
 
 _ITEM_ITEM_KEYS: dict[str, Space] = {
-    "ease": {"item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True)},
+    "ease": {
+        "item_item.ease_regularisation": FloatDistribution(1.0, 10_000.0, log=True),
+        "item_item.ease_damping": FloatDistribution(0.0, 0.6),
+    },
     "rp3beta": {
         "item_item.rp3_alpha": FloatDistribution(0.2, 2.0),
         "item_item.rp3_beta": FloatDistribution(0.0, 1.0),
@@ -247,6 +252,7 @@ def _item_item_space(context: Context) -> Space:
     space: Space = {
         "item_item.method": CategoricalDistribution(methods),
         "item_item.history_half_life": CategoricalDistribution([None, *half_lives]),
+        "item_item.rating_slope": FloatDistribution(0.0, 0.4),
         "item_item.pair_half_life": CategoricalDistribution([None, *pairs]),
     }
     return space | {key: kind for method in methods for key, kind in _ITEM_ITEM_KEYS[method].items()}

@@ -24,6 +24,7 @@ _PARTS_OF_VECTORS = 4  # each sends [I, K + 32] to the driver
 _ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
 _FURTHEST_HALVINGS = 6.7  # a hundredth
+_FURTHEST_RATING = 2.0  # standard deviations
 _PENDING_PAIRS = 10_000_000  # 160 MB
 _USERS_PER_BLOCK = 10_000
 _PAIRS_ON_DRIVER = 1_000_000_000  # of items of one user: 15 seconds
@@ -33,16 +34,22 @@ _SUMS_ON_DRIVER = 200_000_000  # 2.4 GB
 Users: TypeAlias = DataFrame | sparse.csr_array
 
 
-def profiles(ratings: DataFrame) -> DataFrame:
+def profiles(ratings: DataFrame, rating_slope: float = 0.0) -> DataFrame:
     """Return (user_idx, items, ratings): each user's row of X, sorted by item; one row per user with an observed one.
 
-    X is binary (Steck 2019) for observed rows. A generated row enters by its rating relative to the mean observed
-    rating, at most 1: its confidence times merge.fill_weight.
+    X is binary (Steck 2019) for observed rows, or 1 + rating_slope * z, z the rating's standard deviations from the
+    mean of all, at most 2 either way. A generated row enters by its rating relative to the mean observed rating, at
+    most 1: its confidence times merge.fill_weight.
     """
-    mean = F.broadcast(ratings.where("source = 'observed'").agg(F.avg("rating").alias("mean")))
+    moments = F.avg("rating").alias("mean"), F.avg(F.col("rating") * F.col("rating")).alias("square")
+    facts = F.broadcast(ratings.where("source = 'observed'").agg(*moments))
+    deviation = F.sqrt(F.greatest(F.col("square") - F.col("mean") * F.col("mean"), F.lit(0.0)))
+    z = (F.col("rating") - F.col("mean")) / deviation
+    inside = F.greatest(F.lit(-_FURTHEST_RATING), F.least(F.lit(_FURTHEST_RATING), z))
+    observed = 1 + rating_slope * F.when(deviation > 0, inside).otherwise(0.0) if rating_slope else F.lit(1.0)
     generated = F.when(F.col("mean") > 0, F.least(F.lit(1.0), F.col("rating") / F.col("mean"))).otherwise(1.0)
-    value = F.when(F.col("source") == "observed", 1.0).otherwise(generated)
-    return histories(ratings.crossJoin(mean).select("user_idx", "item_idx", value.alias("rating")))
+    value = F.when(F.col("source") == "observed", observed).otherwise(generated)
+    return histories(ratings.crossJoin(facts).select("user_idx", "item_idx", value.alias("rating")))
 
 
 def item_axis(ratings: DataFrame) -> NDArray[np.int32]:
@@ -71,6 +78,15 @@ def profile_matrix(
     return sparse.csr_array((values[known].astype(np.float64), (rows[known], columns[known])), shape=shape)
 
 
+def damped(x: sparse.csr_array, damping: float) -> sparse.csr_array:
+    """Return the users' rows divided by their number of items to the power `damping`; without damping x itself."""
+    if not damping:
+        return x
+    counts = np.diff(x.indptr)
+    values = x.data * np.repeat(np.maximum(counts, 1.0) ** -damping, counts)
+    return sparse.csr_array((values, x.indices, x.indptr), shape=x.shape)
+
+
 def gathered(users: DataFrame, item_idx: NDArray[np.int32]) -> Users:
     """Return the `profiles` as X [U, I] on the driver where their sums are few, else as they are."""
     blocks = _on_driver(users, item_idx)
@@ -87,24 +103,27 @@ def _on_driver(users: DataFrame, item_idx: NDArray[np.int32]) -> list[pa.RecordB
     return list(users.orderBy("user_idx").toArrow().combine_chunks().to_batches(_USERS_PER_BLOCK))
 
 
-def gram_matrix(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return X'X [I, I], dense, of the users; `item_idx` is the item axis.
+def gram_matrix(users: Users, item_idx: NDArray[np.int32], damping: float = 0.0) -> NDArray[np.float32]:
+    """Return X'X [I, I], dense, of the users' `damped` rows; `item_idx` is the item axis.
 
     Each partition sends the upper triangle of its own sum, so the driver holds one part at a time
     beside the matrix.
     """
     if not isinstance(users, DataFrame):
-        return np.asarray((users.T @ users).toarray(), dtype=np.float32)
+        x = damped(users, damping)
+        return np.asarray((x.T @ x).toarray(), dtype=np.float32)
 
     def products(block: pa.RecordBatch, axis: NDArray[np.int32]) -> sparse.csr_array:
-        x = profile_matrix(block, axis)
+        x = damped(profile_matrix(block, axis), damping)
         return sparse.triu(x.T @ x, format="csr")
 
     return _added_up(users, item_idx, products)
 
 
-def near_gram_matrix(users: DataFrame, item_idx: NDArray[np.int32], half_life: float) -> NDArray[np.float32]:
-    """Return the sum over users of X_u' K X_u [I, I], X_u the one-hot rows of a user's items, of `with_ages`.
+def near_gram_matrix(
+    users: DataFrame, item_idx: NDArray[np.int32], half_life: float, damping: float = 0.0
+) -> NDArray[np.float32]:
+    """Return the sum over users of X_u' K X_u [I, I], X_u the rows of a user's items, `damped`, of `with_ages`.
 
     K_st = 2^(-|age_s - age_t| / half_life): items rated within a short time belong together more than those rated years
     apart, and EASE of this matrix is a generalised least squares fit. The diagonal is that of X'X. Pairs that count
@@ -112,17 +131,19 @@ def near_gram_matrix(users: DataFrame, item_idx: NDArray[np.int32], half_life: f
     """
     blocks = _on_driver(users, item_idx)
     if blocks is None:
-        return _added_up(users, item_idx, lambda block, axis: near_pairs(block, axis, half_life))
+        return _added_up(users, item_idx, lambda block, axis: near_pairs(block, axis, half_life, damping))
     gram = np.zeros((len(item_idx), len(item_idx)), dtype=np.float32)
     for block in blocks:
-        _add_symmetric(gram, near_pairs(block, item_idx, half_life).tocoo())
+        _add_symmetric(gram, near_pairs(block, item_idx, half_life, damping).tocoo())
     return gram
 
 
-def near_pairs(block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float) -> sparse.csr_array:
+def near_pairs(
+    block: pa.RecordBatch, item_idx: NDArray[np.int32], half_life: float, damping: float = 0.0
+) -> sparse.csr_array:
     """Return the upper triangle [I, I] that one block of users adds to `near_gram_matrix`."""
     n_items, furthest = len(item_idx), half_life * _FURTHEST_HALVINGS
-    x = profile_matrix(block, item_idx)
+    x = damped(profile_matrix(block, item_idx), damping)
     ages = profile_matrix(block, item_idx, column="ages")
     owner = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
     order = np.lexsort((x.indices, ages.data, owner))

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import ItemItem
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.item_item import by_weights, item_axis, profile_matrix, profiles, ship_weights
-from ganrec_spark.distributed.item_item_fit import MIX, PAIR_HALF_LIFE, SECOND_WEIGHT, Fitter, Setting
+from ganrec_spark.distributed.item_item_fit import DAMPING, MIX, PAIR_HALF_LIFE, SECOND_WEIGHT, Fitter, Setting
 from ganrec_spark.distributed.ranking import histories, judged_ndcg, judged_users, lists, rank_catalogue, with_ages
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
@@ -25,6 +25,7 @@ _K = 10
 _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
+_SLOPE = "rating_slope"
 _RANK, _LEAST_RANK = "gfcf_rank", 16
 _LEAST_GAIN = 0.01  # of what costs more: a mixture, pairs near in time
 
@@ -44,9 +45,10 @@ def run(context: Context) -> str:
     ranked, strongest = [], []
     for fill in fills:
         ratings = of_variant(merged, fill)
-        users = profiles(ratings)
+        slope = float(setting.get(_SLOPE, 0.0))
+        users = profiles(ratings, slope)
         if fill not in weights:
-            weights[fill] = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx).fit(setting)
+            weights[fill] = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx, slope).fit(setting)
         # One fill at a time: a dense matrix of weights is the largest thing on the driver.
         fitted = weights.pop(fill)
         strongest.append(weight_rows(context, fill, fitted, item_idx))
@@ -89,13 +91,14 @@ def best_setting(
 ) -> tuple[Setting, Weights]:
     """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
 
-    The half-life of histories is chosen with the first setting, for all. Where EASE's best lambda is the smallest or
-    largest of several, the search goes on beyond it, and the best one is tried with pairs near in time; GF-CF's rank is
-    halved while that is better. At last the best methods' mixtures are tried. A setting without alternatives is taken
-    as it is, its ndcg is NULL.
+    The half-life of histories is chosen with the first setting, for all, the slope of ratings with the first method's
+    best one. Where EASE's best lambda is the smallest or largest of several, the search goes on beyond it, and the best
+    one is tried damped and with pairs near in time; GF-CF's rank is halved while that is better. At last the best
+    methods' mixtures are tried. A setting without alternatives is taken as it is, its ndcg is NULL.
     """
     config = context.config.item_item
-    several = max(len(settings), len(config.history_half_life), len(config.pair_half_life)) > 1
+    alternatives = config.history_half_life, config.rating_slope, config.ease_damping, config.pair_half_life
+    several = max(len(settings), *(len(values) for values in alternatives)) > 1
     search = Search(context, ratings, item_idx, judged=several)
     search.half_lives(settings[0])
     for method in dict.fromkeys(str(setting["method"]) for setting in settings):
@@ -112,18 +115,25 @@ class Search:
 
     def __init__(self, context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], judged: bool = True) -> None:
         """Begin with the first half-lives of the configuration; without `judged` nothing is measured."""
-        self._context, self._item_idx = context, item_idx
+        self._context, self._ratings, self._item_idx = context, ratings, item_idx
         config = context.config.item_item
-        self._fitter = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx)
-        users = with_ages(profiles(ratings), ratings)
-        held_out = context.lake.read("validation_ratings")
-        batches = judged_users(users, held_out, context.seed).to_batches() if judged else []
-        self.judged = [batch for batch in batches if batch.num_rows]
+        self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
+        self._slope, self._damping = config.rating_slope[0], config.ease_damping[0]
+        self._read(judged)
         self.tried: list[tuple[Setting, float | None]] = []
         self._best: dict[str, tuple[float, Setting, Weights]] = {}  # by method
         self._fitted: tuple[Setting, Weights] | None = None
-        self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
         self._timed = bool(self.judged) and has_ages(self.judged)
+
+    def _read(self, judged: bool) -> None:
+        """Take the ratings in with the slope that is now the chosen one."""
+        context, ratings = self._context, self._ratings
+        seed = stable_seed(context.seed, "gfcf")
+        self._fitter = Fitter(context.config.item_item, seed, ratings, self._item_idx, self._slope)
+        users = with_ages(profiles(ratings, self._slope), ratings)
+        held_out = context.lake.read("validation_ratings")
+        batches = judged_users(users, held_out, context.seed).to_batches() if judged else []
+        self.judged = [batch for batch in batches if batch.num_rows]
 
     @property
     def best(self) -> tuple[Setting, Weights]:
@@ -134,9 +144,10 @@ class Search:
         return setting, weights
 
     def shared(self, setting: Setting) -> Setting:
-        """Return the half-lives that were chosen, as far as the setting's method knows them."""
-        pair = self._pair if setting["method"] == "ease" else None
-        chosen = {HISTORY_HALF_LIFE: self._history, PAIR_HALF_LIFE: pair}
+        """Return what was chosen for all settings, as far as this one's method knows it: half-lives, slope, damping."""
+        chosen = {HISTORY_HALF_LIFE: self._history, _SLOPE: self._slope or None}
+        if setting["method"] == "ease":
+            chosen |= {DAMPING: self._damping or None, PAIR_HALF_LIFE: self._pair}
         return {key: value for key, value in chosen.items() if value is not None}
 
     def half_lives(self, setting: Setting) -> None:
@@ -168,8 +179,35 @@ class Search:
                 continue
             if self.judged and not waiting and setting["method"] == "ease":
                 waiting = beyond_the_edge([(one, value or 0.0) for one, value in self.tried])
-        if settings[0]["method"] == "ease" and self._timed:
+        method = str(settings[0]["method"])
+        if self.judged and len(self._best) == 1:
+            self._rating_slope(method)
+        if self.judged and method == "ease":
+            self._ease_damping()
+        if self._timed and method == "ease":
             self._pair_half_life()
+
+    def _rating_slope(self, method: str) -> None:
+        """Try the method's best setting with ratings that count by their height, where they differ."""
+        slopes = self._context.config.item_item.rating_slope
+        if len(slopes) < 2 or not ratings_differ(self._ratings):
+            return
+        value, setting, _ = self._best[method]
+        found = {slopes[0]: value}
+        for slope in slopes[1:]:
+            self._slope = slope
+            self._read(judged=True)
+            found[slope] = self._judge({key: of for key, of in setting.items() if key != _SLOPE})
+        best = max(slopes, key=lambda slope: found[slope])
+        if best != self._slope:
+            self._slope = best
+            self._read(judged=True)
+
+    def _ease_damping(self) -> None:
+        """Try EASE's best setting with users and items of many ratings damped."""
+        setting = {key: of for key, of in self._best["ease"][1].items() if key != DAMPING}
+        for damping in self._context.config.item_item.ease_damping[1:]:
+            self.score(setting | {DAMPING: damping})
 
     def _pair_half_life(self) -> None:
         """Try EASE's best lambda with pairs near in time; that has to gain 1 %, too, for it takes other sums."""
@@ -244,6 +282,12 @@ def search_rank(largest: int, judge: Callable[[int], float]) -> int:
 def has_ages(judged: list[pa.RecordBatch]) -> bool:
     """Return whether any of the users has rated at more than one time."""
     return any(len(ages) > 0 and ages.max() > 0 for batch in judged for ages in lists(batch, "ages"))
+
+
+def ratings_differ(ratings: DataFrame) -> bool:
+    """Return whether not all observed ratings are the same."""
+    bounds = ratings.where("source = 'observed'").agg((F.min("rating") < F.max("rating")).alias("differ"))
+    return bool(bounds.collect()[0]["differ"])
 
 
 def half_life_of(setting: Setting) -> float | None:

@@ -104,7 +104,7 @@ def test_validation_chooses_and_final_follows(
     # So large a ridge leaves no weight in single precision: every unseen item ties.
     config = make_config(
         "als.embedding_size=[8]", "als.alpha=[10.0]", "als.regularisation=[1.0e+30,0.1]", "als.rating_scale=[raw]",
-        "item_item.ease_regularisation=[1.0e+30,10.0]",
+        "item_item.ease_regularisation=[1.0e+30,10.0]", "item_item.ease_damping=[0.0]",
         "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
     )  # fmt: skip
     run_stages(config, "als_setting", "als_choose", "item_item_choose")
@@ -141,7 +141,8 @@ def test_two_methods_are_mixed_where_neither_knows_all(
     held = {u: [i for i in range(40) if (u + i) % 3 and (u, i, 1.0) not in merged] for u in range(60)}
     write(lake, merged, validation=[(u, items[0], 1.0) for u, items in held.items() if items])
     config = make_config(
-        "item_item.ease_regularisation=[10.0]", "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
+        "item_item.ease_regularisation=[10.0]", "item_item.ease_damping=[0.0]",
+        "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
         "item_item.gfcf_weight=[0.3]", "item_item.mix_shares=[0.25,0.5]",
     )  # fmt: skip
     for least, name in ((-1.0, "always"), (10.0, "never")):
@@ -163,7 +164,7 @@ def test_two_methods_are_mixed_where_neither_knows_all(
             assert chosen.ndcg == max(tried.values())
     # Phase final fits the mixture that it is told, from its own ratings.
     mixture = json.loads(max(mixtures))
-    fitter = Fitter(config.item_item, 1, lake.read("merged_ratings", RUN, "choose"), np.arange(40, dtype=np.int32))
+    fitter = Fitter(config.item_item, 1, lake.read("merged_ratings", RUN, "choose"), np.arange(40, dtype=np.int32), 0.0)
     first, second = (fitter.fit(mixture | {"method": method}) for method in methods.split("+"))
     whole = sparse.csr_array(np.eye(40, dtype=np.float32))
     expected = products(whole, first) + mixture["second_weight"] * products(whole, second)
@@ -282,9 +283,29 @@ def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
         "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
     )
     users = ranking.with_ages(item_item.profiles(ratings), ratings)
-    found = item_item.near_gram_matrix(users, item_item.item_axis(ratings), half_life=1.0)
+    axis = item_item.item_axis(ratings)
+    found = item_item.near_gram_matrix(users, axis, half_life=1.0)
     assert found.dtype == np.float32
     assert found == pytest.approx(np.array([[1, 0.5, 0.25], [0.5, 2, 1.5], [0.25, 1.5, 2]]))
+    # Damped by half, user 1's pairs count a third and user 2's a half.
+    first = np.array([[1, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 1]])
+    second = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]])
+    found = item_item.near_gram_matrix(users, axis, half_life=1.0, damping=0.5)
+    assert found == pytest.approx(first / 3 + second / 2)
+    found = item_item.gram_matrix(item_item.gathered(item_item.profiles(ratings), axis), axis, damping=0.5)
+    assert found == pytest.approx(np.ones((3, 3)) / 3 + second / 2)
+
+
+def test_ratings_count_by_their_height(lake: Lake) -> None:
+    # Mean 2, standard deviation 3: ones lie a third of it below, eleven lies three above and counts as two.
+    rows = [(1, item, 1.0, "observed") for item in range(9)] + [(1, 9, 11.0, "observed"), (1, 10, 1.0, "fill")]
+    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, source string")
+    (row,) = item_item.profiles(ratings, rating_slope=0.3).collect()
+    assert row["ratings"] == pytest.approx([0.9] * 9 + [1.6, 0.5])
+    (row,) = item_item.profiles(ratings).collect()
+    assert row["ratings"] == pytest.approx([1.0] * 10 + [0.5])
+    same = ratings.where("item_idx < 9")
+    assert item_item.profiles(same, rating_slope=0.3).collect()[0]["ratings"] == [1.0] * 9
 
 
 @pytest.mark.parametrize("where", ["driver", "spark"])

@@ -28,6 +28,19 @@ def test_ease_equals_the_brute_force_inverse(kind: type, tolerance: float) -> No
     assert (gram == before).all()
 
 
+def test_damped_ease_is_that_of_scaled_columns_and_scores_the_unscaled_ones() -> None:
+    profiles = (np.random.default_rng(2).random((90, 40)) < np.linspace(0.05, 0.5, 40)).astype(np.float64)
+    counts = profiles.sum(axis=0)
+    scale = counts**-0.3
+    scale *= np.sqrt(counts.sum() / (scale**2 * counts).sum())
+    assert np.square(profiles * scale).sum() == pytest.approx(counts.sum())
+    own = ease_weights((profiles * scale).T @ (profiles * scale), 20.0)
+    found = ease_weights(profiles.T @ profiles, 20.0, damping=0.3)
+    # What the scaled model says of scaled rows, taken back to the size of unscaled ones.
+    assert profiles @ found == pytest.approx((profiles * scale) @ own / scale)
+    assert not np.diag(found).any()
+
+
 def test_ease_says_what_to_raise_where_the_matrix_has_no_inverse() -> None:
     with pytest.raises(TrainingError, match="ease_regularisation"):
         ease_weights(np.array([[1, 3], [3, 1]], dtype=np.float32), 0.1)

@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -124,23 +125,76 @@ def test_near_pairs_are_those_of_a_dense_kernel() -> None:
 def test_pairs_in_time_are_tried_with_the_best_lambda(
     monkeypatch: pytest.MonkeyPatch, found: dict[tuple[float, float | None], float], chosen: tuple[float, float | None]
 ) -> None:
-    class Fitter:
-        def fit(self, setting: Setting) -> tuple[float, float | None]:
-            return setting["ease_regularisation"], setting.get("pair_half_life")
-
-    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
-    monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
-    search = object.__new__(stage.Search)  # without Spark
-    search.judged, search.tried, search._best, search._fitted = [None], [], {}, None
-    search._timed, search._history, search._pair = True, 2.0, None
-    search._fitter, search._item_idx = Fitter(), np.arange(3, dtype=np.int32)
-    search._context = SimpleNamespace(config=load_config(environ={}), log=lambda text: None)
-    search.method([{"method": "ease", "ease_regularisation": 100.0}, {"method": "ease", "ease_regularisation": 400.0}])
+    search = searched(monkeypatch, found, ("ease_regularisation", "pair_half_life"), timed=True, differ=False)
     setting, weights = search.best
     assert weights == chosen
     assert (setting["ease_regularisation"], setting.get("pair_half_life")) == chosen
     assert setting["history_half_life"] == 2.0
     assert len(search.tried) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        # Ratings that count by their height help the best lambda, damping then does not.
+        (
+            {(100, 0, 0): 0.2, (400, 0, 0): 0.1, (25, 0, 0): 0.1, (100, 0.2, 0): 0.21, (100, 0.2, 0.3): 0.1},
+            (100, 0.2, 0),
+        ),
+        # They do not, so what follows is without them.
+        ({(100, 0, 0): 0.2, (400, 0, 0): 0.1, (25, 0, 0): 0.1, (100, 0.2, 0): 0.2, (100, 0, 0.3): 0.3}, (100, 0, 0.3)),
+    ],
+)
+def test_the_slope_of_ratings_and_damping_are_tried_with_the_best_lambda(
+    monkeypatch: pytest.MonkeyPatch, found: dict[tuple[float, ...], float], chosen: tuple[float, ...]
+) -> None:
+    keys = ("ease_regularisation", "rating_slope", "ease_damping")
+    search = searched(monkeypatch, found, keys, timed=False, differ=True)
+    setting, weights = search.best
+    assert weights == chosen
+    assert tuple(setting.get(key, 0) for key in keys) == chosen
+    assert len(search.tried) == len(found)
+    # The other methods read ratings as EASE found best.
+    assert search.shared({"method": "gfcf"}) == {
+        "history_half_life": 2.0,
+        **({"rating_slope": 0.2} if chosen[1] else {}),
+    }
+
+
+def test_all_ratings_alike_have_no_slope(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {(100, 0): 0.2, (400, 0): 0.1, (25, 0): 0.1, (100, 0.3): 0.1}
+    search = searched(monkeypatch, found, ("ease_regularisation", "ease_damping"), timed=False, differ=False)
+    assert len(search.tried) == len(found)
+    assert all("rating_slope" not in setting for setting, _ in search.tried)
+
+
+def searched(
+    monkeypatch: pytest.MonkeyPatch,
+    found: dict[tuple[Any, ...], float],
+    keys: tuple[str, ...],
+    timed: bool,
+    differ: bool,
+) -> stage.Search:
+    """Return the search of EASE's settings, without Spark, where `found` is the NDCG by the values of `keys`."""
+
+    class Fitter:
+        def fit(self, setting: Setting) -> tuple[Any, ...]:
+            absent = {"pair_half_life": None}
+            return tuple(setting.get(key, absent.get(key, 0)) for key in keys)
+
+    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
+    monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
+    monkeypatch.setattr(stage, "ratings_differ", lambda ratings: differ)
+    monkeypatch.setattr(stage.Search, "_read", lambda self, judged: None)
+    search = object.__new__(stage.Search)
+    search.judged, search.tried, search._best, search._fitted = [None], [], {}, None
+    search._timed, search._history, search._pair, search._slope, search._damping = timed, 2.0, None, 0.0, 0.0
+    search._fitter, search._ratings, search._item_idx = Fitter(), None, np.arange(3, dtype=np.int32)
+    damping = "[0.0, 0.3]" if "ease_damping" in keys else "[0.0]"
+    config = load_config(overrides=[f"item_item.ease_damping={damping}"], environ={})
+    search._context = SimpleNamespace(config=config, log=lambda text: None)
+    search.method([{"method": "ease", "ease_regularisation": 100.0}, {"method": "ease", "ease_regularisation": 400.0}])
+    return search
 
 
 @pytest.mark.parametrize(
