@@ -1,6 +1,6 @@
 """Fit one item-item model of one setting: EASE, RP3beta, GF-CF, or a mixture of two of them."""
 
-from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from scipy import sparse
 
 from ganrec_spark.config import ItemItem
 from ganrec_spark.distributed.item_item import (
+    Users,
     gathered,
     gram_matrix,
     graph_filter,
@@ -27,18 +28,19 @@ from ganrec_spark.models.item_weights import Weights, mixed
 # A mixture's method is two methods joined by MIX; its second one's weights are multiplied by SECOND_WEIGHT.
 Setting = dict[str, float | str]
 PAIR_HALF_LIFE, DAMPING, MIX, SECOND_WEIGHT = "pair_half_life", "ease_damping", "+", "second_weight"
+RATING_SLOPE = "rating_slope"
+
+Graph: TypeAlias = tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]  # filter, vectors, popularity
 
 
 class Fitter:
-    """Fits settings of one rating_slope to one variant of merged_ratings; EASE's share one X'X, GF-CF's one graph."""
+    """Fits settings to one variant of merged_ratings; EASE's settings share one X'X, GF-CF's one graph."""
 
-    def __init__(
-        self, config: ItemItem, seed: int, ratings: DataFrame, item_idx: NDArray[np.int32], rating_slope: float
-    ) -> None:
+    def __init__(self, config: ItemItem, seed: int, ratings: DataFrame, item_idx: NDArray[np.int32]) -> None:
         self._config, self._seed, self._ratings, self._item_idx = config, seed, ratings, item_idx
-        self._profiles = profiles(ratings, rating_slope)
-        self._users = gathered(self._profiles, item_idx)
-        self._gram: tuple[tuple[float | None, float], NDArray[np.float32]] | None = None
+        self._users_of: dict[float, Users] = {}  # by rating_slope
+        self._gram: tuple[tuple[float, float | None, float], NDArray[np.float32]] | None = None
+        self._graph: tuple[float, Graph] | None = None
 
     def fit(self, setting: Setting) -> Weights:
         """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
@@ -47,33 +49,49 @@ class Fitter:
         if second:
             weights = self.fit(setting | {"method": first})
             return mixed(weights, self.fit(setting | {"method": second}), float(setting[SECOND_WEIGHT]))
+        slope = slope_of(setting)
         if setting["method"] == "ease":
             damping = float(setting.get(DAMPING, 0.0))
-            return ease_weights(self._gram_matrix(half_life, damping), float(setting["ease_regularisation"]), damping)
+            gram = self._gram_matrix(slope, None if half_life is None else float(half_life), damping)
+            return ease_weights(gram, float(setting["ease_regularisation"]), damping)
         self._gram = None  # [I, I], dense: other methods need its memory
         if setting["method"] == "rp3beta":
             alpha, beta = float(setting["rp3_alpha"]), float(setting["rp3_beta"])
-            return rp3beta_weights(self._users, self._item_idx, alpha, beta, config.neighbours)
-        near, vectors, counts = self._graph
+            return rp3beta_weights(self._users(slope), self._item_idx, alpha, beta, config.neighbours)
+        near, vectors, counts = self._graph_of(slope)
         # The first vectors of many are those that fewer would have been.
         return low_pass(near, vectors[:, : int(setting["gfcf_rank"])], counts, float(setting["gfcf_weight"]))
 
-    def _gram_matrix(self, half_life: float | str | None, damping: float) -> NDArray[np.float32]:
-        near = None if half_life is None else float(half_life)
-        if self._gram is None or self._gram[0] != (near, damping):
+    def _users(self, slope: float) -> Users:
+        if slope not in self._users_of:
+            self._users_of[slope] = gathered(profiles(self._ratings, slope), self._item_idx)
+        return self._users_of[slope]
+
+    def _gram_matrix(self, slope: float, half_life: float | None, damping: float) -> NDArray[np.float32]:
+        wanted = slope, half_life, damping
+        if self._gram is None or self._gram[0] != wanted:
             self._gram = None  # the old one goes before the new one comes
-            if near is None:
-                found = gram_matrix(self._users, self._item_idx, damping)
+            users = self._users(slope)
+            if half_life is None:
+                found = gram_matrix(users, self._item_idx, damping)
             else:
-                aged = with_ages(self._profiles, self._ratings)
-                found = near_gram_matrix(aged, self._item_idx, near, damping)
-            if damping:  # as large as without, so that one lambda suits both
-                found *= np.float32(popularity(self._users, self._item_idx).sum() / found.trace(dtype=np.float64))
-            self._gram = (near, damping), found
+                aged = with_ages(profiles(self._ratings, slope), self._ratings)
+                found = near_gram_matrix(aged, self._item_idx, half_life, damping)
+            if damping:  # about as large as without, so that one lambda suits both
+                found *= np.float32(popularity(users, self._item_idx).sum() / found.trace(dtype=np.float64))
+            self._gram = wanted, found
         return self._gram[1]
 
-    @cached_property
-    def _graph(self) -> tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]:
-        near = graph_filter(self._users, self._item_idx, self._config.neighbours)
-        vectors = graph_vectors(self._users, self._item_idx, self._config.gfcf_rank, self._seed)
-        return near, vectors, popularity(self._users, self._item_idx)
+    def _graph_of(self, slope: float) -> Graph:
+        if self._graph is None or self._graph[0] != slope:
+            self._graph = None
+            users = self._users(slope)
+            near = graph_filter(users, self._item_idx, self._config.neighbours)
+            vectors = graph_vectors(users, self._item_idx, self._config.gfcf_rank, self._seed)
+            self._graph = slope, (near, vectors, popularity(users, self._item_idx))
+        return self._graph[1]
+
+
+def slope_of(setting: Setting) -> float:
+    """Return the rating_slope that belongs to a setting."""
+    return float(setting.get(RATING_SLOPE, 0.0))

@@ -13,7 +13,16 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import ItemItem
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.item_item import by_weights, item_axis, profile_matrix, profiles, ship_weights
-from ganrec_spark.distributed.item_item_fit import DAMPING, MIX, PAIR_HALF_LIFE, SECOND_WEIGHT, Fitter, Setting
+from ganrec_spark.distributed.item_item_fit import (
+    DAMPING,
+    MIX,
+    PAIR_HALF_LIFE,
+    RATING_SLOPE,
+    SECOND_WEIGHT,
+    Fitter,
+    Setting,
+    slope_of,
+)
 from ganrec_spark.distributed.ranking import histories, judged_ndcg, judged_users, lists, rank_catalogue, with_ages
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills import NONE, fill_variants, of_variant
@@ -25,7 +34,6 @@ _K = 10
 _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
-_SLOPE = "rating_slope"
 _RANK, _LEAST_RANK = "gfcf_rank", 16
 _LEAST_GAIN = 0.01  # of what costs more: a mixture, pairs near in time
 
@@ -45,10 +53,9 @@ def run(context: Context) -> str:
     ranked, strongest = [], []
     for fill in fills:
         ratings = of_variant(merged, fill)
-        slope = float(setting.get(_SLOPE, 0.0))
-        users = profiles(ratings, slope)
+        users = profiles(ratings, slope_of(setting))
         if fill not in weights:
-            weights[fill] = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx, slope).fit(setting)
+            weights[fill] = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx).fit(setting)
         # One fill at a time: a dense matrix of weights is the largest thing on the driver.
         fitted = weights.pop(fill)
         strongest.append(weight_rows(context, fill, fitted, item_idx))
@@ -117,23 +124,21 @@ class Search:
         """Begin with the first half-lives of the configuration; without `judged` nothing is measured."""
         self._context, self._ratings, self._item_idx = context, ratings, item_idx
         config = context.config.item_item
+        self._fitter = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx)
         self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
         self._slope, self._damping = config.rating_slope[0], config.ease_damping[0]
-        self._read(judged)
+        self.judged = self._read(self._slope) if judged else []
+        self._judged_by = {self._slope: self.judged}
         self.tried: list[tuple[Setting, float | None]] = []
         self._best: dict[str, tuple[float, Setting, Weights]] = {}  # by method
         self._fitted: tuple[Setting, Weights] | None = None
         self._timed = bool(self.judged) and has_ages(self.judged)
 
-    def _read(self, judged: bool) -> None:
-        """Take the ratings in with the slope that is now the chosen one."""
-        context, ratings = self._context, self._ratings
-        seed = stable_seed(context.seed, "gfcf")
-        self._fitter = Fitter(context.config.item_item, seed, ratings, self._item_idx, self._slope)
-        users = with_ages(profiles(ratings, self._slope), ratings)
-        held_out = context.lake.read("validation_ratings")
-        batches = judged_users(users, held_out, context.seed).to_batches() if judged else []
-        self.judged = [batch for batch in batches if batch.num_rows]
+    def _read(self, slope: float) -> list[pa.RecordBatch]:
+        """Return the users who judge, their ratings counting by this slope."""
+        users = with_ages(profiles(self._ratings, slope), self._ratings)
+        held_out = self._context.lake.read("validation_ratings")
+        return [rows for rows in judged_users(users, held_out, self._context.seed).to_batches() if rows.num_rows]
 
     @property
     def best(self) -> tuple[Setting, Weights]:
@@ -145,7 +150,7 @@ class Search:
 
     def shared(self, setting: Setting) -> Setting:
         """Return what was chosen for all settings, as far as this one's method knows it: half-lives, slope, damping."""
-        chosen = {HISTORY_HALF_LIFE: self._history, _SLOPE: self._slope or None}
+        chosen = {HISTORY_HALF_LIFE: self._history, RATING_SLOPE: self._slope or None}
         if setting["method"] == "ease":
             chosen |= {DAMPING: self._damping or None, PAIR_HALF_LIFE: self._pair}
         return {key: value for key, value in chosen.items() if value is not None}
@@ -192,16 +197,11 @@ class Search:
         slopes = self._context.config.item_item.rating_slope
         if len(slopes) < 2 or not ratings_differ(self._ratings):
             return
-        value, setting, _ = self._best[method]
-        found = {slopes[0]: value}
+        setting = {key: of for key, of in self._best[method][1].items() if key != RATING_SLOPE}
         for slope in slopes[1:]:
-            self._slope = slope
-            self._read(judged=True)
-            found[slope] = self._judge({key: of for key, of in setting.items() if key != _SLOPE})
-        best = max(slopes, key=lambda slope: found[slope])
-        if best != self._slope:
-            self._slope = best
-            self._read(judged=True)
+            self._judged_by[slope] = self._read(slope)
+            self.score(setting | {RATING_SLOPE: slope})
+        self._slope = slope_of(self._best[method][1])
 
     def _ease_damping(self) -> None:
         """Try EASE's best setting with users and items of many ratings damped."""
@@ -230,7 +230,7 @@ class Search:
 
     def _spread(self, weights: Weights) -> float:
         """Return how far a user's scores are apart: their standard deviation, the mean over some judges."""
-        block = self.judged[0].slice(0, _BLOCK)
+        block = self._judged_by[self._slope][0].slice(0, _BLOCK)
         scores = products(profile_matrix(block, self._item_idx, self._history).astype(np.float32), weights)
         return float(scores.std(axis=1).mean())
 
@@ -251,7 +251,7 @@ class Search:
     def _measure(self, setting: Setting, weights: Weights, least: float = 0.0) -> float | None:
         """Return the NDCG@10 of a setting's weights, and keep them if they are the method's best, and above `least`."""
         score = by_weights(self._item_idx, weights, half_life_of(setting))
-        value = judged_ndcg(self.judged, score, _K) if self.judged else None
+        value = judged_ndcg(self._judged_by[slope_of(setting)], score, _K) if self.judged else None
         self.tried.append((setting, value))
         self._context.log(_text(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
         method = str(setting["method"])

@@ -164,7 +164,7 @@ def test_two_methods_are_mixed_where_neither_knows_all(
             assert chosen.ndcg == max(tried.values())
     # Phase final fits the mixture that it is told, from its own ratings.
     mixture = json.loads(max(mixtures))
-    fitter = Fitter(config.item_item, 1, lake.read("merged_ratings", RUN, "choose"), np.arange(40, dtype=np.int32), 0.0)
+    fitter = Fitter(config.item_item, 1, lake.read("merged_ratings", RUN, "choose"), np.arange(40, dtype=np.int32))
     first, second = (fitter.fit(mixture | {"method": method}) for method in methods.split("+"))
     whole = sparse.csr_array(np.eye(40, dtype=np.float32))
     expected = products(whole, first) + mixture["second_weight"] * products(whole, second)
@@ -241,6 +241,37 @@ def test_item_item_weights_name_positive_neighbours_strongest_first(
     rows = {row.item_idx: row for row in lake.read("item_item_weights", RUN, "choose").collect()}
     assert {item: list(row.neighbours) for item, row in rows.items()} == {2: [4], 4: [2], 9: []}
     assert rows[2].weights == pytest.approx([2 / 3])
+
+
+def test_damped_ease_of_ratings_by_their_height_is_that_of_dense_matrices(
+    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages
+) -> None:
+    rng = np.random.default_rng(8)
+    ratings = np.where(rng.random((40, 15)) < np.linspace(0.2, 0.7, 15), rng.integers(1, 6, (40, 15)), 0)
+    write(
+        lake,
+        [(u, i, float(ratings[u, i])) for u, i in zip(*(index.tolist() for index in ratings.nonzero()), strict=True)],
+    )
+    config = make_config(
+        "item_item.method=ease", "item_item.ease_regularisation=[4.0]", "item_item.rating_slope=[0.4]",
+        "item_item.ease_damping=[0.3]", "item_item.history_half_life=[null]", "item_item.pair_half_life=[null]",
+    )  # fmt: skip
+    run_stages(config, "item_item_choose")
+
+    seen = ratings > 0
+    z = (ratings - ratings[seen].mean()) / ratings[seen].std()
+    x = np.where(seen, 1 + 0.4 * np.clip(z, -2, 2), 0)
+    users = np.maximum(seen.sum(axis=1, keepdims=True), 1) ** -0.3
+    gram = (x * users).T @ (x * users)
+    gram *= x.sum() / np.trace(gram)
+    items = np.diag(gram) ** -0.3
+    items *= np.sqrt(np.trace(gram) / (items**2 * np.diag(gram)).sum())
+    inverse = np.linalg.inv(items[:, None] * gram * items + 4 * np.eye(15))
+    scaled = -inverse / np.diag(inverse)
+    np.fill_diagonal(scaled, 0)
+    scores = (x * items) @ scaled / items
+    expected = {u: np.argsort(-np.where(seen[u], -np.inf, scores[u]))[: (~seen[u]).sum()] for u in range(40)}
+    assert lists(lake, "item_item_candidates") == {u: items.tolist() for u, items in expected.items() if seen[u].any()}
 
 
 @pytest.mark.parametrize("method", ["ease", "rp3beta", "gfcf"])

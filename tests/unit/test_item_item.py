@@ -185,9 +185,10 @@ def searched(
     monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
     monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
     monkeypatch.setattr(stage, "ratings_differ", lambda ratings: differ)
-    monkeypatch.setattr(stage.Search, "_read", lambda self, judged: None)
+    monkeypatch.setattr(stage.Search, "_read", lambda self, slope: [None])
     search = object.__new__(stage.Search)
     search.judged, search.tried, search._best, search._fitted = [None], [], {}, None
+    search._judged_by = {0.0: search.judged}
     search._timed, search._history, search._pair, search._slope, search._damping = timed, 2.0, None, 0.0, 0.0
     search._fitter, search._ratings, search._item_idx = Fitter(), None, np.arange(3, dtype=np.int32)
     damping = "[0.0, 0.3]" if "ease_damping" in keys else "[0.0]"
@@ -211,6 +212,7 @@ def test_a_mixture_of_the_two_best_has_to_gain_one_percent(
     monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
     search = object.__new__(stage.Search)  # without Spark
     search.judged, search.tried, search._item_idx, search._fitted = [None], [], np.arange(3, dtype=np.int32), None
+    search._judged_by = {0.0: search.judged}
     search._context = SimpleNamespace(log=lambda text: None)
     search._best = {
         "ease": (0.200, {"method": "ease", "ease_regularisation": 9.0}, "EASE"),
