@@ -16,6 +16,7 @@ gate's rules for every candidate, not for its few finalists alone; intervals are
 import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
 
 import argparse
+import shlex
 import sys
 import tempfile
 from dataclasses import replace
@@ -94,7 +95,7 @@ def command(folder: Path, options: argparse.Namespace) -> str:
     """Return the command that measures one data set again, without the folders of its machine."""
     words = [f"benchmarks/generators.py {folder.name} --budget {options.budget:g}"]
     words += [f"--cut {options.cut:g}"] if options.cut else []
-    return " ".join((*words, *(f"--set {setting}" for setting in options.set)))
+    return " ".join((*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)))
 
 
 def run_stages(spark: SparkSession, config: Config, lake: Lake) -> None:
