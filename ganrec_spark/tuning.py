@@ -244,7 +244,8 @@ _ITEM_ITEM_KEYS: dict[str, Space] = {
 
 
 def _item_item_space(context: Context) -> Space:
-    methods = item_item.methods(context.config.item_item, len(item_axis(context.lake.read("merged_ratings"))))
+    merged = context.lake.read("merged_ratings")
+    methods = item_item.methods(context.config.item_item, len(item_axis(merged)))
     config = context.config.item_item
     configured = [value for value in config.history_half_life if value is not None]
     half_lives = sorted({0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, *configured})
@@ -252,9 +253,10 @@ def _item_item_space(context: Context) -> Space:
     space: Space = {
         "item_item.method": CategoricalDistribution(methods),
         "item_item.history_half_life": CategoricalDistribution([None, *half_lives]),
-        "item_item.rating_slope": FloatDistribution(0.0, 0.4),
         "item_item.pair_half_life": CategoricalDistribution([None, *pairs]),
     }
+    if item_item.ratings_differ(merged):
+        space["item_item.rating_slope"] = FloatDistribution(0.0, 0.4)
     return space | {key: kind for method in methods for key, kind in _ITEM_ITEM_KEYS[method].items()}
 
 
@@ -268,7 +270,10 @@ def _judge_item_item(context: Context) -> float:
 def _chosen_item_item(context: Context) -> list[Values]:
     rows = context.lake.read("item_item_choices", phase="choose").where("chosen").collect()
     first = next(_current(context.config, _item_item_space(context)))
-    settings = [{f"item_item.{key}": value for key, value in json.loads(row["parameters"]).items()} for row in rows]
+    absent = {"rating_slope": 0.0, "ease_damping": 0.0}  # a setting leaves out what it does not use
+    settings = [
+        {f"item_item.{key}": value for key, value in (absent | json.loads(row["parameters"])).items()} for row in rows
+    ]
     for setting in settings:  # of a mixture the better half
         setting["item_item.method"] = setting["item_item.method"].partition(MIX)[0]
     return [first | {key: value for key, value in setting.items() if key in first} for setting in settings]

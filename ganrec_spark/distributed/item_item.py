@@ -46,7 +46,7 @@ def profiles(ratings: DataFrame, rating_slope: float = 0.0) -> DataFrame:
     deviation = F.sqrt(F.greatest(F.col("square") - F.col("mean") * F.col("mean"), F.lit(0.0)))
     z = (F.col("rating") - F.col("mean")) / deviation
     inside = F.greatest(F.lit(-_FURTHEST_RATING), F.least(F.lit(_FURTHEST_RATING), z))
-    observed = 1 + rating_slope * F.when(deviation > 0, inside).otherwise(0.0) if rating_slope else F.lit(1.0)
+    observed = 1 + rating_slope * F.when(deviation > 0, inside).otherwise(0.0)
     generated = F.when(F.col("mean") > 0, F.least(F.lit(1.0), F.col("rating") / F.col("mean"))).otherwise(1.0)
     value = F.when(F.col("source") == "observed", observed).otherwise(generated)
     return histories(ratings.crossJoin(facts).select("user_idx", "item_idx", value.alias("rating")))
@@ -79,7 +79,7 @@ def profile_matrix(
 
 
 def damped(x: sparse.csr_array, damping: float) -> sparse.csr_array:
-    """Return the users' rows divided by their number of items to the power `damping`; without damping x itself."""
+    """Return the rows divided by their number of items, generated ones too, to the power `damping`."""
     if not damping:
         return x
     counts = np.diff(x.indptr)
@@ -111,7 +111,7 @@ def gram_matrix(users: Users, item_idx: NDArray[np.int32], damping: float = 0.0)
     """
     if not isinstance(users, DataFrame):
         x = damped(users, damping)
-        return np.asarray((x.T @ x).toarray(), dtype=np.float32)
+        return np.asarray((x.T @ x).astype(np.float32).toarray())
 
     def products(block: pa.RecordBatch, axis: NDArray[np.int32]) -> sparse.csr_array:
         x = damped(profile_matrix(block, axis), damping)
@@ -123,7 +123,7 @@ def gram_matrix(users: Users, item_idx: NDArray[np.int32], damping: float = 0.0)
 def near_gram_matrix(
     users: DataFrame, item_idx: NDArray[np.int32], half_life: float, damping: float = 0.0
 ) -> NDArray[np.float32]:
-    """Return the sum over users of X_u' K X_u [I, I], X_u the rows of a user's items, `damped`, of `with_ages`.
+    """Return the sum over users (`with_ages`) of X_u' K X_u [I, I]; X_u has a row for each of their `damped` items.
 
     K_st = 2^(-|age_s - age_t| / half_life): items rated within a short time belong together more than those rated years
     apart, and EASE of this matrix is a generalised least squares fit. The diagonal is that of X'X. Pairs that count
@@ -338,6 +338,20 @@ def ship_weights(
         return by_weights(items, matrix, half_life)(block)
 
     return score
+
+
+def energy(users: Users) -> float:
+    """Return the sum of X's squares: the trace of X'X."""
+    if not isinstance(users, DataFrame):
+        return float(np.square(users.data).sum())
+    squares = users.select(F.explode("ratings").alias("value")).select(
+        (F.col("value") * F.col("value")).alias("square")
+    )
+    # Decimals: sums of floats would depend on their order.
+    total = squares.agg(F.sum(F.col("square").cast("decimal(20,9)")).cast("double").alias("total")).collect()[0][
+        "total"
+    ]
+    return float(total or 0.0)
 
 
 def popularity(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from scipy import sparse
 from ganrec_spark.config import ItemItem
 from ganrec_spark.distributed.item_item import (
     Users,
+    energy,
     gathered,
     gram_matrix,
     graph_filter,
@@ -34,7 +35,7 @@ Graph: TypeAlias = tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float
 
 
 class Fitter:
-    """Fits settings to one variant of merged_ratings; EASE's settings share one X'X, GF-CF's one graph."""
+    """Fits settings to one variant of merged_ratings; neighbouring settings share what costs most, X'X or the graph."""
 
     def __init__(self, config: ItemItem, seed: int, ratings: DataFrame, item_idx: NDArray[np.int32]) -> None:
         self._config, self._seed, self._ratings, self._item_idx = config, seed, ratings, item_idx
@@ -62,6 +63,10 @@ class Fitter:
         # The first vectors of many are those that fewer would have been.
         return low_pass(near, vectors[:, : int(setting["gfcf_rank"])], counts, float(setting["gfcf_weight"]))
 
+    def keep(self, slope: float) -> None:
+        """Let go of what was read by other slopes."""
+        self._users_of = {own: users for own, users in self._users_of.items() if own == slope}
+
     def _users(self, slope: float) -> Users:
         if slope not in self._users_of:
             self._users_of[slope] = gathered(profiles(self._ratings, slope), self._item_idx)
@@ -77,8 +82,8 @@ class Fitter:
             else:
                 aged = with_ages(profiles(self._ratings, slope), self._ratings)
                 found = near_gram_matrix(aged, self._item_idx, half_life, damping)
-            if damping:  # about as large as without, so that one lambda suits both
-                found *= np.float32(popularity(users, self._item_idx).sum() / found.trace(dtype=np.float64))
+            if damping:  # the trace as without, so that one lambda suits both
+                found *= np.float32(energy(users) / found.trace(dtype=np.float64))
             self._gram = wanted, found
         return self._gram[1]
 

@@ -14,8 +14,8 @@ def ease_weights(gram: NDArray[np.float32], regularisation: float, damping: floa
 
     `gram` is X'X [I, I] and is left as it was. P = (X'X + regularisation * 1)^-1, B_ij = -P_ij / P_jj (eq. 8). The
     inverse is a Cholesky factorisation in place: one more matrix of the size of `gram`, in its precision.
-    With `damping` it is fitted to XD instead of X, and B scores X: D is diagonal, an item's entry its number of ratings
-    to the power -damping, all scaled so that the trace of X'X stays.
+    With `damping` it is fitted to XD instead of X, and B scores X: D is diagonal, the diagonal of X'X to the power
+    -damping (of a binary X the items' numbers of ratings), scaled so that the trace of X'X stays.
     Raises TrainingError where the matrix is not positive definite.
     """
     # Symmetric, so the C-ordered copy is a Fortran-ordered one, which LAPACK overwrites.
@@ -51,6 +51,6 @@ def ease_weights(gram: NDArray[np.float32], regularisation: float, damping: floa
 
 def _item_scale(gram: NDArray[np.float32], damping: float) -> NDArray[np.float32]:
     """Return the diagonal of D [I] in the precision of `gram`."""
-    counts = np.maximum(gram.diagonal().astype(np.float64), np.finfo(np.float32).tiny)
-    scale = counts**-damping
-    return (scale * np.sqrt(counts.sum() / (scale**2 * counts).sum())).astype(gram.dtype)
+    diagonal = gram.diagonal().astype(np.float64)
+    scale = np.where(diagonal > 0, diagonal, 1.0) ** -damping
+    return np.asarray(scale * np.sqrt(diagonal.sum() / (scale**2 * diagonal).sum()), dtype=gram.dtype)

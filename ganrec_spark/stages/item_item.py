@@ -127,18 +127,21 @@ class Search:
         self._fitter = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx)
         self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
         self._slope, self._damping = config.rating_slope[0], config.ease_damping[0]
-        self.judged = self._read(self._slope) if judged else []
-        self._judged_by = {self._slope: self.judged}
+        self._judges_by: dict[float, list[pa.RecordBatch]] = {} if judged else {self._slope: []}
+        self.judged = bool(self.judges(self._slope))
         self.tried: list[tuple[Setting, float | None]] = []
         self._best: dict[str, tuple[float, Setting, Weights]] = {}  # by method
         self._fitted: tuple[Setting, Weights] | None = None
-        self._timed = bool(self.judged) and has_ages(self.judged)
+        self._timed = has_ages(self.judges(self._slope))
 
-    def _read(self, slope: float) -> list[pa.RecordBatch]:
+    def judges(self, slope: float) -> list[pa.RecordBatch]:
         """Return the users who judge, their ratings counting by this slope."""
-        users = with_ages(profiles(self._ratings, slope), self._ratings)
-        held_out = self._context.lake.read("validation_ratings")
-        return [rows for rows in judged_users(users, held_out, self._context.seed).to_batches() if rows.num_rows]
+        if slope not in self._judges_by:
+            users = with_ages(profiles(self._ratings, slope), self._ratings)
+            held_out = self._context.lake.read("validation_ratings")
+            found = judged_users(users, held_out, self._context.seed)
+            self._judges_by[slope] = [rows for rows in found.to_batches() if rows.num_rows]
+        return self._judges_by[slope]
 
     @property
     def best(self) -> tuple[Setting, Weights]:
@@ -149,7 +152,7 @@ class Search:
         return setting, weights
 
     def shared(self, setting: Setting) -> Setting:
-        """Return what was chosen for all settings, as far as this one's method knows it: half-lives, slope, damping."""
+        """Return what holds for all settings, as far as this one's method knows it: half-lives, slope, damping."""
         chosen = {HISTORY_HALF_LIFE: self._history, RATING_SLOPE: self._slope or None}
         if setting["method"] == "ease":
             chosen |= {DAMPING: self._damping or None, PAIR_HALF_LIFE: self._pair}
@@ -175,12 +178,9 @@ class Search:
             waiting = [setting | {_RANK: ranked} for setting in waiting]
         while waiting:
             setting = waiting.pop(0)
-            try:
+            if setting in settings:
                 self._judge(setting)
-            except TrainingError as error:
-                if setting in settings:
-                    raise
-                self._context.log(f"{_text(setting)}: {error}")
+            elif self._attempt(setting | self.shared(setting)) is None:
                 continue
             if self.judged and not waiting and setting["method"] == "ease":
                 waiting = beyond_the_edge([(one, value or 0.0) for one, value in self.tried])
@@ -199,22 +199,22 @@ class Search:
             return
         setting = {key: of for key, of in self._best[method][1].items() if key != RATING_SLOPE}
         for slope in slopes[1:]:
-            self._judged_by[slope] = self._read(slope)
-            self.score(setting | {RATING_SLOPE: slope})
+            self._attempt(setting | {RATING_SLOPE: slope})
         self._slope = slope_of(self._best[method][1])
+        self._fitter.keep(self._slope)
 
     def _ease_damping(self) -> None:
         """Try EASE's best setting with users and items of many ratings damped."""
         setting = {key: of for key, of in self._best["ease"][1].items() if key != DAMPING}
         for damping in self._context.config.item_item.ease_damping[1:]:
-            self.score(setting | {DAMPING: damping})
+            self._attempt(setting | {DAMPING: damping})
 
     def _pair_half_life(self) -> None:
         """Try EASE's best lambda with pairs near in time; that has to gain 1 %, too, for it takes other sums."""
         value, best, _ = self._best["ease"]
         for other in self._context.config.item_item.pair_half_life[1:]:
             setting = {key: found for key, found in best.items() if key != PAIR_HALF_LIFE}
-            self.score(setting if other is None else setting | {PAIR_HALF_LIFE: other}, value * (1 + _LEAST_GAIN))
+            self._attempt(setting if other is None else setting | {PAIR_HALF_LIFE: other}, value * (1 + _LEAST_GAIN))
 
     def mix(self, shares: Sequence[float]) -> None:
         """Try to mix the two best methods: the second one's scores get these shares. A mixture has to gain 1 %."""
@@ -230,12 +230,20 @@ class Search:
 
     def _spread(self, weights: Weights) -> float:
         """Return how far a user's scores are apart: their standard deviation, the mean over some judges."""
-        block = self._judged_by[self._slope][0].slice(0, _BLOCK)
+        block = self.judges(self._slope)[0].slice(0, _BLOCK)
         scores = products(profile_matrix(block, self._item_idx, self._history).astype(np.float32), weights)
         return float(scores.std(axis=1).mean())
 
     def _judge(self, setting: Setting) -> float:
         return self.score(setting | self.shared(setting)) or 0.0
+
+    def _attempt(self, setting: Setting, least: float = 0.0) -> float | None:
+        """Return the `score` of a setting that nobody asked for; where it cannot be fitted, say so and return None."""
+        try:
+            return self.score(setting, least)
+        except TrainingError as error:
+            self._context.log(f"{_text(setting)}: {error}")
+            return None
 
     def score(self, setting: Setting, least: float = 0.0) -> float | None:
         """Return a setting's NDCG@10, None where nobody can judge; below `least` it is not taken."""
@@ -251,7 +259,7 @@ class Search:
     def _measure(self, setting: Setting, weights: Weights, least: float = 0.0) -> float | None:
         """Return the NDCG@10 of a setting's weights, and keep them if they are the method's best, and above `least`."""
         score = by_weights(self._item_idx, weights, half_life_of(setting))
-        value = judged_ndcg(self._judged_by[slope_of(setting)], score, _K) if self.judged else None
+        value = judged_ndcg(self.judges(slope_of(setting)), score, _K) if self.judged else None
         self.tried.append((setting, value))
         self._context.log(_text(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
         method = str(setting["method"])

@@ -248,22 +248,17 @@ def test_damped_ease_of_ratings_by_their_height_is_that_of_dense_matrices(
 ) -> None:
     rng = np.random.default_rng(8)
     ratings = np.where(rng.random((40, 15)) < np.linspace(0.2, 0.7, 15), rng.integers(1, 6, (40, 15)), 0)
-    write(
-        lake,
-        [(u, i, float(ratings[u, i])) for u, i in zip(*(index.tolist() for index in ratings.nonzero()), strict=True)],
-    )
+    rows = [(u, i, float(ratings[u, i])) for u, i in zip(*(index.tolist() for index in ratings.nonzero()), strict=True)]
     config = make_config(
         "item_item.method=ease", "item_item.ease_regularisation=[4.0]", "item_item.rating_slope=[0.4]",
         "item_item.ease_damping=[0.3]", "item_item.history_half_life=[null]", "item_item.pair_half_life=[null]",
     )  # fmt: skip
-    run_stages(config, "item_item_choose")
-
     seen = ratings > 0
     z = (ratings - ratings[seen].mean()) / ratings[seen].std()
     x = np.where(seen, 1 + 0.4 * np.clip(z, -2, 2), 0)
     users = np.maximum(seen.sum(axis=1, keepdims=True), 1) ** -0.3
     gram = (x * users).T @ (x * users)
-    gram *= x.sum() / np.trace(gram)
+    gram *= np.square(x).sum() / np.trace(gram)
     items = np.diag(gram) ** -0.3
     items *= np.sqrt(np.trace(gram) / (items**2 * np.diag(gram)).sum())
     inverse = np.linalg.inv(items[:, None] * gram * items + 4 * np.eye(15))
@@ -271,7 +266,32 @@ def test_damped_ease_of_ratings_by_their_height_is_that_of_dense_matrices(
     np.fill_diagonal(scaled, 0)
     scores = (x * items) @ scaled / items
     expected = {u: np.argsort(-np.where(seen[u], -np.inf, scores[u]))[: (~seen[u]).sum()] for u in range(40)}
-    assert lists(lake, "item_item_candidates") == {u: items.tolist() for u, items in expected.items() if seen[u].any()}
+    for phase in ("choose", "final"):
+        write(lake, rows, phase=phase)
+        run_stages(config, f"item_item_{phase}")
+        found = lists(lake, "item_item_candidates", phase=phase)
+        assert found == {u: items.tolist() for u, items in expected.items() if seen[u].any()}
+
+
+@pytest.mark.parametrize("method", ["ease", "rp3beta", "gfcf"])
+def test_a_fitter_gives_each_setting_its_own(lake: Lake, config: Config, method: str) -> None:
+    rng = np.random.default_rng(9)
+    rows = [(u, i, float(rng.integers(1, 6))) for u in range(30) for i in range(8) if rng.random() < 0.5]
+    schema = "user_idx int, item_idx int, rating double"
+    ratings = lake.spark.createDataFrame(rows, schema).selectExpr("*", "'observed' AS source").cache()
+    axis, small = item_item.item_axis(ratings), config.item_item.model_copy(update={"gfcf_rank": 3})
+    own = {"ease": {"ease_regularisation": 9.0}, "rp3beta": {"rp3_alpha": 0.7, "rp3_beta": 0.2}}
+    setting = {"method": method, **own.get(method, {"gfcf_rank": 3, "gfcf_weight": 0.3})}
+    one, seen, identity = Fitter(small, 1, ratings, axis), [], sparse.csr_array(np.eye(8))
+    for key, value in (("rating_slope", 0.4), ("ease_damping", 0.5)):
+        for changed in ({key: value}, {}):
+            fresh = products(identity, Fitter(small, 1, ratings, axis).fit(setting | changed))
+            assert products(identity, one.fit(setting | changed)) == pytest.approx(fresh, abs=1e-6)
+            seen.append(fresh)
+    assert np.abs(seen[0] - seen[1]).max() > 1e-3
+    assert method != "ease" or np.abs(seen[2] - seen[3]).max() > 1e-3
+    one.keep(0.0)
+    assert products(identity, one.fit(setting)) == pytest.approx(seen[3], abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["ease", "rp3beta", "gfcf"])

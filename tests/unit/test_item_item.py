@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from ganrec_spark.config import load_config
 from ganrec_spark.distributed.item_item import by_weights, near_pairs, profile_matrix
 from ganrec_spark.distributed.item_item_fit import Setting
+from ganrec_spark.errors import TrainingError
 from ganrec_spark.stages import item_item as stage
 from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life, search_rank
 
@@ -127,7 +129,7 @@ def test_pairs_in_time_are_tried_with_the_best_lambda(
 ) -> None:
     search = searched(monkeypatch, found, ("ease_regularisation", "pair_half_life"), timed=True, differ=False)
     setting, weights = search.best
-    assert weights == chosen
+    assert tuple(weights.values()) == chosen
     assert (setting["ease_regularisation"], setting.get("pair_half_life")) == chosen
     assert setting["history_half_life"] == 2.0
     assert len(search.tried) == len(found)
@@ -151,7 +153,7 @@ def test_the_slope_of_ratings_and_damping_are_tried_with_the_best_lambda(
     keys = ("ease_regularisation", "rating_slope", "ease_damping")
     search = searched(monkeypatch, found, keys, timed=False, differ=True)
     setting, weights = search.best
-    assert weights == chosen
+    assert tuple(weights.values()) == chosen
     assert tuple(setting.get(key, 0) for key in keys) == chosen
     assert len(search.tried) == len(found)
     # The other methods read ratings as EASE found best.
@@ -177,25 +179,52 @@ def searched(
 ) -> stage.Search:
     """Return the search of EASE's settings, without Spark, where `found` is the NDCG by the values of `keys`."""
 
-    class Fitter:
-        def fit(self, setting: Setting) -> tuple[Any, ...]:
-            absent = {"pair_half_life": None}
-            return tuple(setting.get(key, absent.get(key, 0)) for key in keys)
+    def fitted(setting: Setting) -> dict[str, Any]:
+        return {key: setting.get(key, None if key == "pair_half_life" else 0) for key in keys}
 
-    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
-    monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
-    monkeypatch.setattr(stage, "ratings_differ", lambda ratings: differ)
-    monkeypatch.setattr(stage.Search, "_read", lambda self, slope: [None])
-    search = object.__new__(stage.Search)
-    search.judged, search.tried, search._best, search._fitted = [None], [], {}, None
-    search._judged_by = {0.0: search.judged}
-    search._timed, search._history, search._pair, search._slope, search._damping = timed, 2.0, None, 0.0, 0.0
-    search._fitter, search._ratings, search._item_idx = Fitter(), None, np.arange(3, dtype=np.int32)
-    damping = "[0.0, 0.3]" if "ease_damping" in keys else "[0.0]"
-    config = load_config(overrides=[f"item_item.ease_damping={damping}"], environ={})
-    search._context = SimpleNamespace(config=config, log=lambda text: None)
+    def ndcg(judged: list[float], weights: dict[str, Any], k: int) -> float:
+        assert judged == [weights.get("rating_slope", 0)]  # whose ratings count as those that were fitted
+        return found[tuple(weights.values())]
+
+    search = made(monkeypatch, fitted, ndcg, timed, differ, "[0.0, 0.3]" if "ease_damping" in keys else "[0.0]")
+    search._history = 2.0
     search.method([{"method": "ease", "ease_regularisation": 100.0}, {"method": "ease", "ease_regularisation": 400.0}])
     return search
+
+
+def made(
+    monkeypatch: pytest.MonkeyPatch,
+    fit: Callable[[Setting], Any],
+    ndcg: Callable[[list[float], Any, int], float],
+    timed: bool = False,
+    differ: bool = False,
+    damping: str = "[0.0]",
+) -> stage.Search:
+    """Return a search without Spark; those who judge are a list of their slope."""
+    fitter = SimpleNamespace(fit=fit, keep=lambda slope: None)
+    monkeypatch.setattr(stage, "Fitter", lambda *arguments: fitter)
+    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
+    monkeypatch.setattr(stage, "judged_ndcg", ndcg)
+    monkeypatch.setattr(stage, "has_ages", lambda judged: timed)
+    monkeypatch.setattr(stage, "ratings_differ", lambda ratings: differ)
+    monkeypatch.setattr(stage.Search, "judges", lambda self, slope: [slope])
+    config = load_config(overrides=[f"item_item.ease_damping={damping}"], environ={})
+    return stage.Search(
+        SimpleNamespace(config=config, seed=1, log=lambda text: None), None, np.arange(3, dtype=np.int32)
+    )
+
+
+def test_a_trial_that_cannot_be_fitted_leaves_the_best_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(setting: Setting) -> float:
+        if setting.keys() & {"rating_slope", "ease_damping", "pair_half_life"} or setting["ease_regularisation"] < 100:
+            raise TrainingError("not positive definite")
+        return float(setting["ease_regularisation"])
+
+    search = made(
+        monkeypatch, fit, lambda judged, weights, k: 1 / weights, timed=True, differ=True, damping="[0.0, 0.3]"
+    )
+    search.method([{"method": "ease", "ease_regularisation": 100.0}, {"method": "ease", "ease_regularisation": 400.0}])
+    assert search.best == ({"method": "ease", "ease_regularisation": 100.0}, 100.0)
 
 
 @pytest.mark.parametrize(
@@ -204,16 +233,11 @@ def searched(
 def test_a_mixture_of_the_two_best_has_to_gain_one_percent(
     monkeypatch: pytest.MonkeyPatch, quarter: float, half: float, chosen: str
 ) -> None:
-    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
     monkeypatch.setattr(stage, "mixed", lambda first, second, share: (first, second, round(share, 6)))
     monkeypatch.setattr(stage.Search, "_spread", lambda self, weights: {"EASE": 6.0, "GFCF": 2.0}[weights])
     # A share of a quarter is a third of the best one's, and the second's scores are a third as far apart.
     found = {("EASE", "GFCF", 1.0): quarter, ("EASE", "GFCF", 3.0): half}
-    monkeypatch.setattr(stage, "judged_ndcg", lambda judged, weights, k: found[weights])
-    search = object.__new__(stage.Search)  # without Spark
-    search.judged, search.tried, search._item_idx, search._fitted = [None], [], np.arange(3, dtype=np.int32), None
-    search._judged_by = {0.0: search.judged}
-    search._context = SimpleNamespace(log=lambda text: None)
+    search = made(monkeypatch, lambda setting: None, lambda judged, weights, k: found[weights])
     search._best = {
         "ease": (0.200, {"method": "ease", "ease_regularisation": 9.0}, "EASE"),
         "rp3beta": (0.1, {"method": "rp3beta", "rp3_beta": 0.3}, "RP3"),
