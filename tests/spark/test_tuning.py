@@ -82,6 +82,8 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     assert tuned.item_item.method == "auto"
     ease = [trial for trial in second["item_item"] if trial.values["item_item.method"] == "ease"]
     assert tuned.item_item.ease_regularisation == (best(ease).values["item_item.ease_regularisation"],)
+    assert tuned.item_item.ease_damping == (best(ease).values["item_item.ease_damping"],)
+    assert tuned.item_item.rating_slope == (best(second["item_item"]).values["item_item.rating_slope"],)
 
     # Other settings that are not searched make other trials: nothing of the first search counts.
     other = make_config(*SMALL, f"ingest.source={world}", "als.iterations=2")
