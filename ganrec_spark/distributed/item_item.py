@@ -344,14 +344,11 @@ def energy(users: Users) -> float:
     """Return the sum of X's squares: the trace of X'X."""
     if not isinstance(users, DataFrame):
         return float(np.square(users.data).sum())
-    squares = users.select(F.explode("ratings").alias("value")).select(
-        (F.col("value") * F.col("value")).alias("square")
-    )
+    value = F.col("value")
     # Decimals: sums of floats would depend on their order.
-    total = squares.agg(F.sum(F.col("square").cast("decimal(20,9)")).cast("double").alias("total")).collect()[0][
-        "total"
-    ]
-    return float(total or 0.0)
+    squares = F.sum((value * value).cast("decimal(20,9)")).cast("double").alias("total")
+    (row,) = users.select(F.explode("ratings").alias("value")).agg(squares).collect()
+    return float(row["total"] or 0.0)
 
 
 def popularity(users: Users, item_idx: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -82,7 +82,7 @@ class Fitter:
             else:
                 aged = with_ages(profiles(self._ratings, slope), self._ratings)
                 found = near_gram_matrix(aged, self._item_idx, half_life, damping)
-            if damping:  # the trace as without, so that one lambda suits both
+            if damping and found.any():  # the trace as without, so that one lambda suits both
                 found *= np.float32(energy(users) / found.trace(dtype=np.float64))
             self._gram = wanted, found
         return self._gram[1]

@@ -53,4 +53,6 @@ def _item_scale(gram: NDArray[np.float32], damping: float) -> NDArray[np.float32
     """Return the diagonal of D [I] in the precision of `gram`."""
     diagonal = gram.diagonal().astype(np.float64)
     scale = np.where(diagonal > 0, diagonal, 1.0) ** -damping
-    return np.asarray(scale * np.sqrt(diagonal.sum() / (scale**2 * diagonal).sum()), dtype=gram.dtype)
+    if diagonal.any():
+        scale *= np.sqrt(diagonal.sum() / (scale**2 * diagonal).sum())
+    return np.asarray(scale, dtype=gram.dtype)

@@ -343,8 +343,9 @@ def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
     second = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]])
     found = item_item.near_gram_matrix(users, axis, half_life=1.0, damping=0.5)
     assert found == pytest.approx(first / 3 + second / 2)
-    found = item_item.gram_matrix(item_item.gathered(item_item.profiles(ratings), axis), axis, damping=0.5)
-    assert found == pytest.approx(np.ones((3, 3)) / 3 + second / 2)
+    x = item_item.gathered(item_item.profiles(ratings), axis)
+    assert item_item.gram_matrix(x, axis, damping=0.5) == pytest.approx(np.ones((3, 3)) / 3 + second / 2)
+    assert item_item.energy(x) == 5
 
 
 def test_ratings_count_by_their_height(lake: Lake) -> None:

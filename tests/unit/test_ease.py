@@ -39,6 +39,7 @@ def test_damped_ease_is_that_of_scaled_columns_and_scores_the_unscaled_ones() ->
     # What the scaled model says of scaled rows, taken back to the size of unscaled ones.
     assert profiles @ found == pytest.approx((profiles * scale) @ own / scale)
     assert not np.diag(found).any()
+    assert not ease_weights(np.zeros((3, 3)), 20.0, damping=0.3).any()
 
 
 def test_ease_says_what_to_raise_where_the_matrix_has_no_inverse() -> None:
