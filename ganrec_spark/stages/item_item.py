@@ -121,7 +121,7 @@ class Search:
     """Settings of one variant of merged_ratings with their NDCG@10 on validation users, and the best one's weights."""
 
     def __init__(self, context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], judged: bool = True) -> None:
-        """Begin with the first half-lives of the configuration; without `judged` nothing is measured."""
+        """Begin with the first values of the configuration; without `judged` nothing is measured."""
         self._context, self._ratings, self._item_idx = context, ratings, item_idx
         config = context.config.item_item
         self._fitter = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx)
