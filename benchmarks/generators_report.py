@@ -49,6 +49,7 @@ def _recommenders(rows: pd.DataFrame) -> Iterator[str]:
     yield "## As recommenders of every test user"
     yield ""
     metrics = [name for name in rows["metric"].unique() if name.startswith("ndcg")]
+    metrics.sort(key=lambda name: int(name.partition("@")[2]))
     yield "| data set | generator | " + " | ".join(metrics) + " |"
     yield "|---" * (2 + len(metrics)) + "|"
     for (dataset, generator), own in rows.groupby(["dataset", "generator"]):

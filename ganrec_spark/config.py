@@ -228,9 +228,9 @@ class ItemItem(Section):
 
 class Transformer(Section):
     max_length: Count = 200
-    embedding_size: Count = 64
+    embedding_size: Count | Literal["auto"] = "auto"
+    head_size: Count = 64
     blocks: Count = 1
-    heads: Count = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     learning_rate: Positive = 0.004
     models: Count = 2
@@ -248,12 +248,6 @@ class Transformer(Section):
     patience: Count = 3
     min_gain: Annotated[float, Field(ge=0)] = 0.01
     validation_users: Count = 5000
-
-    @model_validator(mode="after")
-    def _heads(self) -> "Transformer":
-        if self.embedding_size % self.heads:
-            raise ValueError(f"embedding_size {self.embedding_size} must be a multiple of heads {self.heads}")
-        return self
 
 
 class Recommend(Section):
@@ -429,7 +423,9 @@ def _deep_merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        # Where a key takes one of several types, pydantic adds the type that it tried.
+        parts = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained-", "literal["))]
+        key = ".".join(parts) or "configuration"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             known = _known_keys(problem["loc"][:-1])

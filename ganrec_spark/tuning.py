@@ -289,9 +289,9 @@ def _every_method(config: Config, trials: list[Trial]) -> Values:
 
 
 def _transformer_space(context: Context) -> Space:
-    sizes = {32, 64, 96, 128, context.config.transformer.embedding_size}
+    sizes, configured = (32, 64, 96, 128), context.config.transformer.embedding_size
     return {
-        "transformer.embedding_size": CategoricalDistribution(sorted(sizes)),
+        "transformer.embedding_size": CategoricalDistribution(sizes if configured in sizes else (*sizes, configured)),
         "transformer.blocks": IntDistribution(1, 3),
         "transformer.dropout": FloatDistribution(0.0, 0.6),
         "transformer.learning_rate": FloatDistribution(0.0003, 0.01, log=True),

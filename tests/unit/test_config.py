@@ -29,7 +29,7 @@ def test_every_key_is_explained_where_it_stands_alone() -> None:
     assert len(sections) == len(Config.model_fields)
     keys = [line for line in lines if re.match(r"^  [a-z_]+:", line)]
     unexplained = [line.strip() for line in keys if "#" not in line]
-    plain = {"iterations", "heads", "blocks", "dropout", "embedding_size", "max_epochs", "gradient_clip", "rating_max"}
+    plain = {"iterations", "blocks", "dropout", "embedding_size", "max_epochs", "gradient_clip", "rating_max"}
     plain |= {"vae_latent_size", "vae_hidden_size"}
     assert {line.split(":")[0] for line in unexplained} <= plain
 
@@ -66,7 +66,7 @@ def test_layers_file_environment_set(tmp_path: Path) -> None:
         ("split.protocol=given", ["ingest.test_source"]),
         ("ingest.rating_min=.nan", ["ingest.rating_min"]),
         ("lake.namespace='a; DROP TABLE b'", ["lake.namespace"]),
-        ("transformer.heads=3", ["transformer", "multiple"]),
+        ("transformer.embedding_size=large", ["transformer.embedding_size", "auto", "'large'"]),
         ("sparsity.bucket_edges=[5, 3]", ["bucket_edges", "ascend"]),
         ("no_equals_sign", ["section.key=value"]),
     ],
