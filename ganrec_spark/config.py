@@ -161,6 +161,7 @@ class Generator(Section):
 class Strategy(Section):
     how: Literal["top", "sample"]
     n: Count
+    preference: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Augment(Section):

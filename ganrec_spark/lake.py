@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
+from ganrec_spark.tables import Column as TableColumn
 
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
@@ -41,15 +42,23 @@ class Lake:
         return f"{self._prefix}.{table}"
 
     def ensure(self, table: str) -> str:
-        """Create the table from its declaration where it is missing; return its full name."""
+        """Create the table from its declaration where it is missing, or its later columns; return its full name."""
         full_name = self.name(table)
         if table not in self._known:
             declaration = declared(table)
             if not self._known:
                 self._reach_catalog()
             self.spark.sql(_create_statement(full_name, declaration))
+            self._add_columns(full_name, declaration)
             self._known.add(table)
         return full_name
+
+    def _add_columns(self, full_name: str, declaration: Table) -> None:
+        """Add what an earlier version's table lacks; its rows have NULL there."""
+        present = set(self.spark.table(full_name).columns)
+        missing = [_definition(column) for column in declaration.columns if column.name not in present]
+        if missing:
+            self.spark.sql(f"ALTER TABLE {full_name} ADD COLUMNS ({', '.join(missing)})")
 
     def _reach_catalog(self) -> None:
         """Create the namespace where it is missing. Raises LakeError where the catalog does not answer."""
@@ -262,8 +271,12 @@ def _quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _definition(column: TableColumn) -> str:
+    return f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}"
+
+
 def _create_statement(full_name: str, declaration: Table) -> str:
-    columns = [f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}" for column in declaration.columns]
+    columns = [_definition(column) for column in declaration.columns]
     partition = list(declaration.partition_by)
     if declaration.scope == "run":
         if declaration.phased:

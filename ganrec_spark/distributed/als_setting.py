@@ -12,6 +12,7 @@ from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
 
 _SECONDS_PER_DAY = 86_400
 _LEAST_DECAY = 1e-6  # a rating stays one, however old
+_LEAST_LIKED = 1e-6  # alpha r of a soft target's positive half
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,29 @@ def weighted(ratings: DataFrame, setting: Setting, latest: float) -> DataFrame:
     return ratings.withColumn("rating", rating.cast("float"))
 
 
+def with_soft_targets(ratings: DataFrame, alpha: float) -> DataFrame:
+    """Return weighted `ratings`; of each whose column `preference`, p, is below 1 two that add up to it.
+
+    Implicit ALS adds up what it has of a pair: r > 0 has confidence 1 + alpha r in preference 1, r < 0 has alpha |r| in
+    preference 0. So these are a pair of preference p and of r's confidence, or 1 / p if that is more: what is known to
+    be positive is never below confidence 1. Ratings without the column are taken as they are.
+    """
+    if "preference" not in ratings.columns:
+        return ratings
+    soft, p = F.col("preference") < 1, F.col("preference")
+    liked = F.greatest(p * (1 + alpha * F.col("rating")) - 1, F.lit(_LEAST_LIKED)) / alpha
+    halves = ratings.withColumn("rating", F.when(soft, liked).otherwise(F.col("rating")).cast("float"))
+    against = -(1 + alpha * F.col("rating")) * (1 / p - 1) / alpha
+    return halves.unionByName(halves.where(soft).withColumn("rating", against.cast("float")))
+
+
 def fit_setting(
     ratings: DataFrame, setting: Setting, config: Als, latest: float, seed: int, checkpoint_dir: str
 ) -> AlsFactors:
     """Fit ALS with a setting on (user_idx, item_idx, rating, ts) rows, not yet weighted."""
     rows = weighted(ratings, setting, latest)
+    if config.implicit:
+        rows = with_soft_targets(rows, setting.alpha)
     objective = objective_of(setting, config, config.iterations, seed)
     return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir)
 

@@ -39,16 +39,21 @@ Score = Callable[[pa.Table, Profiles, NDArray[np.int32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One candidate fill: a generator or rule and how many of its items are taken, the top or a sample."""
+    """One candidate fill: a generator or rule, how many of its items are taken, the top or a sample, and as what.
+
+    `preference`: what ALS takes a generated item to be, 1 as liked as an observed one, less a soft target.
+    """
 
     generator: str
     how: str
     n: int
+    preference: float = 1.0
 
     @property
     def name(self) -> str:
-        """Return the name in generated_ratings, such as cgan_top3."""
-        return f"{self.generator}_{self.how}{self.n}"
+        """Return the name in generated_ratings, such as cgan_top3 or, a soft target, cgan_top3_p0.5."""
+        soft = "" if self.preference == 1 else f"_p{self.preference:g}"
+        return f"{self.generator}_{self.how}{self.n}{soft}"
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ def _rows(
         "strategy": pa.repeat(candidate.how, len(owners)),
         "generator_version": pa.repeat(version, len(owners)),
         "seed": np.asarray(seeds, dtype=np.int64)[owners],
+        "preference": np.full(len(owners), candidate.preference),
     }
     return pa.table([pa.array(values[field.name], field.type) for field in _ARROW_SCHEMA], schema=_ARROW_SCHEMA)
 

@@ -59,7 +59,7 @@ def _accepted(context: Context) -> str:
 def _candidates(config: Augment, generators: list[str]) -> list[Candidate]:
     """Return every candidate; a rule knows no probabilities worth sampling from, so it only gives its best."""
     return [
-        Candidate(name, strategy.how, strategy.n)
+        Candidate(name, strategy.how, strategy.n, strategy.preference)
         for name in (*generators, *config.rules)
         for strategy in config.strategies
         if strategy.how == "top" or name not in _RULES

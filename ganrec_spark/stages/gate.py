@@ -17,7 +17,14 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import Gate
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.als import AlsFactors, by_factors, factor_rows, factors_of
-from ganrec_spark.distributed.als_setting import Setting, chosen_setting, fit_setting, latest_time, weighted
+from ganrec_spark.distributed.als_setting import (
+    Setting,
+    chosen_setting,
+    fit_setting,
+    latest_time,
+    weighted,
+    with_soft_targets,
+)
 from ganrec_spark.distributed.lift import Totals, added_up, fitted_systems, fold_in_systems, system_sums
 from ganrec_spark.distributed.ranking import histories, rank_catalogue
 from ganrec_spark.distributed.ship import ship
@@ -176,10 +183,12 @@ def _folded(
     settings = context.config.gate
     vectors, known = plain.model.item_slots()
     codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("candidate")).cast("int") - 1
-    coded = plain.weighted(fills).withColumn("code", codes).where(F.col("item_idx") < len(vectors))
+    implicit, rows = context.config.als.implicit, plain.weighted(fills)
+    rows = with_soft_targets(rows, plain.setting.alpha) if implicit else rows
+    coded = rows.withColumn("code", codes).where(F.col("item_idx") < len(vectors))
     entry = F.struct("code", "item_idx", F.col("rating").cast("float").alias("rating"))
     per_user = coded.groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("fill"))
-    rows = sample.join(per_user, "user_idx", "left").select(
+    joined = sample.join(per_user, "user_idx", "left").select(
         "user_idx",
         "items",
         "ratings",
@@ -189,7 +198,6 @@ def _folded(
         F.col("fill.item_idx").alias("fill_items"),
         F.col("fill.rating").alias("fill_ratings"),
     )
-    implicit = context.config.als.implicit
     side = fixed_side(vectors, implicit)
     fixed: dict[str, NDArray[Any]] = {
         "rotated": side.vectors,
@@ -198,7 +206,7 @@ def _folded(
     }
     facts = ship(context.spark, vectors=vectors, known=known, **fixed)
     systems = fold_in_systems(names, facts, plain.setting.regularisation, plain.setting.alpha, implicit)
-    return added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
+    return added_up(system_sums(joined, systems, settings.k, settings.bootstrap_samples, context.seed))
 
 
 def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
@@ -215,17 +223,19 @@ def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
 
 
 def self_training(context: Context, model: AlsFactors, sample: DataFrame, generated: DataFrame) -> DataFrame:
-    """Return (candidate, user_idx, item_idx, confidence): for each user in `sample` ALS's own best unseen items.
+    """Return for each user in `sample` ALS's own best unseen items as rows of fills.
 
-    For each candidate in `generated` as many as it gives a user at most, at each place with its mean confidence there.
+    Columns: candidate, user_idx, item_idx, confidence, preference. For each candidate in `generated` as many as it
+    gives a user at most, at each place with its mean confidence there, and with its preference.
     """
     places = generated.groupBy("candidate", (F.col("position") - 1).alias("place"))
-    strengths = places.agg(F.avg("confidence").alias("confidence"))
+    strengths = places.agg(F.avg("confidence").alias("confidence"), F.min("preference").alias("preference"))
     n = generated.agg(F.max("position").alias("n")).collect()[0]["n"] or 0
     ranked = rank_catalogue(sample.join(model.users, "user_idx"), by_factors(context.spark, model), n)
     placed = ranked.select("user_idx", F.posexplode("items").alias("place", "item_idx"))
     named = F.concat(F.lit(_SELF_TRAINING), F.col("candidate")).alias("candidate")
-    return placed.join(F.broadcast(strengths), "place").select(named, "user_idx", "item_idx", "confidence")
+    filled = placed.join(F.broadcast(strengths), "place")
+    return filled.select(named, "user_idx", "item_idx", "confidence", "preference")
 
 
 def confirm(
@@ -240,10 +250,11 @@ def confirm(
 def fits_with_fill(context: Context, plain: Plain, generated: DataFrame, names: list[str]) -> dict[str, AlsFactors]:
     """Return ALS fitted on train + fill for each of the candidates `names`, with the setting of `plain`."""
     train, als, models = context.lake.read("train_ratings"), context.config.als, {}
+    observed = train.withColumn("preference", F.lit(1.0))
     seed, checkpoints = stable_seed(context.seed, "als"), f"{context.work_dir}/mllib"
     for name in names:
         rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
-        filled = train.select(rows.columns).unionByName(rows)
+        filled = observed.select(rows.columns).unionByName(rows)
         models[name] = fit_setting(filled, plain.setting, als, plain.latest, seed, checkpoints)
     return models
 

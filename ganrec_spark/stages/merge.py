@@ -31,9 +31,9 @@ def accepted_fill(context: Context) -> str | None:
 
 def merged_ratings(context: Context, observed: DataFrame, candidate: str | None) -> DataFrame:
     """Return table merged_ratings: the observed rows, and the generated ones of `candidate`."""
-    merged = observed.withColumn("source", F.lit("observed")).withColumn("fill", F.lit(NONE))
+    merged = observed.withColumns({"source": F.lit("observed"), "fill": F.lit(NONE), "preference": F.lit(1.0)})
     if candidate is None:
         return merged
     generated = context.lake.read("generated_ratings").where(F.col("candidate") == candidate)
     rows = fill_ratings(generated, observed, context.config.merge.fill_weight)
-    return merged.unionByName(rows.withColumn("source", F.lit("generated")).withColumn("fill", F.lit(candidate)))
+    return merged.unionByName(rows.withColumns({"source": F.lit("generated"), "fill": F.lit(candidate)}))

@@ -41,7 +41,7 @@ def test_each_fill_has_its_own_blend_in_both_phases_and_the_better_one_is_publis
         filled = [(FILL, user, [wanted[user], *OTHERS, other[user]], scores) for user in USERS]
         for member in MEMBERS:
             put(f"{member}_candidates", [*plain, *filled] if member == "als" else [], phase)
-        put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none") for user, item in observed], phase)
+        put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none", 1.0) for user, item in observed], phase)
         put("item_item_weights", [], phase)
     recommend.run(context)
     for phase in ("choose", "final"):

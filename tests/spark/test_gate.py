@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import reduce
 
 import numpy as np
 import pytest
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config
 from ganrec_spark.context import Context
@@ -43,7 +46,8 @@ def world() -> tuple[Rows, Rows, dict[str, Rows]]:
 
 
 def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> Rows:
-    return [(candidate, user, int(item), place, 1.0, generator, "top", "v1", 1) for place, item in enumerate(items, 1)]
+    rest = (generator, "top", "v1", 1, 1.0)
+    return [(candidate, user, int(item), place, 1.0, *rest) for place, item in enumerate(items, 1)]
 
 
 @pytest.fixture
@@ -159,6 +163,27 @@ def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callab
         scores = table @ np.array(row.factors)
         scores[seen[row.user_idx]] = -np.inf
         assert found["self_training:oracle_top3", row.user_idx] == set(np.argsort(-scores)[:3])
+
+
+def test_als_takes_a_soft_target_as_less_liked(gate_context: Callable[..., Context]) -> None:
+    """The same items, as liked as observed ones, halfway, and as good as disliked: screened and fitted alike."""
+    context = gate_context("merge.fill_weight=1.0", "gate.finalists=3")
+    train = context.lake.read("train_ratings")
+    users = gate.judged_users(train, context.lake.read("validation_ratings"), context.lake.read("user_sparsity"))
+    oracle = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3'")
+    names = {"oracle": 1.0, "oracle_p0.5": 0.5, "oracle_p0.01": 0.01}
+    fills = [
+        oracle.withColumns({"candidate": F.lit(name), "preference": F.lit(preference)})
+        for name, preference in names.items()
+    ]
+    generated, plain = reduce(DataFrame.unionByName, fills), gate.plain_als(context)
+    items = [gate.Judgement(name) for name in names]
+    screened = {item.candidate: item for item in gate.screen(context, plain, users, generated, items)}
+    fitted = gate.compared(context, users, plain, gate.fits_with_fill(context, plain, generated, list(names)), items)
+    for found in (screened, fitted):
+        liked, halfway, disliked = (found[name].after for name in names)
+        assert liked > found["oracle"].before > disliked
+        assert liked >= halfway > disliked
 
 
 def test_a_fill_that_tells_als_what_it_knows_is_refused() -> None:

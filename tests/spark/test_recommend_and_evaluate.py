@@ -70,7 +70,7 @@ def world(make_context: MakeContext) -> Lake:
         for member, lists in LISTS.items():
             scored = [("none", u, items, np.linspace(1, 0.1, len(items)).tolist()) for u, items in lists.items()]
             put(f"{member}_candidates", scored, phase)
-        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none") for u, i in observed], phase)
+        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none", 1.0) for u, i in observed], phase)
         put("item_item_weights", [("none", 5, [1, 0, 9], [0.9, 0.2, -0.5]), ("none", 4, [8], [0.3])], phase)
         put("als_quality", [("none", "rmse", 0.9)], phase)
     return lake
