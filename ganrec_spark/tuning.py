@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config, with_values
 from ganrec_spark.context import Context
+from ganrec_spark.distributed import item_item_search
 from ganrec_spark.distributed.als_setting import chosen_setting
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints
 from ganrec_spark.distributed.item_item import item_axis
@@ -31,7 +32,7 @@ from ganrec_spark.lake import Lake, declared
 from ganrec_spark.pipeline import STAGE_BY_NAME
 from ganrec_spark.runner import finished_stages, require_inputs, stage_context
 from ganrec_spark.seeding import stable_seed
-from ganrec_spark.stages import als_setting, item_item, transformer
+from ganrec_spark.stages import als_setting, transformer
 
 Values = dict[str, Any]  # key, such as als.alpha -> value
 Space = dict[str, BaseDistribution]
@@ -178,7 +179,7 @@ def _current(config: Config, keys: Iterable[str]) -> Iterator[Values]:
         yield from (first | {key: value} for key, values in choices.items() for value in values[1:])
         return
     methods = [method for method, keys in _ITEM_ITEM_KEYS.items() if keys.keys() <= choices.keys()]
-    for setting in item_item.grid(config.item_item, methods):
+    for setting in item_item_search.grid(config.item_item, methods):
         named = {f"item_item.{name}": value for name, value in setting.items()}
         yield first | {key: value for key, value in named.items() if key in first}
 
@@ -245,7 +246,7 @@ _ITEM_ITEM_KEYS: dict[str, Space] = {
 
 def _item_item_space(context: Context) -> Space:
     merged = context.lake.read("merged_ratings")
-    methods = item_item.methods(context.config.item_item, len(item_axis(merged)))
+    methods = item_item_search.methods(context.config.item_item, len(item_axis(merged)))
     config = context.config.item_item
     configured = [value for value in config.history_half_life if value is not None]
     half_lives = sorted({0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, *configured})
@@ -255,15 +256,16 @@ def _item_item_space(context: Context) -> Space:
         "item_item.history_half_life": CategoricalDistribution([None, *half_lives]),
         "item_item.pair_half_life": CategoricalDistribution([None, *pairs]),
     }
-    if item_item.ratings_differ(merged):
+    if item_item_search.ratings_differ(merged):
         space["item_item.rating_slope"] = FloatDistribution(0.0, 0.4)
     return space | {key: kind for method in methods for key, kind in _ITEM_ITEM_KEYS[method].items()}
 
 
 def _judge_item_item(context: Context) -> float:
-    merged = context.lake.read("merged_ratings")
-    search = item_item.Search(context, of_variant(merged, NONE), item_axis(merged))
-    (setting,) = item_item.grid(context.config.item_item, (context.config.item_item.method,))
+    merged, held_out = context.lake.read("merged_ratings"), context.lake.read("validation_ratings")
+    config, ratings = context.config.item_item, of_variant(merged, NONE)
+    search = item_item_search.Search(config, ratings, item_axis(merged), held_out, context.seed, context.log)
+    (setting,) = item_item_search.grid(config, (config.method,))
     return search.score(setting | search.shared(setting)) or 0.0
 
 

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from ganrec_spark.config import load_config
+from ganrec_spark.distributed import item_item_search
 from ganrec_spark.distributed.item_item import by_weights, near_pairs, profile_matrix
 from ganrec_spark.distributed.item_item_fit import Setting
+from ganrec_spark.distributed.item_item_search import Search, beyond_the_edge, search_half_life, search_rank
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.stages import item_item as stage
-from ganrec_spark.stages.item_item import beyond_the_edge, search_half_life, search_rank
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def searched(
     keys: tuple[str, ...],
     timed: bool,
     differ: bool,
-) -> stage.Search:
+) -> Search:
     """Return the search of EASE's settings, without Spark, where `found` is the NDCG by the values of `keys`."""
 
     def fitted(setting: Setting) -> dict[str, Any]:
@@ -196,19 +196,17 @@ def made(
     timed: bool = False,
     differ: bool = False,
     damping: str = "[0.0]",
-) -> stage.Search:
+) -> Search:
     """Return a search without Spark; those who judge are a list of their slope."""
     fitter = SimpleNamespace(fit=fit, keep=lambda slope: None)
-    monkeypatch.setattr(stage, "Fitter", lambda *arguments: fitter)
-    monkeypatch.setattr(stage, "by_weights", lambda axis, weights, half_life: weights)
-    monkeypatch.setattr(stage, "judged_ndcg", ndcg)
-    monkeypatch.setattr(stage, "has_ages", lambda judged: timed)
-    monkeypatch.setattr(stage, "ratings_differ", lambda ratings: differ)
-    monkeypatch.setattr(stage.Search, "judges", lambda self, slope: [slope])
+    monkeypatch.setattr(item_item_search, "Fitter", lambda *arguments: fitter)
+    monkeypatch.setattr(item_item_search, "by_weights", lambda axis, weights, half_life: weights)
+    monkeypatch.setattr(item_item_search, "judged_ndcg", ndcg)
+    monkeypatch.setattr(item_item_search, "has_ages", lambda judged: timed)
+    monkeypatch.setattr(item_item_search, "ratings_differ", lambda ratings: differ)
+    monkeypatch.setattr(Search, "judges", lambda self, slope: [slope])
     config = load_config(overrides=[f"item_item.ease_damping={damping}"], environ={})
-    return stage.Search(
-        SimpleNamespace(config=config, seed=1, log=lambda text: None), None, np.arange(3, dtype=np.int32)
-    )
+    return Search(config.item_item, None, np.arange(3, dtype=np.int32), None, 1, lambda text: None)
 
 
 def test_a_trial_that_cannot_be_fitted_leaves_the_best_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +228,8 @@ def test_a_trial_that_cannot_be_fitted_leaves_the_best_as_it_was(monkeypatch: py
 def test_a_mixture_of_the_two_best_has_to_gain_one_percent(
     monkeypatch: pytest.MonkeyPatch, quarter: float, half: float, chosen: str
 ) -> None:
-    monkeypatch.setattr(stage, "mixed", lambda first, second, share: (first, second, round(share, 6)))
-    monkeypatch.setattr(stage.Search, "_spread", lambda self, weights: {"EASE": 6.0, "GFCF": 2.0}[weights])
+    monkeypatch.setattr(item_item_search, "mixed", lambda first, second, share: (first, second, round(share, 6)))
+    monkeypatch.setattr(Search, "_spread", lambda self, weights: {"EASE": 6.0, "GFCF": 2.0}[weights])
     # A share of a quarter is a third of the best one's, and the second's scores are a third as far apart.
     found = {("EASE", "GFCF", 1.0): quarter, ("EASE", "GFCF", 3.0): half}
     search = made(monkeypatch, lambda setting: None, lambda judged, weights, k: found[weights])
