@@ -33,7 +33,7 @@ from generators_report import write
 from numpy.typing import NDArray
 
 from ganrec_spark.config import load_config
-from ganrec_spark.models.sasrec import SASRec, Shape, embedding_size, fewest_heads
+from ganrec_spark.models.sasrec import SASRec, Shape
 from ganrec_spark.models.sasrec_training import Batch, Judges, Plan, train_sasrec
 from ganrec_spark.models.worker import Worker
 from ganrec_spark.ranking.bootstrap import poisson_weights, relative_lift
@@ -106,7 +106,7 @@ def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int) 
     settings = load_config(environ={}).transformer
     mean_length = float(np.mean([len(own) for own in histories]))
     batch_size = int(min(settings.batch_size, max(16, settings.batch_ratings / mean_length), len(histories)))
-    size = embedding_size(settings.embedding_size, sum(map(len, histories)))
+    size = settings.size(sum(map(len, histories)))
     judges = stable_rng(0, "judges").permutation(len(histories))[: settings.validation_users]
     rows, lengths = padded([histories[user] for user in judges], settings.max_length)
     held = np.array([held_out[user] for user in judges], dtype=np.int64)
@@ -116,7 +116,7 @@ def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int) 
             settings.max_length,
             size,
             settings.blocks,
-            fewest_heads(size, settings.head_size),
+            settings.heads(size),
             settings.dropout,
         ),
         settings.max_epochs,

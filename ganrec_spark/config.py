@@ -174,6 +174,13 @@ class Augment(Section):
     rules: tuple[Literal["popularity", "item_item", "transformer"], ...] = ("popularity", "item_item", "transformer")
     temperature: Positive = 1.0
 
+    @model_validator(mode="after")
+    def _distinct(self) -> "Augment":
+        named = [(strategy.how, strategy.n, round(100 * strategy.preference)) for strategy in self.strategies]
+        if len(set(named)) < len(named):
+            raise ValueError("strategies must differ in how, n or preference, that in whole per cent")
+        return self
+
 
 class Gate(Section):
     k: Count = 10
@@ -227,6 +234,9 @@ class ItemItem(Section):
     stored_neighbours: Count = 50
 
 
+_AUTO_SIZES, _MANY_RATINGS = (64, 128), 500_000
+
+
 class Transformer(Section):
     max_length: Count = 200
     embedding_size: Count | Literal["auto"] = "auto"
@@ -249,6 +259,29 @@ class Transformer(Section):
     patience: Count = 3
     min_gain: Annotated[float, Field(ge=0)] = 0.01
     validation_users: Count = 5000
+
+    @model_validator(mode="after")
+    def _equal_heads(self) -> "Transformer":
+        for size in self.sizes:
+            if size % self.heads(size):
+                raise ValueError(
+                    f"embedding_size {size} must be a multiple of {self.heads(size)}, the fewest heads of at most "
+                    f"head_size {self.head_size}"
+                )
+        return self
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """What embedding_size may be; where it is auto, with few training ratings and with many."""
+        return _AUTO_SIZES if self.embedding_size == "auto" else (self.embedding_size,)
+
+    def size(self, n_ratings: int) -> int:
+        """Return the embedding size for so many training ratings (docs/adr/0026)."""
+        return self.sizes[-1] if n_ratings >= _MANY_RATINGS else self.sizes[0]
+
+    def heads(self, size: int) -> int:
+        """Return the number of attention heads of an embedding size: the fewest of at most head_size."""
+        return -(-size // self.head_size)
 
 
 class Recommend(Section):
@@ -319,6 +352,10 @@ class Config(Section):
     def _across(self) -> "Config":
         if self.split.protocol == "given" and not self.ingest.test_source:
             raise ValueError("split.protocol=given needs ingest.test_source")
+        if not self.als.implicit and any(strategy.preference < 1 for strategy in self.augment.strategies):
+            raise ValueError(
+                "augment.strategies: preference below 1 needs als.implicit; explicit ALS has no preferences"
+            )
         if max(self.evaluate.ks) > self.recommend.n_candidates:
             raise ValueError("recommend.n_candidates must be at least the largest of evaluate.ks")
         return self

@@ -54,7 +54,7 @@ class Lake:
         return full_name
 
     def _add_columns(self, full_name: str, declaration: Table) -> None:
-        """Add what an earlier version's table lacks; its rows have NULL there."""
+        """Add what an earlier version's table lacks; its rows have NULL there. Not for two runs at the same moment."""
         present = set(self.spark.table(full_name).columns)
         missing = [_definition(column) for column in declaration.columns if column.name not in present]
         if missing:

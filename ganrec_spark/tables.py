@@ -193,7 +193,7 @@ TABLES: tuple[Table, ...] = (
         "one generated item for one sparse user in one candidate fill",
         ("candidate", "user_idx", "item_idx"),
         _columns("""
-            candidate string: generator and strategy, such as cgan_top3 or, a soft target, cgan_top3_p0.5
+            candidate string: generator and strategy, such as cgan_top3, or cgan_top3_p50 where preference is .5
             user_idx int: dense index of the user
             item_idx int: dense index of an item that the user has not rated
             position int: rank of the item within the fill, from 1

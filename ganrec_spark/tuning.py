@@ -173,6 +173,8 @@ def _current(config: Config, keys: Iterable[str]) -> Iterator[Values]:
         section, _, name = key.partition(".")
         value = getattr(getattr(config, section), name)
         choices[key] = value if key in _LISTS else [value]
+        if key == "transformer.embedding_size":
+            choices[key] = list(config.transformer.sizes)
     first = {key: values[0] for key, values in choices.items()}
     if "item_item.method" not in choices:
         yield first
@@ -291,9 +293,10 @@ def _every_method(config: Config, trials: list[Trial]) -> Values:
 
 
 def _transformer_space(context: Context) -> Space:
-    sizes, configured = (32, 64, 96, 128), context.config.transformer.embedding_size
+    config = context.config.transformer
+    sizes = [size for size in sorted({32, 64, 96, 128, *config.sizes}) if size % config.heads(size) == 0]
     return {
-        "transformer.embedding_size": CategoricalDistribution(sizes if configured in sizes else (*sizes, configured)),
+        "transformer.embedding_size": CategoricalDistribution(sizes),
         "transformer.blocks": IntDistribution(1, 3),
         "transformer.dropout": FloatDistribution(0.0, 0.6),
         "transformer.learning_rate": FloatDistribution(0.0003, 0.01, log=True),

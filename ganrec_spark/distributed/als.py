@@ -297,7 +297,7 @@ def _fit_mllib(ratings: DataFrame, objective: Objective, n_ratings: int) -> AlsF
         numItemBlocks=blocks,
         seed=objective.seed % (1 << 31),
     )
-    ordered = ratings.repartition(blocks, "user_idx").sortWithinPartitions("user_idx", "item_idx")
+    ordered = ratings.repartition(blocks, "user_idx").sortWithinPartitions("user_idx", "item_idx", "rating")
     model = estimator.fit(ordered)
     vectors = model.itemFactors.orderBy("id").toArrow()
     item_idx = vectors.column("id").to_numpy().astype(np.int32)

@@ -65,17 +65,17 @@ def weighted(ratings: DataFrame, setting: Setting, latest: float) -> DataFrame:
 def with_soft_targets(ratings: DataFrame, alpha: float) -> DataFrame:
     """Return weighted `ratings`; of each whose column `preference`, p, is below 1 two that add up to it.
 
-    Implicit ALS adds up what it has of a pair: r > 0 has confidence 1 + alpha r in preference 1, r < 0 has alpha |r| in
-    preference 0. So these are a pair of preference p and of r's confidence, or 1 / p if that is more: what is known to
-    be positive is never below confidence 1. Ratings without the column are taken as they are.
+    Implicit ALS adds up what the ratings of a pair ask for: r > 0 confidence 1 + alpha r in preference 1, r < 0 alpha
+    |r| in preference 0. So these are a pair of preference p and of r's confidence, or of 1 / p if that is more: a
+    positive rating has confidence 1 at least. Ratings without the column, or with NULL there, are taken as they are.
     """
     if "preference" not in ratings.columns:
         return ratings
-    soft, p = F.col("preference") < 1, F.col("preference")
-    liked = F.greatest(p * (1 + alpha * F.col("rating")) - 1, F.lit(_LEAST_LIKED)) / alpha
-    halves = ratings.withColumn("rating", F.when(soft, liked).otherwise(F.col("rating")).cast("float"))
-    against = -(1 + alpha * F.col("rating")) * (1 / p - 1) / alpha
-    return halves.unionByName(halves.where(soft).withColumn("rating", against.cast("float")))
+    p, rating = F.col("preference"), F.col("rating")
+    liked = F.greatest(p * (1 + alpha * rating) - 1, F.lit(_LEAST_LIKED)) / alpha
+    halves = F.array(liked, -(1 + alpha * liked) * (1 / p - 1) / alpha)
+    parts = F.explode(F.when(p < 1, halves).otherwise(F.array(rating.cast("double"))))
+    return ratings.withColumn("rating", parts).withColumn("rating", F.col("rating").cast("float"))
 
 
 def fit_setting(

@@ -51,9 +51,13 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Return the name in generated_ratings, such as cgan_top3 or, a soft target, cgan_top3_p0.5."""
-        soft = "" if self.preference == 1 else f"_p{self.preference:g}"
-        return f"{self.generator}_{self.how}{self.n}{soft}"
+        """Return the name in generated_ratings, such as cgan_top3 or, a soft target of preference .5, cgan_top3_p50."""
+        return self.drawn if self.preference == 1 else f"{self.drawn}_p{round(100 * self.preference)}"
+
+    @property
+    def drawn(self) -> str:
+        """Return what is drawn, whatever it is taken for: such as cgan_top3."""
+        return f"{self.generator}_{self.how}{self.n}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def _fill_block(
         # The best are sought once: those of the longest list contain the others'.
         ranked, _ = top_n(scores, max((candidate.n for candidate in own if candidate.how == "top"), default=0))
         for candidate in own:
-            seeds = [stable_seed(seed, candidate.name, int(user)) for user in users]
+            seeds = [stable_seed(seed, candidate.drawn, int(user)) for user in users]
             if candidate.how == "top":
                 chosen = [row[: candidate.n] for row in ranked]
             else:

@@ -186,7 +186,7 @@ class Search:
         try:
             return self.score(setting, least)
         except TrainingError as error:
-            self._log(f"{told(setting)}: {error}")
+            self._log(f"{as_json(setting)}: {error}")
             return None
 
     def score(self, setting: Setting, least: float = 0.0) -> float | None:
@@ -205,7 +205,7 @@ class Search:
         score = by_weights(self._item_idx, weights, half_life_of(setting))
         value = judged_ndcg(self.judges(slope_of(setting)), score, _K) if self.judged else None
         self.tried.append((setting, value))
-        self._log(told(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
+        self._log(as_json(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
         method = str(setting["method"])
         known = max(least, self._best[method][0] if method in self._best else -1.0)
         if (value or 0.0) > known or (method not in self._best and (value or 0.0) >= least):
@@ -264,6 +264,6 @@ def beyond_the_edge(tried: list[tuple[Setting, float]]) -> list[Setting]:
     return [{"method": "ease", _LAMBDA: best * min(max(step, 0.1), 10.0)}]
 
 
-def told(setting: Setting) -> str:
+def as_json(setting: Setting) -> str:
     """Return the setting as JSON, keys in order."""
     return json.dumps(setting, sort_keys=True)

@@ -11,7 +11,6 @@ As in the paper, positions count from the end, so that the latest item always ha
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,21 +33,6 @@ class Shape:
     def as_dict(self) -> dict[str, float]:
         """Return the fields, for a checkpoint's card."""
         return asdict(self)
-
-
-def embedding_size(configured: int | Literal["auto"], n_ratings: int) -> int:
-    """Return the size that is configured; where that is auto, 128 for half a million training ratings, else 64.
-
-    With many ratings the larger one is as good after a third of the epochs, and better after all (docs/adr/0026).
-    """
-    if configured != "auto":
-        return configured
-    return 128 if n_ratings >= 500_000 else 64
-
-
-def fewest_heads(size: int, head_size: int) -> int:
-    """Return the fewest attention heads that divide `size` into equal parts of at most `head_size`."""
-    return next(heads for heads in range(-(-size // head_size), size + 1) if size % heads == 0)
 
 
 class Dropout(nn.Module):

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.item_item import item_axis, profiles, ship_weights
 from ganrec_spark.distributed.item_item_fit import Fitter, Setting, slope_of
-from ganrec_spark.distributed.item_item_search import Search, grid, half_life_of, methods, told
+from ganrec_spark.distributed.item_item_search import Search, as_json, grid, half_life_of, methods
 from ganrec_spark.distributed.ranking import histories, rank_catalogue, with_ages
 from ganrec_spark.fills import NONE, fill_variants, of_variant
 from ganrec_spark.models.item_weights import Weights, columns
@@ -48,7 +48,7 @@ def run(context: Context) -> str:
         ranked.append(candidates(context, merged, rows, fill, fitted, item_idx, half_life))
     lake.write("item_item_weights", reduce(DataFrame.unionAll, strongest))
     n_lists = lake.write("item_item_candidates", reduce(DataFrame.unionAll, ranked))
-    return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {told(setting)}"
+    return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {as_json(setting)}"
 
 
 def chosen_setting(context: Context) -> Setting:
@@ -79,7 +79,7 @@ def best_setting(
         search.method([setting for setting in settings if setting["method"] == method])
     search.mix(config.mix_shares)
     best, weights = search.best
-    rows = [(told(setting), score, setting == best) for setting, score in search.tried]
+    rows = [(as_json(setting), score, setting == best) for setting, score in search.tried]
     context.lake.write("item_item_choices", context.lake.frame("item_item_choices", rows))
     return best, weights
 

@@ -23,7 +23,7 @@ from ganrec_spark.distributed.ranking import Score, histories, lists, rank_catal
 from ganrec_spark.distributed.reader import read_batches
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.fills import NONE
-from ganrec_spark.models.sasrec import SASRec, Shape, embedding_size, fewest_heads
+from ganrec_spark.models.sasrec import SASRec, Shape
 from ganrec_spark.models.sasrec_training import Judges, Plan, train_sasrec
 from ganrec_spark.models.worker import Worker, share
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
@@ -103,11 +103,10 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     observed = ratings.agg(F.max("item_idx").alias("last"), F.count("*").alias("n")).collect()[0]
     n_items = 1 + int(observed["last"])
     # Both phases go by the training ratings of phase choose: phase final goes on from its weights.
-    size = embedding_size(config.embedding_size, context.lake.read("train_ratings").count())
-    heads = fewest_heads(size, config.head_size)
+    size = config.size(context.lake.read("train_ratings").count())
     batch_size = min(config.batch_size, max(_FEWEST_USERS, int(config.batch_ratings / sizes["mean"])))
     plan = Plan(
-        shape=Shape(n_items, config.max_length, size, config.blocks, heads, config.dropout),
+        shape=Shape(n_items, config.max_length, size, config.blocks, config.heads(size), config.dropout),
         epochs=config.max_epochs,
         steps=max(-(-int(sizes["users"]) // batch_size), config.min_steps_per_epoch),
         batch_size=batch_size,

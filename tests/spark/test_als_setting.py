@@ -43,10 +43,11 @@ def test_ratings_are_scaled_and_decayed(
 
 
 @pytest.mark.parametrize(
-    ("rating", "preference", "confidence"), [(2.0, 0.5, 9.0), (2.0, 0.9, 9.0), (2.0, 1.0, 9.0), (0.05, 0.5, 2.0)]
+    ("rating", "preference", "confidence"),
+    [(2.0, 0.5, 9.0), (2.0, 0.9, 9.0), (2.0, 1.0, 9.0), (0.05, 0.5, 2.0), (2.0, None, 9.0)],
 )
 def test_a_soft_target_is_a_cell_of_that_preference(
-    spark: SparkSession, rating: float, preference: float, confidence: float
+    spark: SparkSession, rating: float, preference: float | None, confidence: float
 ) -> None:
     """Solved by hand: (Y'Y + sum (c - 1) y y' + ridge) x = sum c p y, with alpha 4."""
     alpha, ridge = 4.0, 0.1
@@ -54,12 +55,12 @@ def test_a_soft_target_is_a_cell_of_that_preference(
     schema = "user_idx int, item_idx int, rating float, preference double"
     rows = with_soft_targets(spark.createDataFrame([(0, 0, 1.0, 1.0), (0, 1, rating, preference)], schema), alpha)
     table = rows.orderBy("item_idx", "rating").toPandas()
-    assert len(table) == (2 if preference == 1 else 3)
+    assert len(table) == (2 if preference in (1, None) else 3)
     (found,) = fold_in(
         fixed_side(items, implicit=True), [table["item_idx"]], [table["rating"]], ridge, alpha, implicit=True
     )
     system, target = items.T @ items + 2 * ridge * np.eye(2), np.zeros(2)
-    for item, c, p in ((0, 5.0, 1.0), (1, confidence, preference)):
+    for item, c, p in ((0, 5.0, 1.0), (1, confidence, preference or 1.0)):
         system += (c - 1) * np.outer(items[item], items[item])
         target += c * p * items[item]
     assert found == pytest.approx(np.linalg.solve(system, target), rel=1e-4)

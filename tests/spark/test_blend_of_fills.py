@@ -11,7 +11,7 @@ from ganrec_spark.lake import Lake, StageLake
 from ganrec_spark.pipeline import MEMBERS, STAGE_BY_NAME
 from ganrec_spark.stages import recommend
 
-RUN, DAY, FILL = "2026-11-01", datetime(2026, 1, 1), "cgan_top1"
+RUN, DAY, FILL = "2026-11-01", datetime(2026, 1, 1), "cgan_top1_p50"
 USERS, ITEMS = range(60), 20
 WRONG, RIGHT, OTHERS = 17, 18, [11, 12]
 

@@ -147,10 +147,12 @@ def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callab
     users = gate.judged_users(train, read("validation_ratings"), read("user_sparsity")).where("is_sparse")
     model = gate.plain_als(context).model
     fills = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3' OR position = 1")
+    fills = fills.withColumn("preference", F.when(F.col("candidate") == "oracle_top3", 0.5).otherwise(1.0))
     rows = gate.self_training(context, model, users, fills.where("candidate != 'popularity_top3'")).collect()
     found: dict[tuple[str, int], set[int]] = {}
     for row in rows:
         assert row.confidence == 1.0
+        assert row.preference == (0.5 if row.candidate == "self_training:oracle_top3" else 1.0)
         found.setdefault((row.candidate, row.user_idx), set()).add(row.item_idx)
     assert {(name, len(items)) for (name, _), items in found.items()} == {
         ("self_training:oracle_top3", 3),

@@ -11,12 +11,11 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.config import Config
-from ganrec_spark.distributed import item_item, ranking
+from ganrec_spark.distributed import item_item, item_item_search, ranking
 from ganrec_spark.distributed.item_item_fit import Fitter
 from ganrec_spark.lake import Lake
 from ganrec_spark.models.item_weights import products
 from ganrec_spark.runner import Outcome
-from ganrec_spark.stages import item_item as stage
 
 RUN = "2026-11-01"
 Pair = tuple[int, int, float]
@@ -146,7 +145,7 @@ def test_two_methods_are_mixed_where_neither_knows_all(
         "item_item.gfcf_weight=[0.3]", "item_item.mix_shares=[0.25,0.5]",
     )  # fmt: skip
     for least, name in ((-1.0, "always"), (10.0, "never")):
-        monkeypatch.setattr(stage, "_LEAST_GAIN", least)
+        monkeypatch.setattr(item_item_search, "_LEAST_GAIN", least)
         run_stages(config, "item_item_choose")
         rows = lake.read("item_item_choices", RUN, "choose").collect()
         tried = {row.parameters: row.ndcg for row in rows}

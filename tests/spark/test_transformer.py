@@ -76,6 +76,21 @@ def test_the_next_item_comes_first_in_both_phases(spark, lake: Lake, run_phase, 
     assert not list(tmp_path.glob("*/checkpoints"))
 
 
+def test_both_phases_have_the_size_of_phase_chooses_ratings(
+    spark, lake: Lake, run_phase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, held_out = cycle(24)
+    write(spark, lake, train, held_out)
+    monkeypatch.setattr("ganrec_spark.config._AUTO_SIZES", (8, 16))
+    for many, size in ((len(train) + 1, 8), (len(train), 16)):
+        monkeypatch.setattr("ganrec_spark.config._MANY_RATINGS", many)
+        for phase in ("choose", "final"):
+            run_phase(phase, "transformer.embedding_size=auto", "transformer.max_epochs=1", "transformer.head_size=8")
+            cards = lake.read("transformer_checkpoints", "2026-11-01", phase).select("card").distinct().collect()
+            shapes = [json.loads(row.card)["shape"] for row in cards]
+            assert [(shape["embedding_size"], shape["heads"]) for shape in shapes] == [(size, size // 8)]
+
+
 def test_models_that_stay_below_popularity_are_given_up_and_rank_nothing(spark, lake: Lake, run_phase) -> None:
     # Half the users have item 0, the most popular one, and it is what the other half is judged by: popularity has
     # NDCG 1, a network that hardly moves has not.

@@ -5,14 +5,13 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.models.sasrec import SASRec, Shape, embedding_size, fewest_heads, next_item_loss
+from ganrec_spark.models.sasrec import SASRec, Shape, next_item_loss
 from ganrec_spark.models.sasrec_training import (
     Batch,
     Judges,
@@ -325,18 +324,3 @@ def test_validation_ndcg_by_hand() -> None:
     assert found == pytest.approx((user_0 + user_1) / 2)
     # Without item 0 in the catalogue user 1 has no hit, and without 2 user 0's is the first.
     assert validation_ndcg(Worker(), Fixed(SHAPE), held, np.array([3, 4, 5])) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    ("configured", "n_ratings", "size"),
-    [("auto", 499_999, 64), ("auto", 500_000, 128), (32, 500_000, 32), (256, 10, 256)],
-)
-def test_many_ratings_ask_for_a_larger_embedding(configured: int | Literal["auto"], n_ratings: int, size: int) -> None:
-    assert embedding_size(configured, n_ratings) == size
-
-
-@pytest.mark.parametrize(
-    ("size", "head_size", "heads"), [(64, 64, 1), (128, 64, 2), (96, 64, 2), (16, 64, 1), (100, 30, 4), (7, 3, 7)]
-)
-def test_heads_are_the_fewest_equal_parts_of_at_most_the_head_size(size: int, head_size: int, heads: int) -> None:
-    assert fewest_heads(size, head_size) == heads
