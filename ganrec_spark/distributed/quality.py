@@ -1,6 +1,7 @@
 """Quality of ranked lists, in Spark: per-user NDCG for choices, sums of every metric for the report."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,13 @@ from ganrec_spark.ranking import metrics
 # What the sums of `metric_sums` are kept apart by; bucket and is_sparse are NULL for users without training rows.
 GROUP = ("recommender", "fill", "bucket", "is_sparse")
 
+# Sums are decimals of so many places: exact, so that no order of rows and partitions shows in a digit.
+_PLACES = 12
+# So many squares, each below 47^2 (the novelty that needs 2^47 users), add up to less than 2^63 units.
+_SLICE = 4096
 _SUMS = (
     "recommender string, fill string, bucket string, is_sparse boolean, metric string, k int, item_idx int, "
-    "n bigint, total double, squares double"
+    "n bigint, total decimal(38, 12), squares decimal(38, 12)"
 )
 _ARROW = pa.schema(
     [
@@ -32,8 +37,8 @@ _ARROW = pa.schema(
         ("k", pa.int32()),
         ("item_idx", pa.int32()),
         ("n", pa.int64()),
-        ("total", pa.float64()),
-        ("squares", pa.float64()),
+        ("total", pa.decimal128(38, _PLACES)),
+        ("squares", pa.decimal128(38, _PLACES)),
     ]
 )
 
@@ -71,23 +76,24 @@ def metric_sums(rows: DataFrame, ks: tuple[int, ...], facts: Shipped) -> DataFra
     In: one row per user and list: GROUP columns, items (best first), relevant (the user's held-out items, at least
     one). `facts`: `information` [I] of ranking.metrics.self_information, `indptr` and `indices` of the items'
     stored neighbours.
-    Out: one row per group, metric and k, with n users, the sum and the sum of squares of their values, item_idx
-    NULL; and metric `listed`: n lists that hold item_idx at a position after the next smaller of `ks`, up to k.
+    Out: one row per group, metric and k, with n users, the sum and the sum of squares of their values (each value and
+    square rounded to 12 places, their sums exact), item_idx NULL; and metric `listed`: n lists that hold item_idx at
+    a position after the next smaller of `ks`, up to k.
     """
     cuts = sorted(ks)
 
     def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         information = facts["information"]
         neighbours = metrics.neighbour_sets(facts["indptr"], facts["indices"], len(information))
-        sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
+        sums: dict[tuple[object, ...], list[int]] = {}
         listed: dict[tuple[object, ...], list[NDArray[np.integer[Any]]]] = {}
-        for batch in batches:
+        for batch in (whole.slice(at, _SLICE) for whole in batches for at in range(0, whole.num_rows, _SLICE)):
             items, relevant = lists(batch, "items"), lists(batch, "relevant")
             groups, codes = _codes(batch)
             for metric, k, values in _user_values(items, relevant, cuts, information, neighbours):
                 for group, row in zip(groups, _moments(codes, values, len(groups)), strict=True):
                     key = (*group, metric, k)
-                    sums[key] = sums.get(key, 0) + row
+                    sums[key] = [before + more for before, more in zip(sums.get(key, (0, 0, 0)), row, strict=True)]
             for below, k in zip([0, *cuts], cuts, strict=False):
                 for code, part in zip(codes, items, strict=True):
                     listed.setdefault((*groups[code], "listed", k), []).append(part[below:k])
@@ -123,23 +129,33 @@ def _codes(batch: pa.RecordBatch) -> tuple[list[tuple[object, ...]], NDArray[np.
     return list(position), np.array([position[key] for key in keys], dtype=np.int64)
 
 
-def _moments(codes: NDArray[np.int64], values: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
-    """Return [groups, 3]: number, sum and sum of squares of the values; NaN (undefined for the user) is left out."""
+def _moments(codes: NDArray[np.int64], values: NDArray[np.float64], n_groups: int) -> list[list[int]]:
+    """Return [groups, 3]: number, sum and sum of squares of the values, the sums in units of 10^-12.
+
+    NaN (undefined for the user) is left out.
+    """
     defined = np.isfinite(values)
     codes, values = codes[defined], values[defined]
-    powers = (np.ones_like(values), values, values * values)
-    return np.stack([np.bincount(codes, weights=power, minlength=n_groups) for power in powers], axis=1)
+    moments = np.zeros((n_groups, 3), dtype=np.int64)
+    np.add.at(moments[:, 0], codes, 1)
+    for column, power in ((1, values), (2, values * values)):
+        np.add.at(moments[:, column], codes, np.rint(power * 10**_PLACES).astype(np.int64))
+    # Python's integers, which have no largest, add up over batches.
+    return [list(map(int, row)) for row in moments]
 
 
 def _partial_rows(
-    sums: dict[tuple[object, ...], NDArray[np.float64]],
-    listed: dict[tuple[object, ...], list[NDArray[np.integer[Any]]]],
+    sums: dict[tuple[object, ...], list[int]], listed: dict[tuple[object, ...], list[NDArray[np.integer[Any]]]]
 ) -> Iterator[pa.RecordBatch]:
-    rows: list[tuple[object, ...]] = [(*key, None, int(row[0]), row[1], row[2]) for key, row in sums.items()]
-    yield _batch(rows)
+    yield _batch([(*key, None, n, _decimal(total), _decimal(squares)) for key, (n, total, squares) in sums.items()])
     for key, parts in listed.items():
         ids, counts = np.unique(np.concatenate(parts), return_counts=True)
-        yield _batch([(*key, item, n, 0.0, 0.0) for item, n in zip(ids.tolist(), counts.tolist(), strict=True)])
+        none = Decimal(0)
+        yield _batch([(*key, item, n, none, none) for item, n in zip(ids.tolist(), counts.tolist(), strict=True)])
+
+
+def _decimal(units: int) -> Decimal:
+    return Decimal((int(units < 0), tuple(map(int, str(abs(units)))), -_PLACES))
 
 
 def _batch(rows: list[tuple[object, ...]]) -> pa.RecordBatch:

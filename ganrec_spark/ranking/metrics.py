@@ -41,7 +41,8 @@ def ndcg(hits: NDArray[np.bool_], n_relevant: NDArray[np.integer[Any]], k: int) 
     """Return [B] discounted hits / those of an ideal list, which has min(k, R) hits (Jarvelin & Kekalainen 2002)."""
     discounts = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discounts)[np.minimum(n_relevant, k) - 1]
-    return np.asarray(hits[:, :k] @ discounts / ideal, dtype=np.float64)
+    # Not a matrix product: a user's last bit must not depend on whose lists are in the same batch.
+    return np.asarray((hits[:, :k] * discounts).sum(axis=1) / ideal, dtype=np.float64)
 
 
 def mrr(hits: NDArray[np.bool_], n_relevant: NDArray[np.integer[Any]], k: int) -> Floats:

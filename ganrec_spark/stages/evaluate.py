@@ -138,14 +138,15 @@ def segment_means(sums: DataFrame, confidence: float) -> DataFrame:
         .agg(F.sum("n").alias("n"), F.sum("total").alias("total"), F.sum("squares").alias("squares"))
         .where("n > 0")
     )
-    mean = F.col("total") / F.col("n")
-    variance = F.greatest(F.lit(0.0), F.col("squares") - F.col("n") * mean * mean) / (F.col("n") - 1)
+    mean = F.col("total").cast("double") / F.col("n")
+    squares = F.col("squares").cast("double")
+    variance = F.greatest(F.lit(0.0), squares - F.col("n") * mean * mean) / (F.col("n") - 1)
     half = F.when(F.col("n") > 1, F.lit(z) * F.sqrt(variance / F.col("n")))
     return totals.select(
         *keys,
-        _settled(mean).alias("value"),
-        _settled(mean - half).alias("ci_low"),
-        _settled(mean + half).alias("ci_high"),
+        mean.alias("value"),
+        (mean - half).alias("ci_low"),
+        (mean + half).alias("ci_high"),
         F.col("n").alias("n_users"),
     )
 
@@ -168,12 +169,7 @@ def segment_spreads(sums: DataFrame, ks: tuple[int, ...], n_items: int) -> DataF
     empty = F.array().cast("array<bigint>")
     every = lists.join(counts, list(keys), "left").withColumn("counts", F.coalesce("counts", empty))
     unbounded = F.lit(None).cast("double")
-    return (
-        catalogue_spread(every, n_items)
-        .withColumn("value", _settled(F.col("value")))
-        .withColumn("ci_low", unbounded)
-        .withColumn("ci_high", unbounded)
-    )
+    return catalogue_spread(every, n_items).withColumn("ci_low", unbounded).withColumn("ci_high", unbounded)
 
 
 def rating_error(quality: DataFrame, n_users: int) -> DataFrame:
@@ -190,11 +186,6 @@ def rating_error(quality: DataFrame, n_users: int) -> DataFrame:
         unbounded.alias("ci_high"),
         F.lit(n_users).alias("n_users"),
     )
-
-
-def _settled(value: Column) -> Column:
-    """Round off the last bits, in which sums differ by the order of partitions."""
-    return F.round(value, 12)
 
 
 def _headline(context: Context) -> str:

@@ -12,6 +12,8 @@ from pyspark.sql import Row, SparkSession
 
 from ganrec_spark.config import load_config
 from ganrec_spark.context import Context
+from ganrec_spark.distributed.quality import metric_sums
+from ganrec_spark.distributed.ship import ship
 from ganrec_spark.errors import InputError
 from ganrec_spark.lake import Lake, StageLake
 from ganrec_spark.pipeline import STAGE_BY_NAME
@@ -186,6 +188,39 @@ def test_metrics_by_hand(written: Written) -> None:
     segments = {segment for _, _, segment, _, _ in table}
     assert segments == {"all", "sparse", "cold", "bucket:1-5"}
     assert {recommender for recommender, *_ in table} == {"blend", *LISTS}
+
+
+def test_metrics_do_not_depend_on_the_order_of_users_to_the_last_bit(spark: SparkSession) -> None:
+    # One list for all has a variance of 0, whose rounding errors a square root makes large.
+    n_users, ks = 3000, (2, 5)
+    rng = np.random.default_rng(0)
+    lists_of = {"blend": [rng.permutation(40)[:5] for _ in range(n_users)], "popularity": [np.arange(5)] * n_users}
+    rows = [
+        (name, "none", "1-5", True, items.tolist(), [user % 40])
+        for name, per_user in lists_of.items()
+        for user, items in enumerate(per_user)
+    ]
+    schema = "recommender string, fill string, bucket string, is_sparse boolean, items array<int>, relevant array<int>"
+    information = rng.uniform(0, 12, 40)
+    facts = ship(
+        spark, information=information, indptr=np.zeros(41, dtype=np.int64), indices=np.empty(0, dtype=np.int32)
+    )
+
+    def measured(n_partitions: int) -> dict[tuple[str, str, int], Row]:
+        shuffled = [rows[row] for row in rng.permutation(len(rows))]
+        frame = spark.createDataFrame(spark.sparkContext.parallelize(shuffled, n_partitions), schema)
+        found = evaluate.segment_means(metric_sums(frame, ks, facts), 0.95).where("segment = 'all'").collect()
+        return {(row.recommender, row.metric, row.k): row for row in found}
+
+    means = measured(1)
+    assert all(measured(n) == means for n in (1, 2, 5, 9))
+    for name, per_user in lists_of.items():
+        novelty = [information[items].mean() for items in per_user]
+        row = means[name, "novelty", 5]
+        half = 1.959964 * np.std(novelty, ddof=1) / n_users**0.5
+        assert (row.value, row.ci_low, row.ci_high) == pytest.approx(
+            (np.mean(novelty), np.mean(novelty) - half, np.mean(novelty) + half), abs=1e-6
+        )
 
 
 def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
