@@ -150,8 +150,8 @@ def _partial_rows(
     yield _batch([(*key, None, n, _decimal(total), _decimal(squares)) for key, (n, total, squares) in sums.items()])
     for key, parts in listed.items():
         ids, counts = np.unique(np.concatenate(parts), return_counts=True)
-        none = Decimal(0)
-        yield _batch([(*key, item, n, none, none) for item, n in zip(ids.tolist(), counts.tolist(), strict=True)])
+        zero = Decimal(0)
+        yield _batch([(*key, item, n, zero, zero) for item, n in zip(ids.tolist(), counts.tolist(), strict=True)])
 
 
 def _decimal(units: int) -> Decimal:

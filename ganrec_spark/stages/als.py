@@ -76,5 +76,5 @@ def error_rows(context: Context, written: DataFrame, fills: list[str]) -> list[t
         error = F.sqrt(F.avg(F.pow(F.col("rating") - product, F.lit(2.0))))
         found = held_out.join(users, "user_idx").join(items, "item_idx").agg(error.alias("rmse")).first()
         if found is not None and found["rmse"] is not None:
-            rows.append((fill, "rmse", float(found["rmse"])))
+            rows.append((fill, "rmse", round(float(found["rmse"]), 12)))
     return rows
