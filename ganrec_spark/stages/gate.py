@@ -35,6 +35,8 @@ from ganrec_spark.seeding import stable_seed
 
 # Controls: a finalist's own rows given to other users, and as many of ALS's own best items.
 _SHUFFLED, _SELF_TRAINING = "shuffled:", "self_training:"
+# Verdicts on every candidate at once.
+_TOO_FEW, _SINGLE_BUCKET = "too_few_users", "single_bucket"
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,8 @@ def run(context: Context) -> str:
     generated = context.lake.read("generated_ratings", "choose")
     candidates, models = unjudged(generated), dict[str, AlsFactors]()
     n_users, n_sparse = users.count(), users.where("is_sparse").count()
-    if n_sparse < settings.min_validation_users:
-        reason = f"{n_sparse} sparse validation users, {settings.min_validation_users} are needed to prove anything"
-        judged = [replace(candidate, verdict="too_few_users", reason=reason) for candidate in candidates]
+    if refusal := _nothing_to_prove(users, read("user_sparsity"), n_sparse, settings):
+        judged = [replace(candidate, verdict=refusal[0], reason=refusal[1]) for candidate in candidates]
     else:
         plain = plain_als(context)
         context.log(f"screening {len(candidates)} candidates against ALS without fill, {plain.setting.text()}")
@@ -80,6 +81,18 @@ def run(context: Context) -> str:
     accepted = next(item for item in judged if item.verdict == "accepted")
     _hand_over(context, accepted.candidate, models.get(accepted.candidate))
     return f"{len(candidates)} candidates; accepted: {accepted.candidate}: {accepted.reason}"
+
+
+def _nothing_to_prove(users: DataFrame, sparsity: DataFrame, n_sparse: int, settings: Gate) -> tuple[str, str] | None:
+    """Return verdict and reason for all candidates where validation users cannot prove anything."""
+    if n_sparse < settings.min_validation_users:
+        reason = f"{n_sparse} sparse validation users, {settings.min_validation_users} are needed to prove anything"
+        return _TOO_FEW, reason
+    buckets = [row.bucket for row in sparsity.join(users, "user_idx", "semi").select("bucket").distinct().collect()]
+    if len(buckets) == 1:
+        reason = f"all validation users are in bucket {buckets[0]}: nothing shows whether a fill harms others"
+        return _SINGLE_BUCKET, reason
+    return None
 
 
 def _hand_over(context: Context, candidate: str, model: AlsFactors | None) -> None:
@@ -370,8 +383,8 @@ def _without_fill(judged: list[Judgement]) -> Judgement:
     if winner is not None:
         return replace(plain, verdict="beaten", reason=f"{winner} is provably better")
     nothing = "no candidate was generated" if known is None else f"none of {len(judged)} candidates is proven"
-    few = next((item.reason for item in judged if item.verdict == "too_few_users"), None)
-    return replace(plain, verdict="accepted", reason=few or nothing)
+    for_all = next((item.reason for item in judged if item.verdict in (_TOO_FEW, _SINGLE_BUCKET)), None)
+    return replace(plain, verdict="accepted", reason=for_all or nothing)
 
 
 def _rows(context: Context, judged: list[Judgement], n_sparse: int, n_users: int) -> DataFrame:

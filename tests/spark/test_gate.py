@@ -52,7 +52,7 @@ def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> R
 
 @pytest.fixture
 def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Context]:
-    def make(*overrides: str) -> Context:
+    def make(*overrides: str, dense_bucket: str = "6-10") -> Context:
         als = (
             "als.embedding_size=[8]",
             "als.iterations=4",
@@ -65,7 +65,8 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
         staged = StageLake(lake, "2026-11-01", "gate", None, stage.reads, stage.writes)
         train, held_out, fills = world()
         lengths = {user: 9 if user in DENSE else 2 for user in (*DENSE, *SPARSE)}
-        sparsity = [(user, n, 0.1, 0.0, 0.5, "1-5", user in SPARSE) for user, n in lengths.items()]
+        buckets = {9: dense_bucket, 2: "1-5"}
+        sparsity = [(user, n, 0.1, 0.0, 0.5, buckets[n], user in SPARSE) for user, n in lengths.items()]
         for table, rows in (("train_ratings", train), ("validation_ratings", held_out), ("user_sparsity", sparsity)):
             lake.replace(table, staged.frame(table, rows), "2026-11-01")
         fill_rows = staged.frame("generated_ratings", [row for rows in fills.values() for row in rows])
@@ -138,6 +139,15 @@ def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Co
     assert [name for name, row in rows.items() if row.accepted] == ["none"]
     assert rows["oracle_top3"].verdict == "too_few_users"
     assert "120 sparse validation users" in rows["none"].reason
+
+
+def test_nothing_is_accepted_where_all_users_are_in_one_bucket(gate_context: Callable[..., Context]) -> None:
+    context = gate_context(dense_bucket="1-5")
+    gate.run(context)
+    rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
+    assert [name for name, row in rows.items() if row.accepted] == ["none"]
+    assert {row.verdict for name, row in rows.items() if name != "none"} == {"single_bucket"}
+    assert "all validation users are in bucket 1-5" in rows["none"].reason
 
 
 def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callable[..., Context]) -> None:
