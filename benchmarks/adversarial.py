@@ -20,7 +20,7 @@ import argparse
 import io
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -101,9 +101,9 @@ def sequences(folder: Path) -> Sequences:
     return [own.to_numpy(np.int64) for _, own in groups if len(own) >= 3]
 
 
-def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int) -> Plan:
-    """Return the plan of one model by the default configuration, judged on its number of validation users."""
-    settings = load_config(environ={}).transformer
+def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int, overrides: Sequence[str] = ()) -> Plan:
+    """Return the plan of one model by the default configuration and `overrides`, judged on its validation users."""
+    settings = load_config(overrides=overrides, environ={}).transformer
     mean_length = float(np.mean([len(own) for own in histories]))
     batch_size = int(min(settings.batch_size, max(16, settings.batch_ratings / mean_length), len(histories)))
     size = settings.size(sum(map(len, histories)))
