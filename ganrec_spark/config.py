@@ -95,12 +95,19 @@ class Ingest(Section):
     rating_min: float = 0.0
     rating_max: float = 1000.0
     timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
+    tie_order: Literal["random", "source"] = "random"
     max_rejected_share: Share = 0.05
 
     @model_validator(mode="after")
     def _range(self) -> "Ingest":
         if self.rating_min >= self.rating_max:
             raise ValueError(f"rating_min {self.rating_min} must be below rating_max {self.rating_max}")
+        return self
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Ingest":
+        if self.tie_order == "source" and self.format == "table":
+            raise ValueError("tie_order 'source' needs files: the rows of a table have no order")
         return self
 
 

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Partition
 from ganrec_spark.dense_index import with_positions
+from ganrec_spark.time_order import tie
 
 # A file must stay one Parquet row group, which Iceberg ends at 128 MB.
 _MAX_BYTES_PER_GROUP = 64 * 2**20
@@ -21,13 +22,13 @@ def age() -> Column:
     return F.dense_rank().over(Window.partitionBy("user_idx").orderBy(F.col("ts").desc_nulls_last())) - 1
 
 
-def padded_histories(ratings: DataFrame, length: int) -> DataFrame:
+def padded_histories(ratings: DataFrame, length: int, seed: int) -> DataFrame:
     """Return (user_idx, n_ratings, length, items, weights, ages): a user's most recent `length` ratings, oldest first.
 
     In: one row per user and item (user_idx, item_idx, rating, ts). Out: one row per user. Lists hold exactly
-    `length` entries, padded behind with -1 and 0; n_ratings counts the whole history. Equal times go by item_idx.
+    `length` entries, padded behind with -1 and 0; n_ratings counts the whole history. Equal times go by time_order.tie.
     """
-    entry = F.struct("ts", "item_idx", F.col("rating").cast("float").alias("rating"), "age")
+    entry = F.struct("ts", tie(seed).alias("tie"), "item_idx", F.col("rating").cast("float").alias("rating"), "age")
     history = ratings.withColumn("age", age()).groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("all"))
     recent = history.withColumn("recent", F.slice("all", F.greatest(F.size("all") - length + 1, F.lit(1)), length))
     missing = F.lit(length) - F.size("recent")

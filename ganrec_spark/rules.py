@@ -45,6 +45,7 @@ def judge(rows: DataFrame, ingest: Ingest, run_date: str) -> DataFrame:
     parsed = rows.select(
         "source",
         "raw",
+        *(["position"] if "position" in rows.columns else []),
         id_text(F.col("user"), types["user"], ingest.columns.user).alias("user_id"),
         id_text(F.col("item"), types["item"], ingest.columns.item).alias("item_id"),
         rating.alias("rating"),
@@ -59,9 +60,11 @@ def mark_duplicates(judged: DataFrame, keep_conflicts: bool) -> DataFrame:
     """Give all but one of the valid rows of a user and item their rule; one row in, one row out.
 
     exact_duplicate: same rating, time and event as another row. conflicting_duplicate: an older row (equal times:
-    the smaller rating) of the same user and item; with `keep_conflicts` such rows are further events, and valid.
+    the earlier `position` where there is one, else the smaller rating) of the same user and item; with
+    `keep_conflicts` such rows are further events, and valid.
     """
-    order = [F.col(name).desc() for name in ("ts", "rating", "event", "source")]
+    by = ("ts", "position", "rating", "event", "source")
+    order = [F.col(name).desc() for name in by if name in judged.columns]
     # Rejected rows have no key; their own hash spreads them over the tasks.
     key = F.when(F.col("rule").isNotNull(), row_hash(judged.schema["raw"].dataType))
     window = Window.partitionBy(key, "origin", "user_id", "item_id").orderBy(

@@ -42,7 +42,8 @@ def wanted_columns(ingest: Ingest) -> dict[str, str]:
 def read_source(spark: SparkSession, ingest: Ingest, source: str) -> DataFrame:
     """Return every row of a file, folder or table: a column per role of `wanted_columns`, `source` and `raw`.
 
-    `raw` is the whole row as a struct, text files as strings; `source` the file (or table) it came from.
+    `raw` is the whole row as a struct, text files as strings; `source` the file (or table) it came from. With
+    ingest.tie_order=source there is `position`, which orders the rows as the files, by path, have them.
     Raises InputError where the source is missing, unreadable, empty, or lacks a column.
     """
     with explained(source):
@@ -53,10 +54,14 @@ def read_source(spark: SparkSession, ingest: Ingest, source: str) -> DataFrame:
         found = [name for name in frame.columns if name not in (MALFORMED, "_source")]
     roles = _resolve(source, wanted_columns(ingest), found)
     raw = [F.col(f"`{name}`") for name in frame.columns if name != "_source"]
+    # A task may read several pieces of files, each of them in the order of its rows.
+    places = (F.col("_metadata.file_path"), F.col("_metadata.file_block_start"), F.monotonically_increasing_id())
+    position = [F.struct(*places).alias("position")] if ingest.tie_order == "source" else []
     return frame.select(
         *[F.col(f"`{name}`").alias(role) for role, name in roles.items()],
         F.col("_source").alias("source"),
         F.struct(*raw).alias("raw"),
+        *position,
     )
 
 

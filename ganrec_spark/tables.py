@@ -47,7 +47,7 @@ _RATING = """
     user_idx int: dense index of the user in table users
     item_idx int: dense index of the item in table items
     rating double: explicit rating on the source's scale, or summed event weights for implicit events
-    ts timestamp: when the user gave it, UTC
+    ts timestamp: when the user gave it, UTC; of equal times none is earlier, unless ingest.tie_order is source
 """
 
 _CANDIDATES = """
@@ -157,7 +157,6 @@ TABLES: tuple[Table, ...] = (
             n_users int: users with a training rating
             n_items int: items with a training rating
             n_ratings bigint: training ratings
-            item_slots int: 1 + largest item_idx in train_ratings: length of an item axis in models
             density double: n_ratings / (n_users * n_items)
             item_gini double: Gini coefficient of the items' rating counts, 0 equal to 1 concentrated
             n_sparse_users int: users with is_sparse

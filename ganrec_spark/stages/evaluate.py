@@ -98,21 +98,21 @@ def _item_facts(context: Context, observed: DataFrame, phase: str) -> tuple[Ship
 
     The catalogue is every item with an observed rating in the phase.
     """
-    profile = context.lake.read("matrix_profile").first()
-    slots = int(profile.item_slots) if profile is not None else 0
     per_item = observed.groupBy("item_idx").agg(F.count("*").alias("n")).toPandas()
-    counts = np.zeros(slots, dtype=np.int64)
-    counts[per_item["item_idx"].to_numpy()] = per_item["n"].to_numpy()
     stored = context.lake.read("item_item_weights", phase).where("fill = 'none'")
     # Driver memory: catalogue x item_item.stored_neighbours integers; nothing here grows with users.
     neighbours = stored.select("item_idx", "neighbours").orderBy("item_idx").toPandas()
-    lengths = np.zeros(slots, dtype=np.int64)
-    lengths[neighbours["item_idx"].to_numpy(dtype=np.int64)] = [len(row) for row in neighbours["neighbours"]]
+    rated, weighed = (frame["item_idx"].to_numpy(dtype=np.int64) for frame in (per_item, neighbours))
+    indices = np.concatenate([np.empty(0, dtype=np.int32), *neighbours["neighbours"]]).astype(np.int32)
+    slots = 1 + max(int(items.max(initial=-1)) for items in (rated, weighed, indices))
+    counts, lengths = np.zeros(slots, dtype=np.int64), np.zeros(slots, dtype=np.int64)
+    counts[rated] = per_item["n"].to_numpy()
+    lengths[weighed] = [len(row) for row in neighbours["neighbours"]]
     facts = ship(
         context.spark,
         information=self_information(counts, observed.select("user_idx").distinct().count()),
         indptr=np.concatenate([[0], np.cumsum(lengths)]),
-        indices=np.concatenate([np.empty(0, dtype=np.int32), *neighbours["neighbours"]]).astype(np.int32),
+        indices=indices,
     )
     return facts, int(np.count_nonzero(counts))
 

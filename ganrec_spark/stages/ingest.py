@@ -2,7 +2,7 @@
 
 from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Ingest
@@ -103,12 +103,21 @@ def merge_events(judged: DataFrame, ingest: Ingest) -> DataFrame:
     already.
     """
     valid = judged.where(F.col("rule").isNull())
-    keys = ["origin", "user_id", "item_id"]
+    keys, when = ["origin", "user_id", "item_id"], ["ts", "position"] if "position" in judged.columns else ["ts"]
     if ingest.feedback == "implicit":
         # Decimals add up to the same sum in any order.
         weight = F.sum(F.col("rating").cast("decimal(28,9)")).cast("double")
-        return valid.groupBy(*keys).agg(weight.alias("rating"), F.max("ts").alias("ts"))
-    return valid.select(*keys, "rating", "ts")
+        latest = F.max(F.struct(*when)).alias("latest")
+        valid = valid.groupBy(*keys).agg(weight.alias("rating"), latest).select(*keys, "rating", "latest.*")
+    return in_source_order(valid).select(*keys, "rating", "ts")
+
+
+def in_source_order(valid: DataFrame) -> DataFrame:
+    """Return the ratings with those of one user and time a microsecond apart, in order of `position` if it is there."""
+    if "position" not in valid.columns:
+        return valid
+    place = F.row_number().over(Window.partitionBy("origin", "user_id", "ts").orderBy("position"))
+    return valid.withColumn("ts", F.timestamp_micros(F.unix_micros("ts") + place - 1))
 
 
 def extend_dictionary(context: Context, valid: DataFrame, table: str, kind: str) -> int:

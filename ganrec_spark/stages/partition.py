@@ -13,7 +13,7 @@ def run(context: Context) -> str:
     users, n_users, groups = with_row_groups(
         sparsity, config.partition, config.distributed.workers, length, context.seed
     )
-    histories = padded_histories(context.lake.read("train_ratings"), length)
+    histories = padded_histories(context.lake.read("train_ratings"), length, context.seed)
     context.lake.write("user_rows", histories.join(users, "user_idx"))
     message = f"{n_users} users in {groups} row groups of lists of {length}"
     if groups < config.distributed.workers:

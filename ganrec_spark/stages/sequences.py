@@ -13,6 +13,6 @@ def run(context: Context) -> str:
     users, n_users, groups = with_row_groups(
         observed.select("user_idx").distinct(), config.partition, config.distributed.workers, length, context.seed
     )
-    histories = padded_histories(observed, length).select("user_idx", "length", "items")
+    histories = padded_histories(observed, length, context.seed).select("user_idx", "length", "items")
     context.lake.write("user_sequences", histories.join(users, "user_idx"))
     return f"{n_users} sequences in {groups} row groups"

@@ -11,23 +11,22 @@ from ganrec_spark.context import Context
 
 @dataclass(frozen=True)
 class Items:
-    """The item axis of the training matrix: items with a rating, largest index + 1, Gini of their counts."""
+    """The items of the training matrix: their number and the Gini coefficient of their counts."""
 
     n_items: int
-    item_slots: int
     gini: float
 
 
 def run(context: Context) -> str:
     """Write user_sparsity and the one row of matrix_profile."""
     train, sparsity = context.lake.read("train_ratings"), context.config.sparsity
-    items = item_axis(train)
+    items = rated_items(train)
     n_users = context.lake.write("user_sparsity", user_sparsity(train, sparsity, items.n_items))
     totals = context.lake.read("user_sparsity").agg(F.sum("n_ratings"), F.sum(F.col("is_sparse").cast("int"))).first()
     n_ratings, n_sparse = (int(total or 0) for total in totals) if totals else (0, 0)
     wanted, reason = decide(n_users, n_sparse, items.n_items, sparsity)
     density = n_ratings / (n_users * items.n_items) if n_ratings else 0.0
-    profile = (n_users, items.n_items, n_ratings, items.item_slots, density, items.gini, n_sparse, wanted, reason)
+    profile = (n_users, items.n_items, n_ratings, density, items.gini, n_sparse, wanted, reason)
     context.lake.write("matrix_profile", context.lake.frame("matrix_profile", [profile]))
     return f"{n_users} users x {items.n_items} items, density {density:.3%}, item Gini {items.gini:.2f}; {reason}"
 
@@ -60,27 +59,26 @@ def bucket_label(n: Column, edges: tuple[int, ...]) -> Column:
     return label
 
 
-def item_axis(train: DataFrame) -> Items:
-    """Return size and Gini coefficient of the items' rating counts, by their histogram.
+def rated_items(train: DataFrame) -> Items:
+    """Return number and Gini coefficient of the items' rating counts, by their histogram.
 
     G = 2 * sum_i(i * x_i) / (N * sum x) - (N + 1) / N over counts x sorted ascending, i from 1. Items of equal
     count share a histogram row, so only distinct counts are ever sorted in one place.
     """
     counts = train.groupBy("item_idx").agg(F.count("*").alias("x"))
-    histogram = counts.groupBy("x").agg(F.count("*").alias("m"), F.max("item_idx").alias("top"))
+    histogram = counts.groupBy("x").agg(F.count("*").alias("m"))
     before = F.sum("m").over(Window.orderBy("x").rowsBetween(Window.unboundedPreceding, -1))
     ranked = histogram.withColumn("before", F.coalesce(before, F.lit(0)))
     ranks = F.col("m") * (2 * F.col("before") + F.col("m") + 1) / 2
     row = ranked.agg(
         F.sum("m").alias("n"),
-        F.max("top").alias("top"),
         F.sum(F.col("x") * ranks).alias("weighted"),
         F.sum(F.col("x") * F.col("m")).alias("total"),
     ).first()
     if row is None or not row["n"]:
-        return Items(0, 0, 0.0)
+        return Items(0, 0.0)
     n = int(row["n"])
-    return Items(n, int(row["top"]) + 1, 2 * row["weighted"] / (n * row["total"]) - (n + 1) / n)
+    return Items(n, 2 * row["weighted"] / (n * row["total"]) - (n + 1) / n)
 
 
 def decide(n_users: int, n_sparse: int, n_items: int, sparsity: Sparsity) -> tuple[bool, str]:

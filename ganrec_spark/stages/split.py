@@ -1,7 +1,7 @@
 """Hold out each user's validation and test ratings by the configured protocol.
 
-Every rating gets one part: train, validation or test. Ties in time are broken by item_idx, shares drawn by a hash of
-(seed, user, item): the same ratings give the same parts, however they are stored.
+Every rating gets one part: train, validation or test. Ties in time are broken (time_order.tie) and shares drawn by a
+hash of (seed, user, item): the same ratings give the same parts, however they are stored.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import Split
 from ganrec_spark.context import Context
 from ganrec_spark.errors import InputError
+from ganrec_spark.time_order import tie
 
 _DAY = 86_400
 _PARTS = ("train", "validation", "test")
@@ -48,12 +49,12 @@ def run(context: Context) -> str:
 
 def leave_last_out(ratings: DataFrame, split: Split, seed: int) -> DataFrame:
     """Hold out each user's last rating for test, the second last for validation; users below min_ratings keep all."""
-    return _last_ones(ratings, split, {1: "test", 2: "validation"})
+    return _last_ones(ratings, split, seed, {1: "test", 2: "validation"})
 
 
 def last_for_validation(ratings: DataFrame, split: Split, seed: int) -> DataFrame:
     """Hold out each user's last rating for validation; no test. Users below split.min_ratings keep all in train."""
-    return _last_ones(ratings, split, {1: "validation"})
+    return _last_ones(ratings, split, seed, {1: "validation"})
 
 
 def temporal(ratings: DataFrame, split: Split, seed: int) -> DataFrame:
@@ -98,9 +99,9 @@ def _labelled(ratings: DataFrame, part: Column) -> DataFrame:
     return ratings.select("user_idx", "item_idx", "rating", "ts", part.alias("part"))
 
 
-def _last_ones(ratings: DataFrame, split: Split, held_out: dict[int, str]) -> DataFrame:
+def _last_ones(ratings: DataFrame, split: Split, seed: int, held_out: dict[int, str]) -> DataFrame:
     user = Window.partitionBy("user_idx")
-    from_end = F.row_number().over(user.orderBy(F.desc("ts"), F.desc("item_idx")))
+    from_end = F.row_number().over(user.orderBy(F.desc("ts"), tie(seed).desc(), F.desc("item_idx")))
     counted = _own(ratings).withColumn("from_end", from_end).withColumn("n", F.count("*").over(user))
     part = F.lit("train")
     for position, name in held_out.items():

@@ -99,13 +99,12 @@ def train_generators(
 def _plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
     """Return what each generator is trained by; the same arrays serve all, so they travel once."""
     config = context.config.generator
-    profile = context.lake.read("matrix_profile").first()
-    n_items = int(profile.item_slots) if profile is not None else 0
     steps = math.ceil(rows.count() / config.batch_size)
     watched, held_out = _watched(rows, context.lake.read("validation_ratings"), context.seed)
     # Where nobody rated at different times nothing fades.
     half_lives = config.history_half_life if watched.ages.any() else (None,)
     catalogue = train.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
+    n_items = 1 + int(catalogue.max(initial=-1))
     start = Start(np.zeros((n_items, config.cgan_embedding_size), np.float32), np.zeros(n_items, np.float32))
     if any(kind.startswith("cgan") for kind in config.kinds):
         start = calibrated(_start(context, train, n_items), watched, half_lives[0], held_out)

@@ -163,7 +163,7 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
         (user, n, n / ITEMS, 0.0, 0.5, "", n <= 5) for user in range(USERS) for n in [3 if user % 4 < 2 else 12]
     ]
     lake.replace("user_sparsity", view.frame("user_sparsity", sparsity), RUN)
-    profile = [(USERS, ITEMS, 900, ITEMS + 1, 0.1, 0.1, USERS // 2, True, "")]
+    profile = [(USERS, ITEMS, 900, 0.1, 0.1, USERS // 2, True, "")]
     lake.replace("matrix_profile", view.frame("matrix_profile", profile), RUN)
     histories = dict(list(train.toPandas().groupby("user_idx")))
     rows = []

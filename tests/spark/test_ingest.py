@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.dense_index import with_positions
-from ganrec_spark.errors import InputError
+from ganrec_spark.errors import ConfigError, InputError
 from ganrec_spark.lake import Lake, StageLake
 
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -163,3 +163,28 @@ def test_positions_are_dense_and_do_not_depend_on_partitions(spark: SparkSession
         assert count == 1000
     assert numbered[0] == numbered[1]
     assert sorted(numbered[0].values()) == list(range(5, 1005))
+
+
+def test_rows_of_one_time_keep_the_files_order_where_the_source_says_that_it_is_one(
+    spark: SparkSession, lake: Lake, make_config, run_stages, tmp_path: Path
+):
+    # Two files, the second one larger, which Spark reads first; i3 is rated again in the last row.
+    (tmp_path / "a.csv").write_text(HEADER + "u,i9,1,100\nu,i3,2,100\nu,i5,3,100\n")
+    (tmp_path / "b.csv").write_text(HEADER + "u,i7,4,100\nu,i1,5,100\nu,i0,1,50\nu,i3,9,100\n")
+    config = make_config(f"ingest.source={tmp_path}", "ingest.tie_order=source", "ingest.max_rejected_share=0.2")
+    run_stages(config, "ingest")
+    rows = lake.read("ratings", RUN).join(lake.read("items", RUN), "item_idx").orderBy("ts").collect()
+    assert [(row.item_id, row.rating) for row in rows] == [
+        ("i0", 1.0), ("i9", 1.0), ("i5", 3.0), ("i7", 4.0), ("i1", 5.0), ("i3", 9.0)
+    ]  # fmt: skip
+    seconds = [row.ts.timestamp() for row in rows]
+    assert seconds[:2] == [50.0, 100.0]
+    assert seconds[-1] - 100.0 == pytest.approx(4e-6, abs=1e-7)
+    run_stages(config, "split")
+    held = {name: lake.read(f"{name}_ratings", RUN).collect()[0].item_idx for name in ("validation", "test")}
+    assert held == {"validation": rows[-2].item_idx, "test": rows[-1].item_idx}
+
+
+def test_a_table_has_no_order_of_its_own(make_config):
+    with pytest.raises(ConfigError, match="rows of a table have no order"):
+        make_config("ingest.source=x", "ingest.format=table", "ingest.tie_order=source")

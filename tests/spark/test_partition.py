@@ -27,13 +27,13 @@ def test_the_most_recent_ratings_are_kept_oldest_first(spark: SparkSession):
     rows = [
         rating(0, 7, 1.0, 30),
         rating(0, 5, 2.0, 20),
-        rating(0, 9, 3.0, 20),
+        rating(0, 9, 3.0, 25),
         rating(0, 1, 4.0, 10),
         rating(1, 2, 5.0, 1),
     ]
     frame = spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, ts timestamp")
-    found = {row.user_idx: row for row in padded_histories(frame, 3).collect()}
-    assert found[0] == Row(user_idx=0, n_ratings=4, length=3, items=[5, 9, 7], weights=[2.0, 3.0, 1.0], ages=[1, 1, 0])
+    found = {row.user_idx: row for row in padded_histories(frame, 3, seed=1).collect()}
+    assert found[0] == Row(user_idx=0, n_ratings=4, length=3, items=[5, 9, 7], weights=[2.0, 3.0, 1.0], ages=[2, 1, 0])
     assert found[1] == Row(
         user_idx=1, n_ratings=1, length=1, items=[2, -1, -1], weights=[5.0, 0.0, 0.0], ages=[0, 0, 0]
     )

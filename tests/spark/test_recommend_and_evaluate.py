@@ -67,7 +67,6 @@ def world(make_context: MakeContext) -> Lake:
     put("validation_ratings", [(u, i, 5.0, DAY) for u, i in VALIDATION])
     put("test_ratings", [(u, i, 5.0, DAY) for u, i in TEST])
     put("user_sparsity", [(u, len(s), 0.1, 0.0, 0.5, "1-5" if u < 3 else "6-10", u < 3) for u, s in SEEN.items()])
-    put("matrix_profile", [(4, 10, 18, 12, 0.4, 0.3, 3, True, "")])
     for phase in ("choose", "final"):
         for member, lists in LISTS.items():
             scored = [("none", u, items, np.linspace(1, 0.1, len(items)).tolist()) for u, items in lists.items()]
@@ -259,6 +258,22 @@ def test_a_filled_blend_has_to_be_no_worse_for_anyone() -> None:
     plain = blend("none", 0.3, 0.2)
     for filled, wins in ((blend("f", 0.3, 0.2), True), (blend("f", 0.4, 0.19), False), (blend("f", 0.29, 0.3), False)):
         assert (recommend.published_blend([plain, filled]) is filled) == wins
+
+
+def test_an_item_that_was_first_rated_in_validation_is_on_every_axis(
+    world: Lake, written: Written, make_context: MakeContext
+) -> None:
+    frame, new = make_context("evaluate").lake.frame, 13  # train's largest index is 9
+    world.replace("validation_ratings", frame("validation_ratings", [(1, new, 5.0, DAY)]), RUN)
+    ratings = [(u, i, 5.0, DAY, "source") for u, i in sorted({*VALIDATION, *TEST, (1, new)})]
+    world.replace("ratings", frame("ratings", ratings), RUN)
+    weights = [("none", 5, [new], [0.9]), ("none", new, [5], [0.9])]
+    world.replace("item_item_weights", frame("item_item_weights", weights), RUN, "final")
+    world.replace("als_candidates", frame("als_candidates", [("none", 0, [new], [1.0])]), RUN, "final")
+    evaluate.run(make_context("evaluate"))
+    rows = world.read("metrics", RUN).where("split = 'test' AND recommender = 'als' AND metric = 'novelty'")
+    # One of the four users of train and validation rated it.
+    assert rows.where("segment = 'all' AND k = 5").collect()[0].value == pytest.approx(log2(4))
 
 
 def test_without_held_out_ratings_weights_are_equal_and_nothing_is_measured(

@@ -56,7 +56,6 @@ def world(make_context: MakeContext) -> Lake:
     put("validation_ratings", [(u, i, 5.0, DAY) for u, i in validation])
     put("test_ratings", [])
     put("user_sparsity", [(u, 2, 0.02, 0.0, 0.5, "1-5", u % 2 == 0) for u in USERS])
-    put("matrix_profile", [(400, 100, 800, 100, 0.02, 0.3, 200, True, "")])
     for phase in ("choose", "final"):
         rows: list[tuple[object, ...]] = []
         for user in USERS:

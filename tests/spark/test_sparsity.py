@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Sparsity
-from ganrec_spark.stages.sparsity import bucket_label, decide, item_axis, user_sparsity
+from ganrec_spark.stages.sparsity import bucket_label, decide, rated_items, user_sparsity
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = "user_idx int, item_idx int, rating double, ts timestamp"
@@ -18,10 +18,10 @@ def test_users_by_hand(spark: SparkSession):
     # Users 0 to 3 have 1, 2, 2 and 4 ratings; the last of all is on day 10.
     rows = [(0, 0, 0), (1, 0, 1), (1, 2, 4), (2, 0, 10), (2, 1, 2), *[(3, item, item) for item in (0, 1, 2, 5)]]
     train = spark.createDataFrame([(u, i, 1.0, START + timedelta(days=day)) for u, i, day in rows], SCHEMA)
-    axis = item_axis(train)
-    assert (axis.n_items, axis.item_slots) == (4, 6)
+    n_items = rated_items(train).n_items
+    assert n_items == 4
     settings = Sparsity(max_ratings=2, bucket_edges=(1, 3))
-    found = {row.user_idx: row for row in user_sparsity(train, settings, axis.n_items).collect()}
+    found = {row.user_idx: row for row in user_sparsity(train, settings, n_items).collect()}
     assert {user: row.n_ratings for user, row in found.items()} == {0: 1, 1: 2, 2: 2, 3: 4}
     assert {user: row.percentile for user, row in found.items()} == {0: 0.25, 1: 0.75, 2: 0.75, 3: 1.0}
     assert {user: row.density for user, row in found.items()} == {0: 0.25, 1: 0.5, 2: 0.5, 3: 1.0}
@@ -35,7 +35,7 @@ def test_gini_agrees_with_its_definition(spark: SparkSession):
     pairs = [(user, item, 1.0, START) for item, count in enumerate(counts) for user in range(count)]
     # Half the mean absolute difference of all pairs of items, relative to the mean.
     expected = np.abs(counts[:, None] - counts[None, :]).mean() / (2 * counts.mean())
-    assert item_axis(spark.createDataFrame(pairs, SCHEMA)).gini == pytest.approx(expected, abs=1e-12)
+    assert rated_items(spark.createDataFrame(pairs, SCHEMA)).gini == pytest.approx(expected, abs=1e-12)
 
 
 def test_bucket_labels(spark: SparkSession):

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ganrec_spark.config import Split
 from ganrec_spark.errors import InputError
+from ganrec_spark.padded import padded_histories
 from ganrec_spark.stages.split import PROTOCOLS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,8 +30,8 @@ def parts(frame: DataFrame, protocol: str, seed: int = 1, **settings: float) -> 
     return found
 
 
-# User 0 in order of time 5, 3, 9, 1; user 1 has two ratings at once; user 2 is below min_ratings.
-HISTORY = [(0, 1, 40), (0, 9, 30), (0, 3, 20), (0, 5, 10), (1, 7, 5), (1, 4, 9), (1, 8, 9), (2, 1, 1), (2, 2, 2)]
+# User 0 in order of time 5, 3, 9, 1, user 1 7, 4, 8; user 2 is below min_ratings.
+HISTORY = [(0, 1, 40), (0, 9, 30), (0, 3, 20), (0, 5, 10), (1, 7, 5), (1, 4, 8), (1, 8, 9), (2, 1, 1), (2, 2, 2)]
 
 
 def test_leave_last_out_takes_the_last_for_test_and_the_second_last_for_validation(spark: SparkSession):
@@ -41,6 +43,20 @@ def test_leave_last_out_takes_the_last_for_test_and_the_second_last_for_validati
     }
     assert parts(frame, "leave_last_out") == expected
     assert parts(frame.repartition(5), "leave_last_out") == expected
+
+
+def test_ties_have_no_order_that_an_item_index_tells_and_sequences_share_the_splits(spark: SparkSession):
+    rng = np.random.default_rng(0)
+    rows = [(user, int(item), 0) for user in range(600) for item in rng.choice(300, 8, replace=False)]
+    frame = ratings(spark, rows)
+    found = parts(frame, "leave_last_out")
+    test, validation = dict(found["test"]), dict(found["validation"])
+    largest = {user: max(item for owner, item, _ in rows if owner == user) for user in test}
+    # By descending index the largest of the eight was always the test item; now it is one time in eight.
+    assert 0.07 < np.mean([test[user] == largest[user] for user in test]) < 0.18
+    for row in padded_histories(frame, 8, seed=1).collect():
+        assert row["items"][-2:] == [validation[row.user_idx], test[row.user_idx]]
+    assert parts(frame, "leave_last_out", seed=2)["test"] != found["test"]
 
 
 def test_none_takes_the_last_for_validation_and_nothing_for_test(spark: SparkSession):
