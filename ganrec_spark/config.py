@@ -193,16 +193,16 @@ class Gate(Section):
     k: Count = 10
     bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    overall_tolerance: Share = 0.005
+    tolerance: Share = 0.005
     min_coverage_ratio: Share = 0.5
     min_validation_users: Count = 50
+    min_bucket_users: Count = 300
     screen_users: Count = 5000
     finalists: Count = 2
 
 
 class Merge(Section):
     fill_weight: Positive = 0.3
-    fill_members: tuple[Literal["als", "item_item"], ...] = ("als",)
 
 
 class Trending(Section):

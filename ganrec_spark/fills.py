@@ -30,13 +30,18 @@ def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float, keep:
     )
 
 
-def fill_variants(merged: DataFrame, learns_from_fill: bool) -> list[str]:
-    """Return the fills that a recommender is fitted on: none, and the accepted one where it learns from fills.
+def kept_by_others(plain: DataFrame, sparsity: DataFrame, fill: str) -> DataFrame:
+    """Return the lists of `plain`, without fill, of all users but sparse ones, as those of `fill`.
 
-    In: merged_ratings. `learns_from_fill`: the recommender is in merge.fill_members.
+    A fill is made for sparse users and proven for them. Everyone else keeps the list that they have without it, so that
+    it cannot harm them. In: lists, one row per user, and user_sparsity.
     """
-    if not learns_from_fill:
-        return [NONE]
+    sparse = sparsity.where("is_sparse").select("user_idx")
+    return plain.join(sparse, "user_idx", "left_anti").withColumn("fill", F.lit(fill)).select(*plain.columns)
+
+
+def fill_variants(merged: DataFrame) -> list[str]:
+    """Return the fills that ALS is fitted on: none, and the accepted one if there is one. In: merged_ratings."""
     rows = merged.where(F.col("fill") != NONE).select("fill").distinct().orderBy("fill").collect()
     return [NONE, *(str(row["fill"]) for row in rows)]
 

@@ -57,6 +57,15 @@ _CANDIDATES = """
     scores array<float>: the recommender's own score of each item, descending; comparable within one user only
 """
 
+_SEGMENTS = """
+    candidate string: the fill
+    segment string: all, sparse, dense, bucket:6-10, ...
+    n_users int: users of the segment
+    lift double: relative change of their NDCG@k; 0.05 is 5 % better
+    ci_low double: lower bound of its interval, paired bootstrap over users
+    ci_high double: upper bound
+"""
+
 _CHECKPOINT = """
     version string: sha256 of the checkpoint's bytes, first 12 hex digits
     card string: JSON: settings, data, sizes and training summary needed to rebuild and judge the model
@@ -221,12 +230,24 @@ TABLES: tuple[Table, ...] = (
             overall_ci_low double: lower bound of overall_lift's interval
             overall_ci_high double: upper bound
             coverage_ratio double: distinct recommended items with fill / without
-            n_sparse_users int: sparse users with validation ratings
-            n_users int: users with validation ratings
+            n_sparse_users int: sparse validation users who confirm
+            n_users int: validation users who confirm; others screen
             accepted boolean: true for the one fill that the run uses
             verdict string: accepted or the rule that refused it
             reason string: the verdict in words, with the numbers
         """),
+    ),
+    Table(
+        "gate_segments",
+        "one segment of the confirming validation users and what a confirmed candidate does to their lists by ALS",
+        ("candidate", "segment"),
+        _columns(_SEGMENTS),
+    ),
+    Table(
+        "published_fill_segments",
+        "one segment of the confirming validation users and what the accepted fill does to the blend's lists",
+        ("candidate", "segment"),
+        _columns(_SEGMENTS),
     ),
     Table(
         "merged_ratings",

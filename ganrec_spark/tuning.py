@@ -220,7 +220,7 @@ def _als_space(context: Context) -> Space:
 
 def _judge_als(context: Context) -> float:
     judge, config = als_setting.Judge(context), context.config.als
-    ndcg = judge.ndcg(judge.fit(als_setting.first_setting(config), config.iterations))
+    ndcg = float(judge.ndcg(judge.fit(als_setting.first_setting(config), config.iterations)).mean())
     judge.close()
     return ndcg
 

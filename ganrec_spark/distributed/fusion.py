@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
+from ganrec_spark.distributed.lift import Systems
 from ganrec_spark.distributed.ranking import lists
 from ganrec_spark.distributed.ship import Shipped
 from ganrec_spark.ranking import blend, rerank
@@ -26,16 +27,8 @@ _LISTS_ARROW = pa.schema(
         ("scores", pa.list_(pa.float32())),
     ]
 )
-_SUMS = "setting int, n bigint, total double, n_sparse bigint, total_sparse double"
-_SUMS_ARROW = pa.schema(
-    [
-        ("setting", pa.int32()),
-        ("n", pa.int64()),
-        ("total", pa.float64()),
-        ("n_sparse", pa.int64()),
-        ("total_sparse", pa.float64()),
-    ]
-)
+_VALUES = "user_idx int, ndcg array<double>"
+_VALUES_ARROW = pa.schema([("user_idx", pa.int32()), ("ndcg", pa.list_(pa.float64()))])
 _SERVED = (
     "user_idx int, items array<int>, scores array<double>, sources array<int>, because array<int>, "
     "n_unseen int, n_available int, candidates array<array<int>>, candidate_scores array<array<float>>"
@@ -124,31 +117,39 @@ class Fusion:
         ]
 
 
-def grid_sums(
+def grid_values(
     rows: DataFrame, members: Sequence[str], weights: NDArray[np.float64], fusion: str, constant: float, k: int
-) -> DataFrame:
-    """Return, per setting of `weights` [W, M], number and sum of NDCG@k over all users and over sparse ones.
+) -> NDArray[np.float64]:
+    """Return NDCG@k [U, W] of each user, in order of user_idx, with each setting of `weights` [W, M].
 
-    In: one row per validation user: the list columns `member` and `member_scores` (NULL: no list), relevant, is_sparse
-    (NULL: no).
-    Out: W rows per partition that has users; add them up.
+    In: one row per validation user: user_idx, the list columns `member` and `member_scores` (NULL: no list), relevant.
+    Driver memory: 8 bytes x users x settings.
     """
 
     def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        counts, totals = np.zeros(2, dtype=np.int64), np.zeros((2, len(weights)))
         for batch in batches:
-            places = _places(batch, members, fusion, constant)
-            sparse = batch.column("is_sparse").to_pylist()
-            for (ranked, values), relevant, is_sparse in zip(places, lists(batch, "relevant"), sparse, strict=True):
-                ndcg = blend.grid_ndcg(ranked, values, relevant, weights, k)
-                for segment in (0, 1) if is_sparse else (0,):
-                    counts[segment] += 1
-                    totals[segment] += ndcg
-        size = len(weights)
-        sums = (np.arange(size), np.full(size, counts[0]), totals[0], np.full(size, counts[1]), totals[1])
-        yield pa.RecordBatch.from_arrays(_arrays(sums, _SUMS_ARROW), schema=_SUMS_ARROW)
+            places, relevant = _places(batch, members, fusion, constant), lists(batch, "relevant")
+            values = [
+                blend.grid_ndcg(ranked, worth, held, weights, k)
+                for (ranked, worth), held in zip(places, relevant, strict=True)
+            ]
+            arrays = _arrays((batch.column("user_idx"), values), _VALUES_ARROW)
+            yield pa.RecordBatch.from_arrays(arrays, schema=_VALUES_ARROW)
 
-    return rows.mapInArrow(judge, _SUMS)
+    table = rows.mapInArrow(judge, _VALUES).orderBy("user_idx").toArrow()
+    values: NDArray[np.float64] = table["ndcg"].combine_chunks().flatten().to_numpy()
+    return values.reshape(table.num_rows, len(weights))
+
+
+def fused_systems(fusions: Mapping[str, Fusion], tail: str, n: int) -> Systems:
+    """Return the n best items of each fill's blend, as `fuse_lists` has them, as systems to compare."""
+
+    def systems(block: pa.RecordBatch) -> Iterator[tuple[str, list[NDArray[np.int32]]]]:
+        for fill, fusion in fusions.items():
+            items, _ = _filled_up(fusion.fused(block), lists(block, tail), fusion.constant, n)
+            yield fill, items
+
+    return systems
 
 
 def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:

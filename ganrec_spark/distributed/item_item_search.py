@@ -1,7 +1,12 @@
-"""The search for item_item's setting: methods, their grids and what lies beyond, judged by validation users."""
+"""The search for item_item's setting: methods, their grids and what lies beyond, judged by validation users.
+
+What is tried later has to be ahead of the best so far by more than the standard error of the difference
+(ranking.choice.is_ahead); a mixture of the two best methods only must not be behind by more than that.
+"""
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +29,7 @@ from ganrec_spark.distributed.item_item_fit import (
 from ganrec_spark.distributed.ranking import judged_ndcg, judged_users, lists, with_ages
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.models.item_weights import Weights, mixed, products
+from ganrec_spark.ranking.choice import is_ahead
 from ganrec_spark.seeding import stable_seed
 
 _K = 10
@@ -31,7 +37,6 @@ _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 _HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
 _RANK, _LEAST_RANK = "gfcf_rank", 16
-_LEAST_GAIN = 0.01  # of what costs more: a mixture, pairs near in time
 
 
 def methods(config: ItemItem, n_items: int) -> tuple[str, ...]:
@@ -50,6 +55,20 @@ def grid(config: ItemItem, tried: Collection[str]) -> list[Setting]:
         "gfcf": [{_RANK: config.gfcf_rank, "gfcf_weight": weight} for weight in config.gfcf_weight],
     }
     return [{"method": method, **setting} for method in settings if method in tried for setting in settings[method]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best setting of a method, its weights, and what they reach with each judge [U], None without judges."""
+
+    values: NDArray[np.float64] | None
+    setting: Setting
+    weights: Weights
+
+    @property
+    def mean(self) -> float:
+        """Return the mean over judges, 0 without."""
+        return 0.0 if self.values is None else float(self.values.mean())
 
 
 class Search:
@@ -73,7 +92,9 @@ class Search:
         self._judges_by: dict[float, list[pa.RecordBatch]] = {}
         self.judged = bool(self.judges(self._slope))
         self.tried: list[tuple[Setting, float | None]] = []
-        self._best: dict[str, tuple[float, Setting, Weights]] = {}  # by method
+        self._values: dict[str, NDArray[np.float64] | None] = {}  # by setting as JSON, of those in `tried`
+        self._best: dict[str, Found] = {}  # by method
+        self._mixture: Found | None = None
         self._fitted: tuple[Setting, Weights] | None = None
         self._timed = has_ages(self.judges(self._slope))
 
@@ -83,7 +104,7 @@ class Search:
             return []
         if slope not in self._judges_by:
             users = with_ages(profiles(self._ratings, slope), self._ratings)
-            found = judged_users(users, self._held_out, self._seed)
+            found = judged_users(users, self._held_out, "item_item", self._seed)
             self._judges_by[slope] = [rows for rows in found.to_batches() if rows.num_rows]
         return self._judges_by[slope]
 
@@ -92,8 +113,8 @@ class Search:
         """Return the best setting and its weights."""
         if not self._best:
             raise ValueError("settings must not be empty")
-        _, setting, weights = max(self._best.values(), key=lambda one: one[0])
-        return setting, weights
+        best = self._mixture or max(self._best.values(), key=lambda one: one.mean)
+        return best.setting, best.weights
 
     def shared(self, setting: Setting) -> Setting:
         """Return what holds for all settings, as far as this one's method knows it: half-lives, slope, damping."""
@@ -108,7 +129,7 @@ class Search:
         if not self._timed or len(half_lives) < 2:
             return
 
-        def judge(value: float | None) -> float:
+        def judge(value: float | None) -> NDArray[np.float64]:
             self._history = value
             return self._judge(setting)
 
@@ -118,7 +139,9 @@ class Search:
         """Try one method's settings, and what lies beyond the edge of them."""
         waiting = list(settings)
         if self.judged and _RANK in waiting[0]:
-            ranked = search_rank(int(waiting[0][_RANK]), lambda rank: self._judge(waiting[0] | {_RANK: rank}))
+            ranked = search_rank(
+                int(waiting[0][_RANK]), lambda rank: float(self._judge(waiting[0] | {_RANK: rank}).mean())
+            )
             waiting = [setting | {_RANK: ranked} for setting in waiting]
         while waiting:
             setting = waiting.pop(0)
@@ -141,36 +164,46 @@ class Search:
         slopes = self._config.rating_slope
         if len(slopes) < 2 or not ratings_differ(self._ratings):
             return
-        setting = {key: of for key, of in self._best[method][1].items() if key != RATING_SLOPE}
+        setting = {key: of for key, of in self._best[method].setting.items() if key != RATING_SLOPE}
         for slope in slopes[1:]:
             self._attempt(setting | {RATING_SLOPE: slope})
-        self._slope = slope_of(self._best[method][1])
+        self._slope = slope_of(self._best[method].setting)
         self._fitter.keep(self._slope)
 
     def _ease_damping(self) -> None:
         """Try EASE's best setting with users and items of many ratings damped."""
-        setting = {key: of for key, of in self._best["ease"][1].items() if key != DAMPING}
+        setting = {key: of for key, of in self._best["ease"].setting.items() if key != DAMPING}
         for damping in self._config.ease_damping[1:]:
             self._attempt(setting | {DAMPING: damping})
 
     def _pair_half_life(self) -> None:
-        """Try EASE's best lambda with pairs near in time; that has to gain 1 %, too, for it takes other sums."""
-        value, best, _ = self._best["ease"]
+        """Try EASE's best lambda with pairs near in time."""
+        best = self._best["ease"].setting
         for other in self._config.pair_half_life[1:]:
             setting = {key: found for key, found in best.items() if key != PAIR_HALF_LIFE}
-            self._attempt(setting if other is None else setting | {PAIR_HALF_LIFE: other}, value * (1 + _LEAST_GAIN))
+            self._attempt(setting if other is None else setting | {PAIR_HALF_LIFE: other})
 
     def mix(self, shares: Sequence[float]) -> None:
-        """Try to mix the two best methods: the second one's scores get these shares. A mixture has to gain 1 %."""
+        """Try to mix the two best methods: the second one's scores get these shares.
+
+        The best of the mixtures is taken unless the best method is ahead of it: which of two methods is the better one,
+        few judges know less well than that both are good.
+        """
         if not self.judged or len(self._best) < 2:
             return
-        (value, first, weights), (_, second, others) = sorted(self._best.values(), key=lambda one: -one[0])[:2]
+        first, second = sorted(self._best.values(), key=lambda one: -one.mean)[:2]
         self._fitted = None  # dense, maybe: its memory is needed
-        ratio = self._spread(weights) / (self._spread(others) or 1.0)
-        method = f"{first['method']}{MIX}{second['method']}"
+        ratio = self._spread(first.weights) / (self._spread(second.weights) or 1.0)
+        method = f"{first.setting['method']}{MIX}{second.setting['method']}"
         for share in shares:
-            setting = second | first | {"method": method, SECOND_WEIGHT: share / (1 - share) * ratio}
-            self._measure(setting, mixed(weights, others, float(setting[SECOND_WEIGHT])), value * (1 + _LEAST_GAIN))
+            setting = second.setting | first.setting | {"method": method, SECOND_WEIGHT: share / (1 - share) * ratio}
+            weights = mixed(first.weights, second.weights, float(setting[SECOND_WEIGHT]))
+            values = self._measure(setting, weights)
+            known = first.values
+            behind = values is None or known is None or np.array_equal(values, known) or is_ahead(known, values)
+            mixture = Found(values, setting, weights)
+            if not behind and (self._mixture is None or mixture.mean > self._mixture.mean):
+                self._mixture = mixture
 
     def _spread(self, weights: Weights) -> float:
         """Return how far a user's scores are apart: their standard deviation, the mean over some judges."""
@@ -178,19 +211,23 @@ class Search:
         scores = products(profile_matrix(block, self._item_idx, self._history).astype(np.float32), weights)
         return float(scores.std(axis=1).mean())
 
-    def _judge(self, setting: Setting) -> float:
-        return self.score(setting | self.shared(setting)) or 0.0
+    def _judge(self, setting: Setting) -> NDArray[np.float64]:
+        """Return what each judge makes of a setting; without judges one 0."""
+        whole = setting | self.shared(setting)
+        self.score(whole)
+        values = self._values[as_json(whole)]
+        return np.zeros(1) if values is None else values
 
-    def _attempt(self, setting: Setting, least: float = 0.0) -> float | None:
+    def _attempt(self, setting: Setting) -> float | None:
         """Return the `score` of a setting that nobody asked for; where it cannot be fitted, say so and return None."""
         try:
-            return self.score(setting, least)
+            return self.score(setting)
         except TrainingError as error:
             self._log(f"{as_json(setting)}: {error}")
             return None
 
-    def score(self, setting: Setting, least: float = 0.0) -> float | None:
-        """Return a setting's NDCG@10, None where nobody can judge; below `least` it is not taken."""
+    def score(self, setting: Setting) -> float | None:
+        """Return a setting's NDCG@10, None where nobody can judge."""
         known = next((value for one, value in self.tried if one == setting), None)
         if known is not None:
             return known
@@ -198,29 +235,40 @@ class Search:
         if self._fitted is None or self._fitted[0] != ranking:
             self._fitted = None
             self._fitted = ranking, self._fitter.fit(setting)
-        return self._measure(setting, self._fitted[1], least)
+        weights = self._fitted[1]
+        values, method = self._measure(setting, weights), str(setting["method"])
+        best = self._best.get(method)
+        if best is None or (values is not None and best.values is not None and is_ahead(values, best.values)):
+            self._best[method] = Found(values, setting, weights)
+        return None if values is None else float(values.mean())
 
-    def _measure(self, setting: Setting, weights: Weights, least: float = 0.0) -> float | None:
-        """Return the NDCG@10 of a setting's weights, and keep them if they are the method's best, and above `least`."""
+    def _measure(self, setting: Setting, weights: Weights) -> NDArray[np.float64] | None:
+        """Return the NDCG@10 of a setting's weights by each judge [U], and note it."""
         score = by_weights(self._item_idx, weights, half_life_of(setting))
-        value = judged_ndcg(self.judges(slope_of(setting)), score, _K) if self.judged else None
-        self.tried.append((setting, value))
-        self._log(as_json(setting) + ("" if value is None else f": validation NDCG@{_K} {value:.4f}"))
-        method = str(setting["method"])
-        known = max(least, self._best[method][0] if method in self._best else -1.0)
-        if (value or 0.0) > known or (method not in self._best and (value or 0.0) >= least):
-            self._best[method] = value or 0.0, setting, weights
-        return value
+        values = judged_ndcg(self.judges(slope_of(setting)), score, _K) if self.judged else None
+        self._values[as_json(setting)] = values
+        self.tried.append((setting, None if values is None else float(values.mean())))
+        self._log(as_json(setting) + ("" if values is None else f": validation NDCG@{_K} {values.mean():.4f}"))
+        return values
 
 
-def search_half_life(half_lives: Sequence[float | None], judge: Callable[[float | None], float]) -> float | None:
-    """Return the best of the half-lives given and, while the best is the shortest, of half as long ones to 0.25."""
-    found = {value: judge(value) for value in half_lives}
-    while True:
-        best = max(found, key=found.__getitem__)
-        if best is None or best > min(value for value in found if value is not None) or best / 2 < _SHORTEST:
-            return best
-        found[best / 2] = judge(best / 2)
+def search_half_life(
+    half_lives: Sequence[float | None], judge: Callable[[float | None], NDArray[np.float64]]
+) -> float | None:
+    """Return the half-life that no later one of those given is ahead of and, while it is the shortest, of half as long.
+
+    `judge` gives what each judge makes of one [U]. The shortest that is tried is 0.25.
+    """
+    best, values = half_lives[0], judge(half_lives[0])
+    waiting, shortest = list(half_lives[1:]), half_lives[0]
+    while waiting:
+        value = waiting.pop(0)
+        shortest = min(one for one in (shortest, value) if one is not None) if value is not None else shortest
+        if is_ahead(found := judge(value), values):
+            best, values = value, found
+        if not waiting and best is not None and best == shortest and best / 2 >= _SHORTEST:
+            waiting = [best / 2]
+    return best
 
 
 def search_rank(largest: int, judge: Callable[[int], float]) -> int:

@@ -1,5 +1,6 @@
 """Rank the catalogue by several systems for the same users and sum what a paired bootstrap needs, in Spark."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ from pyspark.sql import functions as F
 from ganrec_spark.distributed.ranking import lists, spread
 from ganrec_spark.distributed.ship import Shipped
 from ganrec_spark.models.als_fold_in import FixedSide, fold_in
-from ganrec_spark.ranking.bootstrap import poisson_weights
+from ganrec_spark.ranking.bootstrap import poisson_weights, relative_lift
+from ganrec_spark.ranking.fill_rules import Segment
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 
-# Each system's name and its scores [B users, I items] of a block of rows; -inf for items it does not know.
-Systems = Callable[[pa.RecordBatch], Iterator[tuple[str, NDArray[np.float32]]]]
+# Each system's name and its lists of a block of rows, one array of item_idx per user, best first.
+Systems = Callable[[pa.RecordBatch], Iterator[tuple[str, list[NDArray[np.int32]]]]]
 
 _BLOCK = 256
 _SUMS = "system string, segment string, n bigint, sums array<double>, listed array<int>"
@@ -33,31 +35,32 @@ _ARROW = pa.schema(
 
 
 def system_sums(rows: DataFrame, systems: Systems, k: int, samples: int, seed: int) -> DataFrame:
-    """Return, per system and segment (all, sparse): n users, bootstrap sums of their NDCG@k, items listed.
+    """Return, per system and segment: n users, bootstrap sums of their NDCG@k, items listed.
 
-    In: one row per validation user: user_idx, items (observed, never listed), relevant, is_sparse (NULL: no), and
-    what `systems` reads. Out: one row per partition, system and segment: sums [1 + samples] of
-    ranking.bootstrap.poisson_weights times NDCG@k, and the distinct items in the lists.
+    In: one row per validation user: user_idx, relevant, is_sparse (NULL: no), bucket (NULL: of none), and what
+    `systems` reads. Out: one row per partition, system and segment (all; sparse or dense; bucket:NAME): sums
+    [1 + samples] of ranking.bootstrap.poisson_weights times NDCG@k, and the distinct items in the lists.
     """
 
     def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        counts = {"all": 0, "sparse": 0}
+        counts: Counter[str] = Counter()
         sums: dict[tuple[str, str], NDArray[np.float64]] = {}
         listed: dict[tuple[str, str], set[int]] = {}
         for batch in batches:
             for start in range(0, batch.num_rows, _BLOCK):
                 block = batch.slice(start, _BLOCK)
-                sparse = np.array([bool(value) for value in block.column("is_sparse").to_pylist()])
-                segments = {"all": np.ones_like(sparse), "sparse": sparse}
+                segments, relevant = _segments(block), lists(block, "relevant")
+                n_relevant = np.array([len(row) for row in relevant])
                 weights = poisson_weights(block.column("user_idx").to_numpy(), samples, seed)
                 for segment, members in segments.items():
                     counts[segment] += int(members.sum())
-                for system, values, top in _ranked(block, systems, k):
+                for system, top in systems(block):
+                    values = ndcg(hit_matrix(top, relevant, k), n_relevant, k)
                     for segment, members in segments.items():
                         key = (system, segment)
-                        sums[key] = sums.get(key, 0) + values[members] @ weights[members]
+                        sums[key] = sums.get(key, np.zeros(1 + samples)) + values[members] @ weights[members]
                         items = listed.setdefault(key, set())
-                        items.update(*(top[row].tolist() for row in np.flatnonzero(members)))
+                        items.update(*(top[row][:k].tolist() for row in np.flatnonzero(members)))
         columns = [
             [system for system, _ in sums],
             [segment for _, segment in sums],
@@ -71,28 +74,26 @@ def system_sums(rows: DataFrame, systems: Systems, k: int, samples: int, seed: i
     return spread(rows).mapInArrow(judge, _SUMS)
 
 
-def _ranked(
-    block: pa.RecordBatch, systems: Systems, k: int
-) -> Iterator[tuple[str, NDArray[np.float64], list[NDArray[np.int32]]]]:
-    seen, relevant = lists(block, "items"), lists(block, "relevant")
-    n_relevant = np.array([len(row) for row in relevant])
-    for system, scores in systems(block):
-        mask_seen(scores, seen)
-        top, _ = top_n(scores, k)
-        yield system, ndcg(hit_matrix(top, relevant, k), n_relevant, k), top
+def _segments(block: pa.RecordBatch) -> dict[str, NDArray[np.bool_]]:
+    """Return the mask [B] of each segment that has users in the block."""
+    sparse = np.array([bool(value) for value in block.column("is_sparse").to_pylist()])
+    buckets = block.column("bucket").to_pylist()
+    masks = {"all": np.ones_like(sparse), "sparse": sparse, "dense": ~sparse}
+    masks |= {f"bucket:{name}": np.array([own == name for own in buckets]) for name in {*buckets} if name is not None}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def fold_in_systems(
-    fills: Sequence[str], facts: Shipped, regularisation: float, alpha: float, implicit: bool
+    fills: Sequence[str], facts: Shipped, regularisation: float, alpha: float, implicit: bool, k: int
 ) -> Systems:
     """Return the systems `none` and each of `fills`: users folded into ALS with the item vectors fixed.
 
-    Block columns: items and ratings (the history), fill_code (position in `fills`), fill_items, fill_ratings: the
-    user's generated rows of every fill. `facts`: `vectors` [I, D] and `known` [I] of AlsFactors.item_slots, and
-    their FixedSide's arrays: `rotated` [I, D], `eigenvalues` [D], `rotation` [D, D].
+    Block columns: items and ratings (the history; never listed), fill_code (position in `fills`), fill_items,
+    fill_ratings: the user's generated rows of every fill. `facts`: `vectors` [I, D] and `known` [I] of
+    AlsFactors.item_slots, and their FixedSide's arrays: `rotated` [I, D], `eigenvalues` [D], `rotation` [D, D].
     """
 
-    def systems(block: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def systems(block: pa.RecordBatch) -> Iterator[tuple[str, list[NDArray[np.int32]]]]:
         vectors, known = facts["vectors"], facts["known"]
         side = FixedSide(facts["rotated"], facts["eigenvalues"], facts["rotation"])
         history = list(zip(lists(block, "items"), lists(block, "ratings"), strict=True))
@@ -106,18 +107,20 @@ def fold_in_systems(
                 items.append(np.concatenate([own_items, new_items[added]]))
                 ratings.append(np.concatenate([own_ratings, new_ratings[added]]))
             users = fold_in(side, items, ratings, regularisation, alpha, implicit)
-            yield name, _scores(users, vectors, known)
+            yield name, _unseen(_scores(users, vectors, known), block, k)
 
     return systems
 
 
-def fitted_systems(names: Sequence[str], facts: Shipped) -> Systems:
+def fitted_systems(names: Sequence[str], facts: Shipped, k: int) -> Systems:
     """Return one system per fitted ALS; block columns: its user vectors, named as the system (NULL: no list).
 
+    The first one is fitted without fill; the others serve sparse users, dense ones have its lists in them, too.
     `facts`: `vectors_0` [I, D] and `known_0` [I] of the first, and so on.
     """
 
-    def systems(block: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def systems(block: pa.RecordBatch) -> Iterator[tuple[str, list[NDArray[np.int32]]]]:
+        sparse, plain = block.column("is_sparse").to_pylist(), list[NDArray[np.int32]]()
         for position, name in enumerate(names):
             vectors, known = facts[f"vectors_{position}"], facts[f"known_{position}"]
             users = np.zeros((block.num_rows, vectors.shape[1]), dtype=np.float32)
@@ -127,7 +130,9 @@ def fitted_systems(names: Sequence[str], facts: Shipped) -> Systems:
                 users[has_vector] = np.stack([row for row in rows if len(row)])
             scores = _scores(users, vectors, known)
             scores[~has_vector] = -np.inf
-            yield name, scores
+            top = _unseen(scores, block, k)
+            plain = plain or top
+            yield name, [own if filled else without for own, without, filled in zip(top, plain, sparse, strict=True)]
 
     return systems
 
@@ -136,6 +141,12 @@ def _scores(users: NDArray[np.float32], vectors: NDArray[np.float32], known: NDA
     scores = users @ vectors.T
     scores[:, ~known] = -np.inf
     return scores
+
+
+def _unseen(scores: NDArray[np.float32], block: pa.RecordBatch, k: int) -> list[NDArray[np.int32]]:
+    """Return the k best items of each row that are not in its column `items`."""
+    mask_seen(scores, lists(block, "items"))
+    return top_n(scores, k)[0]
 
 
 @dataclass(frozen=True)
@@ -161,3 +172,14 @@ def added_up(sums: DataFrame) -> dict[tuple[str, str], Totals]:
     }
     sums.unpersist()
     return totals
+
+
+def segment_lifts(
+    totals: dict[tuple[str, str], Totals], before: str, after: str, confidence: float
+) -> dict[str, Segment]:
+    """Return by segment, in order of name, the lift of one system over another."""
+    return {
+        segment: Segment(of.n, relative_lift(of.sums, totals[after, segment].sums, confidence))
+        for (system, segment), of in sorted(totals.items(), key=lambda one: one[0])
+        if system == before
+    }

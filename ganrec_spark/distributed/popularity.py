@@ -18,7 +18,6 @@ ANYONE = -1  # user_idx of the list for users without history
 _ONE = 2**36  # a rating of this moment: sums of integers do not depend on the order of partitions
 _DAY = 86_400.0
 _LISTS = "user_idx int, items array<int>, scores array<float>"
-_SUMS = "setting int, n bigint, total double"
 
 
 def recent_counts(
@@ -70,32 +69,26 @@ def rank_alike(users: DataFrame, shipped: Shipped, setting: int, n: int) -> Data
     return users.mapInArrow(rank, _LISTS)
 
 
-def mean_ndcg_alike(users: DataFrame, shipped: Shipped, k: int) -> NDArray[np.float64]:
-    """Return NDCG@k of every one of the `orders` [settings], the mean over users; 0 where there are none.
+def ndcg_alike(users: DataFrame, shipped: Shipped, k: int) -> NDArray[np.float64]:
+    """Return NDCG@k of every one of the `orders` with every user [settings, users]. Driver memory: these numbers.
 
-    In: one row per user: items (seen), relevant.
+    In: one row per user: user_idx, items (seen), relevant.
     """
 
     def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             seen, relevant = lists(batch, "items"), lists(batch, "relevant")
             counts = np.array([len(row) for row in relevant])
-            totals = []
+            values = []
             for order in shipped["orders"]:
                 listed = [order[_unseen(order, row, k)] for row in seen]
-                totals.append(float(ndcg(hit_matrix(listed, relevant, k), counts, k).sum()))
-            columns = [
-                pa.array(range(len(totals)), pa.int32()),
-                pa.array([len(counts)] * len(totals), pa.int64()),
-                pa.array(totals, pa.float64()),
-            ]
-            yield pa.RecordBatch.from_arrays(columns, names=["setting", "n", "total"])
+                values.append(ndcg(hit_matrix(listed, relevant, k), counts, k))
+            per_user = pa.array(list(np.transpose(values)), pa.list_(pa.float64()))
+            yield pa.RecordBatch.from_arrays([batch.column("user_idx"), per_user], names=["user_idx", "ndcg"])
 
-    sums = users.mapInArrow(judge, _SUMS).groupBy("setting").agg(F.sum("total") / F.sum("n")).collect()
-    means = np.zeros(len(shipped["orders"]))
-    for setting, mean in sums:
-        means[setting] = mean
-    return means
+    found = users.mapInArrow(judge, "user_idx int, ndcg array<double>").orderBy("user_idx").toArrow()
+    values: NDArray[np.float64] = found["ndcg"].combine_chunks().flatten().to_numpy()
+    return values.reshape(found.num_rows, len(shipped["orders"])).T
 
 
 def _unseen(order: NDArray[np.int32], seen: NDArray[np.integer[Any]], n: int) -> NDArray[np.int64]:

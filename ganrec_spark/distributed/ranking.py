@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
+from ganrec_spark.draws import drawn
 from ganrec_spark.padded import age
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg
 from ganrec_spark.ranking.top_n import mask_seen, top_n
@@ -21,7 +22,6 @@ from ganrec_spark.ranking.top_n import mask_seen, top_n
 Score = Callable[[pa.RecordBatch], NDArray[np.float32]]
 
 _BLOCK = 256
-_JUDGED_USERS = 10_000
 _SCHEMA = "user_idx int, items array<int>, scores array<float>"
 
 
@@ -76,18 +76,17 @@ def _ranked(block: pa.RecordBatch, score: Score, n: int, seen: str) -> pa.Record
     return pa.RecordBatch.from_arrays(columns, names=["user_idx", "items", "scores"])
 
 
-def judged_users(users: DataFrame, held_out: DataFrame, seed: int) -> pa.Table:
+def judged_users(users: DataFrame, held_out: DataFrame, purpose: str, seed: int) -> pa.Table:
     """Return rows of `users` (user_idx, items, ...) with relevant, their held-out items, on the driver.
 
-    At most 10,000 users that have some, drawn by a hash. `held_out`: one row per user and item.
+    Of those that have some the draw for `purpose` (draws.drawn). `held_out`: one row per user and item.
     """
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    order = [F.xxhash64(F.lit(seed), F.col("user_idx")), F.col("user_idx")]
-    return users.join(relevant, "user_idx").orderBy(*order).limit(_JUDGED_USERS).toArrow().combine_chunks()
+    return drawn(users.join(relevant, "user_idx"), purpose, seed).toArrow().combine_chunks()
 
 
-def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> float:
-    """Return the mean NDCG@k of `judged_users`, their `items` never listed, by the driver's threads; 0 for nobody."""
+def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> NDArray[np.float64]:
+    """Return the NDCG@k of each of `judged_users` [U], their `items` never listed, by the driver's threads."""
 
     def judge(block: pa.RecordBatch) -> NDArray[np.float64]:
         scores = score(block)
@@ -99,7 +98,7 @@ def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> float:
     blocks = [batch.slice(start, _BLOCK) for batch in judged for start in range(0, batch.num_rows, _BLOCK)]
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         values = list(pool.map(judge, blocks))
-    return float(np.concatenate(values).mean()) if values else 0.0
+    return np.concatenate(values) if values else np.empty(0)
 
 
 def lists(block: pa.RecordBatch, column: str) -> list[NDArray[np.integer[Any]]]:

@@ -111,19 +111,18 @@ def grid_ndcg(lists: Sequence[Items], values: Sequence[Floats], relevant: Items,
     return np.asarray(gains / ideal, dtype=np.float64)
 
 
-def choose(ndcg: Floats) -> int:
-    """Return the index of the best setting; of equally good ones the first.
+def bagged(grid: Floats, ndcg: Sequence[Floats], resampled: Floats) -> tuple[int, Floats]:
+    """Return a fusion and its weights [M], as many resamples of the users choose them on average.
 
-    Rounded first: sums over users differ in the last bits with the order of partitions.
+    `ndcg` has for each fusion NDCG@k of U users with W settings [U, W], `resampled` [U, S] how often each user counts
+    in each of S samples (ranking.bootstrap.poisson_weights). In each sample the best setting is sought; the fusion that
+    wins most is taken, and the mean of its winners. Where users are many all samples agree; where few they lie apart,
+    and their mean leans to the middle: the best of many settings owes its place to luck, their mean owes less (bagging:
+    Breiman 1996; of ensembles' weights: Caruana et al., ICML 2004).
     """
-    return int(np.argmax(np.round(ndcg, 10)))
-
-
-def centres(grid: Floats, ndcg: Floats, sizes: Sequence[int] = (3, 10, 30)) -> Floats:
-    """Return [len(sizes), M]: the means of the best `sizes` settings of the grid.
-
-    The best of many settings owes part of its place to luck; the middle of the good ones owes less (bagged ensemble
-    selection: Caruana et al., ICML 2004).
-    """
-    order = np.argsort(-np.round(ndcg, 10), kind="stable")
-    return np.array([grid[order[:size]].mean(axis=0) for size in sizes])
+    sums = np.stack([resampled.T @ values for values in ndcg])  # [fusions, S, W]
+    best = np.round(sums, 9).transpose(1, 0, 2).reshape(sums.shape[1], -1).argmax(axis=1)
+    fusions, settings = np.divmod(best, len(grid))
+    fusion = int(np.bincount(fusions, minlength=len(ndcg)).argmax())
+    weights: Floats = grid[settings[fusions == fusion]].mean(axis=0)
+    return fusion, weights

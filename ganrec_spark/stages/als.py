@@ -9,7 +9,7 @@ from ganrec_spark.context import Context
 from ganrec_spark.distributed.als import AlsFactors, by_factors, factor_rows, factors_of
 from ganrec_spark.distributed.als_setting import chosen_setting, fit_setting, latest_time
 from ganrec_spark.distributed.ranking import histories, rank_catalogue
-from ganrec_spark.fills import NONE, fill_variants, of_variant
+from ganrec_spark.fills import NONE, fill_variants, kept_by_others, of_variant
 from ganrec_spark.seeding import stable_seed
 
 
@@ -17,13 +17,20 @@ def run(context: Context) -> str:
     """Write als_factors, als_candidates and als_quality of the phase."""
     lake, n = context.lake, context.config.recommend.n_candidates
     merged = lake.read("merged_ratings")
-    fills = fill_variants(merged, "als" in context.config.merge.fill_members)
+    fills = fill_variants(merged)
     fits = {fill: fit(context, merged, fill) for fill in fills}
     rows = [factor_rows(context.spark, fitted).withColumn("fill", F.lit(fill)) for fill, fitted in fits.items()]
     lake.write("als_factors", reduce(DataFrame.unionAll, rows))
     written, seen = lake.read("als_factors"), histories(merged.where("source = 'observed'"))
-    ranked = [candidates(context, seen, user_vectors(written, fill), fits[fill], n, fill) for fill in fills]
-    n_lists = lake.write("als_candidates", reduce(DataFrame.unionAll, ranked))
+    sparsity = lake.read("user_sparsity")
+    # Cached: users that are not sparse have the same lists with a fill.
+    plain = candidates(context, seen, user_vectors(written, NONE), fits[NONE], n, NONE).cache()
+    ranked, sparse = [plain], seen.join(sparsity.where("is_sparse").select("user_idx"), "user_idx", "left_semi")
+    for fill in fills[1:]:
+        ranked.append(candidates(context, sparse, user_vectors(written, fill), fits[fill], n, fill))
+        ranked.append(kept_by_others(plain, sparsity, fill))
+    n_lists = lake.write("als_candidates", reduce(DataFrame.unionByName, ranked))
+    plain.unpersist()
     quality = error_rows(context, written, fills)
     lake.write("als_quality", lake.frame("als_quality", quality))
     told = "".join(f", rmse {value:.4f} ({fill})" for fill, _, value in quality)

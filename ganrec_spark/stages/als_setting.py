@@ -17,6 +17,7 @@ from ganrec_spark.context import Context
 from ganrec_spark.distributed.als import AlsFactors, AlsRatings, factor_rows
 from ganrec_spark.distributed.als_setting import Setting, latest_time, objective_of, weighted
 from ganrec_spark.distributed.ranking import histories, judged_ndcg, judged_users
+from ganrec_spark.ranking.choice import simplest
 from ganrec_spark.seeding import stable_seed
 
 _K = 10
@@ -31,16 +32,16 @@ def run(context: Context) -> str:
     """Write als_choices and als_unfilled_factors, the fit of the setting with the best NDCG@10 on validation."""
     lake, judge = context.lake, Judge(context)
 
-    def score(setting: Setting) -> float:
-        value = judge.ndcg(judge.fit(setting))
-        context.log(f"{setting.text()}: validation NDCG@{_K} {value:.4f}")
-        return value
+    def score(setting: Setting) -> NDArray[np.float64]:
+        values = judge.ndcg(judge.fit(setting))
+        context.log(f"{setting.text()}: validation NDCG@{_K} {values.mean():.4f}")
+        return values
 
     search = Search(context.config.als, score, idle=idle_keys(judge.train))
     best = first_setting(context.config.als) if judge.is_empty else search.best()
     lake.write("als_unfilled_factors", factor_rows(context.spark, judge.fit(best, context.config.als.iterations)))
     judge.close()
-    rows = [(setting.text(), value, setting == best) for setting, value in search.found.items()]
+    rows = [(setting.text(), float(values.mean()), setting == best) for setting, values in search.found.items()]
     lake.write("als_choices", lake.frame("als_choices", rows or [(best.text(), None, True)]))
     return f"{best.text()}, {f'the best of {len(rows)}' if rows else 'the only one'}"
 
@@ -54,7 +55,7 @@ class Judge:
         self._context, self.train = context, read("train_ratings").cache()
         self._latest = latest_time(self.train)
         self._prepared: dict[tuple[str, float | None], AlsRatings] = {}
-        self._judged = judged_users(histories(self.train), read("validation_ratings"), context.seed)
+        self._judged = judged_users(histories(self.train), read("validation_ratings"), "als", context.seed)
         self._ids = context.spark.createDataFrame(self._judged.select(["user_idx"])).cache()
 
     @property
@@ -80,8 +81,8 @@ class Judge:
         checkpoints = f"{self._context.work_dir}/mllib"
         return self._prepared[weighing].fit(objective, config.solver, config.max_gathered_gib, checkpoints)
 
-    def ndcg(self, fitted: AlsFactors) -> float:
-        """Return the mean NDCG@10 of a fit."""
+    def ndcg(self, fitted: AlsFactors) -> NDArray[np.float64]:
+        """Return the NDCG@10 of a fit by each judge."""
         own = fitted.users_here(self._ids).combine_chunks()
         places = pc.index_in(self._judged["user_idx"], own["user_idx"].combine_chunks())
         items, known = fitted.item_slots()
@@ -123,18 +124,20 @@ def _choices(config: Als, idle: Collection[str]) -> dict[str, tuple[Any, ...]]:
 class Search:
     """A search by coordinates: one key after the other, the others at the best so far.
 
+    `score` gives the NDCG@10 of a setting by each judge. Of a key's values the first is taken that is within one
+    standard error of the best (ranking.choice.simplest): few judges know no better than the order that they stand in.
     A key with several values is never left at the smallest or largest of them while the next one beyond is better
     (embedding_size: up to als.max_embedding_size). More factors than the first value have to gain 5 % a doubling.
     A key with one value keeps it, and an idle one (`idle_keys`) its first.
     """
 
     config: Als
-    score: Callable[[Setting], float]
+    score: Callable[[Setting], NDArray[np.float64]]
     idle: Collection[str] = ()
-    found: dict[Setting, float] = field(default_factory=dict)
+    found: dict[Setting, NDArray[np.float64]] = field(default_factory=dict)
 
     def best(self) -> Setting:
-        """Return the best setting, of equals the first; if there is but one it is not scored."""
+        """Return the setting that is chosen; if there is but one it is not scored."""
         best = first_setting(self.config, self.idle)
         for key, values in _choices(self.config, self.idle).items():
             if len(values) > 1:
@@ -142,10 +145,10 @@ class Search:
         return best
 
     def _along(self, key: str, values: tuple[Any, ...], best: Setting) -> Setting:
-        def scored(value: Any) -> float:
-            score = self._scored(replace(best, **{key: value}))
+        def scored(value: Any) -> NDArray[np.float64]:
+            scores = self._scored(replace(best, **{key: value}))
             doublings = math.log2(value / values[0]) if key == "embedding_size" else 0.0
-            return score * math.pow(1 + _LEAST_GAIN, -max(doublings, 0.0))
+            return scores * math.pow(1 + _LEAST_GAIN, -max(doublings, 0.0))
 
         tried = {value: scored(value) for value in values}
         for _ in range(_MOST_STEPS):
@@ -153,11 +156,11 @@ class Search:
             if beyond is None:
                 break
             tried[beyond] = scored(beyond)
-        return replace(best, **{key: max(tried, key=lambda value: tried[value])})
+        return replace(best, **{key: simplest(tried)})
 
-    def _beyond(self, key: str, tried: dict[Any, float]) -> Any:
-        """Return the next value beyond the best one where that is the smallest or largest number, else None."""
-        top, factor = max(tried, key=lambda value: tried[value]), _FACTORS[key]
+    def _beyond(self, key: str, tried: dict[Any, NDArray[np.float64]]) -> Any:
+        """Return the next value beyond the chosen one where that is the smallest or largest number, else None."""
+        top, factor = simplest(tried), _FACTORS[key]
         if factor is None or min(tried) < top < max(tried):
             return None
         beyond = float(f"{top * factor if top == max(tried) else top / factor:.6g}")
@@ -165,7 +168,7 @@ class Search:
             return beyond
         return int(beyond) if 1 <= beyond <= self.config.max_embedding_size else None
 
-    def _scored(self, setting: Setting) -> float:
+    def _scored(self, setting: Setting) -> NDArray[np.float64]:
         if setting not in self.found:
-            self.found[setting] = round(self.score(setting), 10)
+            self.found[setting] = self.score(setting)
         return self.found[setting]

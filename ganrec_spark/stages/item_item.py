@@ -1,7 +1,6 @@
 """Fit EASE (where the catalogue fits), RP3beta, GF-CF and a mixture; rank the catalogue by the best on validation."""
 
 import json
-from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from ganrec_spark.distributed.item_item import item_axis, profiles, ship_weights
 from ganrec_spark.distributed.item_item_fit import Fitter, Setting, slope_of
 from ganrec_spark.distributed.item_item_search import Search, as_json, grid, half_life_of, methods
 from ganrec_spark.distributed.ranking import histories, rank_catalogue, with_ages
-from ganrec_spark.fills import NONE, fill_variants, of_variant
+from ganrec_spark.fills import NONE, of_variant
 from ganrec_spark.models.item_weights import Weights, columns
 from ganrec_spark.ranking.top_n import top_n
 from ganrec_spark.seeding import stable_seed
@@ -27,28 +26,17 @@ def run(context: Context) -> str:
     lake, config = context.lake, context.config.item_item
     merged = lake.read("merged_ratings")
     item_idx = item_axis(merged)
-    weights: dict[str, Weights] = {}
+    ratings = of_variant(merged, NONE)
     if context.phase == "choose":
-        settings = grid(config, methods(config, len(item_idx)))
-        setting, weights[NONE] = best_setting(context, of_variant(merged, NONE), item_idx, settings)
+        setting, weights = best_setting(context, ratings, item_idx, grid(config, methods(config, len(item_idx))))
     else:
         setting = chosen_setting(context)
-    fills = fill_variants(merged, "item_item" in context.config.merge.fill_members)
-    ranked, strongest = [], []
-    for fill in fills:
-        ratings = of_variant(merged, fill)
-        users = profiles(ratings, slope_of(setting))
-        if fill not in weights:
-            weights[fill] = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx).fit(setting)
-        # One fill at a time: a dense matrix of weights is the largest thing on the driver.
-        fitted = weights.pop(fill)
-        strongest.append(weight_rows(context, fill, fitted, item_idx))
-        half_life = half_life_of(setting)
-        rows = users if half_life is None else with_ages(users, ratings)
-        ranked.append(candidates(context, merged, rows, fill, fitted, item_idx, half_life))
-    lake.write("item_item_weights", reduce(DataFrame.unionAll, strongest))
-    n_lists = lake.write("item_item_candidates", reduce(DataFrame.unionAll, ranked))
-    return f"{n_lists} lists, {len(item_idx)} items, fill {' and '.join(fills)}, {as_json(setting)}"
+        weights = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx).fit(setting)
+    lake.write("item_item_weights", weight_rows(context, weights, item_idx))
+    half_life, users = half_life_of(setting), profiles(ratings, slope_of(setting))
+    users = users if half_life is None else with_ages(users, ratings)
+    n_lists = lake.write("item_item_candidates", candidates(context, ratings, users, weights, item_idx, half_life))
+    return f"{n_lists} lists, {len(item_idx)} items, {as_json(setting)}"
 
 
 def chosen_setting(context: Context) -> Setting:
@@ -62,12 +50,13 @@ def chosen_setting(context: Context) -> Setting:
 def best_setting(
     context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]
 ) -> tuple[Setting, Weights]:
-    """Try the settings on validation users, write item_item_choices; return the best of NDCG@10 and its weights.
+    """Try the settings on validation users by NDCG@10, write item_item_choices; return the chosen one and its weights.
 
     The half-life of histories is chosen with the first setting, for all, the slope of ratings with the first method's
     best one. Where EASE's best lambda is the smallest or largest of several, the search goes on beyond it, and the best
     one is tried damped and with pairs near in time; GF-CF's rank is halved while that is better. At last the best
-    methods' mixtures are tried. A setting without alternatives is taken as it is, its ndcg is NULL.
+    methods' mixtures are tried. What few judges cannot tell apart is left as it was, or mixed (Search). A setting
+    without alternatives is taken as it is, its ndcg is NULL.
     """
     config = context.config.item_item
     alternatives = config.history_half_life, config.rating_slope, config.ease_damping, config.pair_half_life
@@ -86,21 +75,20 @@ def best_setting(
 
 def candidates(
     context: Context,
-    merged: DataFrame,
+    ratings: DataFrame,
     users: DataFrame,
-    fill: str,
     weights: Weights,
     item_idx: NDArray[np.int32],
     half_life: float | None,
 ) -> DataFrame:
-    """Return item_item_candidates of one fill: for each user in `users`, the n best items that were not observed."""
-    observed = histories(merged.where("source = 'observed'")).select("user_idx", F.col("items").alias("seen"))
+    """Return item_item_candidates: for each user in `users`, the n best items that are not in `ratings`."""
+    observed = histories(ratings).select("user_idx", F.col("items").alias("seen"))
     score = ship_weights(context.spark, item_idx, weights, half_life)
     ranked = rank_catalogue(users.join(observed, "user_idx"), score, context.config.recommend.n_candidates, "seen")
-    return ranked.select(F.lit(fill).alias("fill"), "user_idx", "items", "scores")
+    return ranked.select(F.lit(NONE).alias("fill"), "user_idx", "items", "scores")
 
 
-def weight_rows(context: Context, fill: str, weights: Weights, item_idx: NDArray[np.int32]) -> DataFrame:
+def weight_rows(context: Context, weights: Weights, item_idx: NDArray[np.int32]) -> DataFrame:
     """Return item_item_weights: of each item, the history items of largest positive weight."""
     neighbours: list[NDArray[np.int32]] = []
     strengths: list[NDArray[np.float32]] = []
@@ -116,4 +104,4 @@ def weight_rows(context: Context, fill: str, weights: Weights, item_idx: NDArray
         "weights": pa.array(strengths, pa.list_(pa.float32())),
     }
     frame = context.spark.createDataFrame(pa.table(table))
-    return frame.select(F.lit(fill).alias("fill"), "item_idx", "neighbours", "weights")
+    return frame.select(F.lit(NONE).alias("fill"), "item_idx", "neighbours", "weights")

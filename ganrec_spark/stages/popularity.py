@@ -2,16 +2,16 @@
 
 import json
 
-import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.popularity import ANYONE, mean_ndcg_alike, orders, rank_alike, recent_counts
+from ganrec_spark.distributed.popularity import ANYONE, ndcg_alike, orders, rank_alike, recent_counts
 from ganrec_spark.distributed.ranking import histories
 from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.draws import drawn
 from ganrec_spark.fills import NONE
+from ganrec_spark.ranking.choice import simplest
 
 _K = 10
 _ALL_TIME = 0  # place of the setting without a half-life, which is popularity itself
@@ -38,28 +38,30 @@ def run(context: Context) -> str:
 
 
 def tried_half_lives(context: Context) -> list[HalfLife]:
-    """Return all time first, then, in phase choose, every configured half-life, in phase final the chosen one."""
+    """Return all time first, then, in phase choose, every half-life, longest first, in phase final the chosen one."""
     if context.phase == "choose":
-        return [None, *context.config.trending.half_life_days]
+        return [None, *sorted(context.config.trending.half_life_days, reverse=True)]
     chosen = context.lake.read("trending_choices", phase="choose").where("chosen")
     context.lake.write("trending_choices", chosen)
     return [None, json.loads(chosen.collect()[0]["parameters"])["half_life_days"]]
 
 
 def best_half_life(context: Context, seen: DataFrame, shipped: Shipped, half_lives: list[HalfLife]) -> int:
-    """Return the place of the best NDCG@10 on validation, users without history included; write trending_choices.
+    """Return the place of the half-life that validation chooses by NDCG@10; write trending_choices.
 
-    All time wins where nothing is better: without times, or without validation users, whose ndcg is NULL.
+    It is the longest within one standard error of the best (ranking.choice.simplest), all time first of all. Users
+    without history judge, too. Without validation users ndcg is NULL.
     """
     held_out = context.lake.read("validation_ratings")
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
     empty = F.array().cast("array<int>")
     judged = relevant.join(seen, "user_idx", "left").withColumn("items", F.coalesce("items", empty))
-    found: NDArray[np.float64] = np.round(mean_ndcg_alike(judged, shipped, _K), 10)
-    best, nobody = int(np.argmax(found)), relevant.isEmpty()
+    found = ndcg_alike(drawn(judged, "trending", context.seed), shipped, _K)
+    best = simplest(dict(enumerate(found))) if found.size else _ALL_TIME
+    means: list[float | None] = found.mean(axis=1).tolist() if found.size else [None] * len(half_lives)
     rows = [
-        (json.dumps({"half_life_days": half_life}), None if nobody else float(value), i == best)
-        for i, (half_life, value) in enumerate(zip(half_lives, found, strict=True))
+        (json.dumps({"half_life_days": half_life}), mean, place == best)
+        for place, (half_life, mean) in enumerate(zip(half_lives, means, strict=True))
     ]
     context.lake.write("trending_choices", context.lake.frame("trending_choices", rows))
     return best

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -12,88 +11,87 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.context import Context
-from ganrec_spark.distributed.fusion import Fusion, fuse_lists, grid_sums, rerank_examples, serve
+from ganrec_spark.distributed.fusion import Fusion, fuse_lists, fused_systems, grid_values, rerank_examples, serve
+from ganrec_spark.distributed.lift import added_up, segment_lifts, system_sums
 from ganrec_spark.distributed.popularity import ANYONE
 from ganrec_spark.distributed.ranking import spread
 from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.draws import SCREENING_PARTS, drawn, part
 from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE
 from ganrec_spark.pipeline import MEMBERS
 from ganrec_spark.ranking import rerank
-from ganrec_spark.ranking.blend import centres, choose, weight_grid
+from ganrec_spark.ranking.blend import bagged, weight_grid
+from ganrec_spark.ranking.bootstrap import bonferroni, poisson_weights
+from ganrec_spark.ranking.fill_rules import Judgement, refusal, segment_rows, words
 from ganrec_spark.ranking.serving import NO_REASON
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.sources import explained
 
 _K = 10
+_RESAMPLES = 200
 _TAIL = "trending"  # serves users without history, and fills up lists
 _TAIL_BIT = 1 << MEMBERS.index(_TAIL)
 
 
 @dataclass(frozen=True)
 class Blend:
-    """A variant of the blend: weights [M] in MEMBERS' order, fusion, NDCG@10 on validation for all and sparse users.
+    """How the members' lists are blended: weights [M] in MEMBERS' order, fusion, NDCG@10 on `n_users` who chose them.
 
     `trees` are the models that reorder the head, empty where none does: one per fold for lists of phase choose,
     trained without the fold's users, and at last that of all users for phase final.
     """
 
-    fill: str
     weights: NDArray[np.float64]
     fusion: str
     ndcg: float
-    sparse_ndcg: float
     member_ndcg: tuple[float, ...]
     n_users: int
     trees: tuple[str, ...] = field(default=(), repr=False)
 
 
 def run(context: Context) -> str:
-    """Write blend_weights, rerank_choices, blend_candidates of both phases, recommendations and unserved_users."""
+    """Write blend_weights, rerank_choices, published_fill_segments, blend_candidates of both phases, recommendations.
+
+    And unserved_users. The blend is chosen on the lists without fill; an accepted fill changes what it reads of sparse
+    users, and is published where that is proven to help them.
+    """
     settings = context.config.recommend
     popularity = {phase: _popularity(context, phase) for phase in ("choose", "final")}
     fills = (NONE, *_fills(context))
-    judged = _judged(context, fills).cache()
-    blends: list[Blend] = []
-    choices: list[tuple[object, ...]] = []
-    for fill in fills:
-        # With a fill the fusion stays that of the plain lists.
-        fused = _choose_weights(context, judged, fill, tuple(blend.fusion for blend in blends[:1]) or settings.fusion)
-        blend, choice = _choose_trees(context, judged, fused, popularity["choose"])
-        blends.append(blend)
-        choices += choice
+    judged = _judged(context).cache()
+    blend, choices = _choose_trees(context, judged, _choose_weights(context, judged), popularity["choose"])
     judged.unpersist()
-    published = published_blend(blends)
-    context.lake.write("blend_weights", _weight_rows(context, blends, published))
-    context.lake.write("rerank_choices", context.lake.frame("rerank_choices", choices))
     fusions = {
-        phase: {blend.fill: _fusion(context, blend, phase, popularity[phase]) for blend in blends}
+        phase: {fill: _fusion(context, blend, fill, phase, popularity[phase]) for fill in fills}
         for phase in ("choose", "final")
     }
+    proofs = [_proof(context, fusions["choose"], fill) for fill in fills[1:]]
+    published = next((proof.candidate for proof in proofs if not refusal(proof, context.config.gate)), NONE)
+    rows = context.lake.frame("published_fill_segments", segment_rows(proofs))
+    context.lake.write("published_fill_segments", rows)
+    context.lake.write("blend_weights", _weight_rows(context, blend, fills, published))
+    context.lake.write("rerank_choices", context.lake.frame("rerank_choices", choices))
     joined = _member_lists(context, _users(context), "choose", fills)
     fused_lists = fuse_lists(joined, fusions["choose"], _TAIL, settings.n_candidates)
     context.lake.write("blend_candidates", fused_lists, "choose")
     # Cached: three tables are cut from it.
-    served = _served_lists(context, fusions["final"], published.fill).cache()
+    served = _served_lists(context, fusions["final"], published).cache()
     context.lake.write("blend_candidates", _served_candidates(served, fills), "final")
     n_rows = context.lake.write("recommendations", _recommendations(context, served))
     n_unserved = context.lake.write("unserved_users", _unserved(context, served))
-    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, published.weights, strict=True))
-    reordered = ", reordered by trees" if published.trees else ""
-    reached = f"NDCG@{_K} {published.ndcg:.4f} on {published.n_users} validation users"
-    how = reached if published.n_users else "equal weights, for there are no validation users"
-    blended = f"blend of fill '{published.fill}' by {published.fusion}: {weights}{reordered} ({how})"
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, blend.weights, strict=True))
+    reordered = ", reordered by trees" if blend.trees else ""
+    reached = f"NDCG@{_K} {blend.ndcg:.4f} on {blend.n_users} validation users"
+    how = reached if blend.n_users else "equal weights, for there are no validation users"
+    blended = f"blend of fill '{published}' by {blend.fusion}: {weights}{reordered} ({how})"
     return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}"
 
 
 def _fills(context: Context) -> list[str]:
     """Return the accepted fill, in a list, or an empty list."""
-    filled = context.config.merge.fill_members
-    fills = [context.lake.read(f"{member}_candidates", "choose").select("fill") for member in filled]
-    if not fills:
-        return []
-    rows = reduce(DataFrame.unionByName, fills).where(F.col("fill") != NONE).distinct().orderBy("fill").collect()
-    return [row.fill for row in rows]
+    fills = context.lake.read("als_candidates", "choose").where(F.col("fill") != NONE)
+    return [row.fill for row in fills.select("fill").distinct().orderBy("fill").collect()]
 
 
 def _users(context: Context) -> DataFrame:
@@ -101,10 +99,9 @@ def _users(context: Context) -> DataFrame:
     return context.lake.read("ratings").select("user_idx").distinct()
 
 
-def _columns(context: Context, fill: str) -> dict[str, str]:
-    """Return, by member, the column of `_member_lists` for a blend: members that learn from fills have one per fill."""
-    learned = context.config.merge.fill_members if fill != NONE else ()
-    return {member: f"{member}_{fill}" if member in learned else member for member in MEMBERS}
+def _columns(fill: str) -> dict[str, str]:
+    """Return, by member, the column of `_member_lists` for a blend: ALS, which learns from fills, has one per fill."""
+    return {member: f"{member}_{fill}" if member == "als" and fill != NONE else member for member in MEMBERS}
 
 
 def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence[str]) -> DataFrame:
@@ -112,11 +109,11 @@ def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequenc
 
     Users that trending has no list for get its list for anyone.
     """
-    rows = spread(users).withColumn("fold", F.pmod(F.xxhash64(F.lit(context.seed), "user_idx"), F.lit(rerank.FOLDS)))
+    rows = spread(users).withColumn("fold", part("fold", context.seed, rerank.FOLDS))
     named = {
         column: (member, NONE if column == member else fill)
         for fill in fills
-        for member, column in _columns(context, fill).items()
+        for member, column in _columns(fill).items()
     }
     for column, (member, variant) in named.items():
         candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
@@ -131,26 +128,26 @@ def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequenc
     return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
 
 
-def _judged(context: Context, fills: Sequence[str]) -> DataFrame:
+def _judged(context: Context) -> DataFrame:
     """Return the rows of validation users, with relevant (held-out items) and is_sparse (NULL: no training rating).
 
-    As many as weights or trees are judged on, drawn by a hash, column chance.
+    Those who judge weights and those who judge trees, apart where there are enough (draws): columns of these names are
+    true for them, else NULL.
     """
     settings = context.config.recommend
-    n = max(settings.weight_users, settings.rerank_users if settings.reranker != "none" else 0)
+    wanted = {"weights": settings.weight_users, "trees": settings.rerank_users if settings.reranker != "none" else 0}
+    rows = _relevant(context)
+    for purpose, n in wanted.items():
+        users = drawn(rows.select("user_idx"), purpose, context.seed, n).withColumn(purpose, F.lit(True))
+        rows = rows.join(users, "user_idx", "left")
+    rows = _member_lists(context, rows.where("weights OR trees"), "choose", (NONE,))
+    return rows.join(context.lake.read("user_sparsity").select("user_idx", "is_sparse"), "user_idx", "left")
+
+
+def _relevant(context: Context) -> DataFrame:
+    """Return (user_idx, relevant): the held-out items of every validation user."""
     held_out = context.lake.read("validation_ratings")
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    chance = F.xxhash64(F.lit(context.seed), F.col("user_idx"))
-    drawn = relevant.withColumn("chance", chance).orderBy("chance", "user_idx").limit(n)
-    sparse = context.lake.read("user_sparsity").select("user_idx", "is_sparse")
-    rows = _member_lists(context, drawn, "choose", fills)
-    return rows.join(sparse, "user_idx", "left")
-
-
-def _first(judged: DataFrame, n: int) -> DataFrame:
-    """Return the n users of `_judged` that were drawn first."""
-    last = judged.select("chance").orderBy("chance").limit(n).agg(F.max("chance").alias("last")).collect()[0]["last"]
-    return judged.where(F.col("chance") <= F.lit(last))
+    return held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
 
 
 def _popularity(context: Context, phase: str) -> Shipped:
@@ -168,62 +165,65 @@ def _slots(context: Context) -> int:
     return 1 + int(last.last) if last is not None and last.last is not None else 0
 
 
-def _fusion(context: Context, blend: Blend, phase: str, popularity: Shipped) -> Fusion:
-    """Return what fuses the phase's lists: in phase final the model of all users serves every fold."""
+def _fusion(context: Context, blend: Blend, fill: str, phase: str, popularity: Shipped) -> Fusion:
+    """Return what fuses the phase's lists of a fill: in phase final the model of all users serves every fold."""
     settings = context.config.recommend
     models = blend.trees[: rerank.FOLDS] if phase == "choose" else blend.trees[rerank.FOLDS :] * rerank.FOLDS
-    members = tuple(_columns(context, blend.fill).values())
+    members = tuple(_columns(fill).values())
     return Fusion(
         members, blend.weights, blend.fusion, settings.fusion_constant, settings.rerank_depth, popularity, models
     )
 
 
-def _choose_weights(context: Context, judged: DataFrame, fill: str, fusions: Sequence[str]) -> Blend:
-    """Return the one of `fusions` and the weights with the best NDCG@10 on validation, users `judged`.
+def _choose_weights(context: Context, judged: DataFrame) -> Blend:
+    """Return the fusion and the weights that resamples of validation users choose by NDCG@10 (ranking.blend.bagged).
 
-    Weights are of the grid, or the middle of its best. Equal weights where nobody is held out.
+    Equal weights where nobody is held out.
     """
-    settings = context.config.recommend
-    rows, columns = _first(judged, settings.weight_users), tuple(_columns(context, fill).values())
+    settings, rows = context.config.recommend, judged.where("weights")
     grid = weight_grid(len(MEMBERS), settings.weight_step)
-    blends: list[Blend] = []
-    for fusion in fusions:
-        first = _graded(context, rows, columns, grid, fusion)
-        if not first.n:
-            blends.append(Blend(fill, grid[0], fusion, 0.0, 0.0, (0.0,) * len(MEMBERS), 0))
-            break
-        middles = centres(grid, first.ndcg)
-        second = _graded(context, rows, columns, middles, fusion)
-        corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
-        alone = tuple(round(float(first.ndcg[corner]), 12) for corner in corners)
-        weights = np.concatenate([grid, middles])
-        ndcg, sparse = (np.concatenate(pair) for pair in ((first.ndcg, second.ndcg), (first.sparse, second.sparse)))
-        best = choose(ndcg)
-        found = (round(float(ndcg[best]), 12), round(float(sparse[best]), 12))
-        blends.append(Blend(fill, weights[best], fusion, *found, alone, first.n))
-        context.log(f"fill '{fill}', by {fusion}: validation NDCG@{_K} {ndcg[best]:.4f}")
-    return blends[choose(np.array([blend.ndcg for blend in blends]))]
+
+    def graded(fusion: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return grid_values(rows, MEMBERS, weights, fusion, settings.fusion_constant, _K)
+
+    found = [graded(fusion, grid) for fusion in settings.fusion]
+    n_users = len(found[0])
+    if not n_users:
+        return Blend(grid[0], settings.fusion[0], 0.0, (0.0,) * len(MEMBERS), 0)
+    resampled = poisson_weights(np.arange(n_users), _RESAMPLES, stable_seed(context.seed, "weights"))[:, 1:]
+    place, weights = bagged(grid, found, resampled)
+    fusion = settings.fusion[place]
+    corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
+    alone = tuple(round(float(found[place][:, corner].mean()), 12) for corner in corners)
+    ndcg = round(float(graded(fusion, weights[None, :]).mean()), 12)
+    context.log(
+        f"by {fusion}: validation NDCG@{_K} {ndcg:.4f}, the best of the grid {found[place].mean(axis=0).max():.4f}"
+    )
+    return Blend(weights, fusion, ndcg, alone, n_users)
 
 
-@dataclass(frozen=True)
-class _Graded:
-    """NDCG@10 [W] of each of the settings, over all and over sparse validation users, and the number of them all."""
+def _proof(context: Context, fusions: Mapping[str, Fusion], fill: str) -> Judgement:
+    """Return what a fill does to the blend's lists of the validation users who confirmed it at the gate.
 
-    ndcg: NDArray[np.float64]
-    sparse: NDArray[np.float64]
-    n: int
-
-
-def _graded(
-    context: Context, judged: DataFrame, columns: Sequence[str], weights: NDArray[np.float64], fusion: str
-) -> _Graded:
-    """Return what weights [W, M] of the lists in `columns` reach; without validation users all is empty and n is 0."""
-    sums = grid_sums(judged, columns, weights, fusion, context.config.recommend.fusion_constant, _K)
-    totals = sums.groupBy("setting").agg(*(F.sum(name).alias(name) for name in sums.columns if name != "setting"))
-    table = totals.orderBy("setting").toPandas()
-    ndcg = (table["total"] / table["n"].clip(lower=1)).to_numpy()
-    sparse = (table["total_sparse"] / table["n_sparse"].clip(lower=1)).to_numpy()
-    return _Graded(ndcg, sparse, int(table["n"].max()) if len(table) else 0)
+    They did not screen it, and the blend was chosen without it. The rule is the gate's, its intervals as wide.
+    """
+    gate = context.config.gate
+    users = _relevant(context).where(part("gate", context.seed, SCREENING_PARTS) != 0)
+    sparsity = context.lake.read("user_sparsity").select("user_idx", "is_sparse", "bucket")
+    rows = _member_lists(context, users, "choose", tuple(fusions)).join(sparsity, "user_idx", "left")
+    systems = fused_systems({name: fusions[name] for name in (NONE, fill)}, _TAIL, gate.k)
+    totals = added_up(system_sums(rows, systems, gate.k, gate.bootstrap_samples, context.seed))
+    before, after = totals[NONE, "sparse"], totals[fill, "sparse"]
+    proof = Judgement(
+        fill,
+        level="confirm",
+        segments=segment_lifts(totals, NONE, fill, bonferroni(gate.confidence, gate.finalists)),
+        coverage_ratio=after.n_listed / max(1, before.n_listed),
+    )
+    broken = refusal(proof, gate)
+    told = f"sparse users {words(proof.sparse)}" if proof.sparse else "no sparse users"
+    context.log(f"fill '{fill}' in the blend: {told}: {f'not published, {broken}' if broken else 'published'}")
+    return proof
 
 
 def _choose_trees(
@@ -233,14 +233,14 @@ def _choose_trees(
     settings = context.config.recommend
     if settings.reranker == "none" or not blend.n_users:
         return blend, []
-    rows = _first(judged, settings.rerank_users)
+    rows = judged.where("trees")
     counts = rows.agg(F.count("*").alias("users"), F.count_if("is_sparse").alias("sparse")).first()
-    fusion = replace(_fusion(context, blend, "choose", popularity), models=())
+    fusion = _fusion(context, blend, NONE, "choose", popularity)
     examples = rerank_examples(rows, fusion)
     n_hits = len(examples.fold)
     if counts is None or np.bincount(examples.fold, minlength=rerank.FOLDS).min() < settings.rerank_min_hits:
         context.log(
-            f"fill '{blend.fill}': not reordered by trees, for only {n_hits} validation users have a held-out item "
+            f"not reordered by trees, for only {n_hits} validation users have a held-out item "
             f"among their {settings.rerank_depth} first (recommend.rerank_min_hits {settings.rerank_min_hits} a fold)"
         )
         return blend, []
@@ -248,39 +248,24 @@ def _choose_trees(
     models, changes = rerank.cross_fit(examples, settings.rerank_trees, seed, _K)
     found = rerank.verdict(changes, examples.is_sparse, counts["users"], counts["sparse"], 0.95)
     context.log(
-        f"fill '{blend.fill}': trees change NDCG@{_K} by {found.change:+.4f} (at least {found.low:+.4f}), "
+        f"trees change NDCG@{_K} by {found.change:+.4f} (at least {found.low:+.4f}), "
         f"of sparse users by {found.sparse_change:+.4f}: {'taken' if found.accepted else 'not taken'}"
     )
     final = rerank.train(examples, settings.rerank_trees, seed) if found.accepted else ""
     gains = rerank.gains(final, MEMBERS) if found.accepted else {}
-    row = (blend.fill, counts["users"], n_hits, found.change, found.low, found.sparse_change, found.accepted)
+    row = (NONE, counts["users"], n_hits, found.change, found.low, found.sparse_change, found.accepted)
     choices: list[tuple[object, ...]] = [(*row, json.dumps(gains), final)]
     if not found.accepted:
         return blend, choices
-    better = replace(
-        blend,
-        ndcg=round(blend.ndcg + found.change, 12),
-        sparse_ndcg=round(blend.sparse_ndcg + found.sparse_change, 12),
-        trees=(*models, final),
-    )
-    return better, choices
+    return replace(blend, ndcg=round(blend.ndcg + found.change, 12), trees=(*models, final)), choices
 
 
-def published_blend(blends: list[Blend]) -> Blend:
-    """Return the filled blend if it is no worse than the plain one, which comes first, for all and for sparse users."""
-    plain = blends[0]
-    for blend in blends[1:]:
-        if blend.n_users and blend.ndcg >= plain.ndcg and blend.sparse_ndcg >= plain.sparse_ndcg:
-            return blend
-    return plain
-
-
-def _weight_rows(context: Context, blends: list[Blend], published: Blend) -> DataFrame:
+def _weight_rows(context: Context, blend: Blend, fills: Sequence[str], published: str) -> DataFrame:
     return context.lake.frame(
         "blend_weights",
         [
-            (blend.fill, member, float(weight), blend.fusion, blend.ndcg, alone, blend is published)
-            for blend in blends
+            (fill, member, float(weight), blend.fusion, blend.ndcg, alone, fill == published)
+            for fill in fills
             for member, weight, alone in zip(MEMBERS, blend.weights, blend.member_ndcg, strict=True)
         ],
     )

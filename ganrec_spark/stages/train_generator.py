@@ -17,6 +17,7 @@ from ganrec_spark.distributed.als_setting import chosen_setting, fit_setting, la
 from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_checkpoints
 from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.distributed.reader import read_batches
+from ganrec_spark.draws import draw_order
 from ganrec_spark.models.cgan import Start, calibrated
 from ganrec_spark.models.generator_training import Batch, Plan, train_generator
 from ganrec_spark.models.generators import training_seed
@@ -148,11 +149,11 @@ def _start(context: Context, train: DataFrame, n_items: int) -> Start:
 
 def _watched(rows: DataFrame, held_out: DataFrame, seed: int) -> tuple[Profiles, NDArray[np.int32]]:
     """Return the profiles and held-out items [W, H] of a stable sample of users, sparse ones first."""
-    order = [F.col("is_sparse").desc(), F.xxhash64(F.lit(seed), F.col("user_idx")), F.col("user_idx")]
-    sample = rows.orderBy(*order).limit(_WATCHED_USERS)
+    by = [F.col("is_sparse").desc(), *draw_order("generator", seed)]
+    sample = rows.orderBy(*by).limit(_WATCHED_USERS)
     relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
     columns = ("items", "weights", "ages", "relevant")
-    table = sample.join(relevant, "user_idx", "left").orderBy(*order).select(*columns).toArrow()
+    table = sample.join(relevant, "user_idx", "left").orderBy(*by).select(*columns).toArrow()
 
     def flat(name: str) -> NDArray[Any]:
         values: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -22,6 +22,7 @@ from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.distributed.ranking import Score, histories, lists, rank_catalogue
 from ganrec_spark.distributed.reader import read_batches
 from ganrec_spark.distributed.ship import Shipped, ship
+from ganrec_spark.draws import drawn
 from ganrec_spark.fills import NONE
 from ganrec_spark.models.sasrec import SASRec, Shape
 from ganrec_spark.models.sasrec_training import Judges, Plan, train_sasrec
@@ -362,14 +363,11 @@ def _judges(context: Context, sequences: DataFrame) -> Judges | None:
         .groupBy("user_idx")
         .agg(F.sort_array(F.collect_list("item_idx")).alias("held"))
     )
-    sample = (
-        sequences.where(F.col("length") > 0)
-        .join(held, "user_idx")
-        .orderBy(F.xxhash64(F.lit(context.seed), "user_idx"), "user_idx")
-        .limit(context.config.transformer.validation_users)
-        .select("items", "length", "held")
-        .toPandas()
+    users, most = (
+        sequences.where(F.col("length") > 0).join(held, "user_idx"),
+        context.config.transformer.validation_users,
     )
+    sample = drawn(users, "transformer", context.seed, most).select("items", "length", "held").toPandas()
     if sample.empty:
         return None
     return Judges(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ganrec_spark.ranking import blend, metrics
+from ganrec_spark.ranking.bootstrap import poisson_weights
 
 A, B, C = np.array([4, 2, 7]), np.array([2, 9]), np.array([], dtype=int)
 
@@ -78,24 +79,36 @@ def test_grid_ndcg_equals_fusing_and_measuring_each_setting() -> None:
         assert blend.grid_ndcg(lists, values, relevant, grid, 10) == pytest.approx(expected)
 
 
-def test_the_best_setting_is_never_below_a_member() -> None:
-    rng = np.random.default_rng(4)
-    grid, users = blend.weight_grid(3, 0.1), range(40)
-    lists = [[rng.permutation(80)[:30] for _ in range(3)] for _ in users]
-    relevant = [rng.permutation(80)[:2] for _ in users]
-    total = sum(blend.grid_ndcg(lists[u], ranks(lists[u]), relevant[u], grid, 10) for u in users)
-    best = blend.choose(total)
-    for member in range(3):
-        hits = metrics.hit_matrix([lists[u][member] for u in users], relevant, 10)
-        assert total[best] >= metrics.ndcg(hits, np.full(40, 2), 10).sum() - 1e-9
+def resampled(n_users: int, samples: int = 400) -> np.ndarray:
+    return poisson_weights(np.arange(n_users), samples, seed=1)[:, 1:]
+
+
+def test_many_users_choose_the_best_of_the_grid_few_lean_to_the_middle() -> None:
+    grid = blend.weight_grid(2, 0.5)  # even, then the two corners
+    corner = int(np.flatnonzero(grid[:, 0] == 1)[0])
+    # The first member alone gains .02 with a spread of .2: half a standard error among 25 users, five among 2,500.
+    leads = {}
+    for n in (25, 2500):
+        ndcg = np.full((n, 3), 0.3)
+        ndcg[:, corner] += 0.02 + np.resize([0.2, -0.2], n)
+        _, weights = blend.bagged(grid, [ndcg], resampled(n))
+        assert weights.sum() == pytest.approx(1)
+        leads[n] = weights[0]
+    assert leads[2500] == pytest.approx(1.0)
+    assert 0.5 < leads[25] < 0.95
 
 
 def test_equally_good_settings_lean_on_no_member() -> None:
-    assert blend.choose(np.zeros(67)) == 0
+    fusion, weights = blend.bagged(blend.weight_grid(3, 0.1), [np.zeros((30, 67)), np.zeros((30, 67))], resampled(30))
+    assert fusion == 0
+    assert weights == pytest.approx([1 / 3] * 3)
 
 
-def test_the_middle_of_the_best_settings_is_their_mean() -> None:
-    grid = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.75, 0.25]])
-    ndcg = np.array([0.2, 0.1, 0.4, 0.3])
-    expected = [[0.5, 0.5], [0.625, 0.375], [0.5625, 0.4375]]
-    assert blend.centres(grid, ndcg, (1, 2, 10)) == pytest.approx(np.array(expected))
+def test_the_fusion_that_wins_most_samples_gives_its_own_winners_mean() -> None:
+    grid = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    # User 0 alone knows the first fusion's winner, users 1 and 2 two of the second's; samples are these users, by hand.
+    first, second = np.zeros((3, 3)), np.zeros((3, 3))
+    first[0, 0], second[1, 1], second[2, 2] = 1.0, 1.0, 1.0
+    fusion, weights = blend.bagged(grid, [first, second], np.eye(3))
+    assert fusion == 1
+    assert weights == pytest.approx([0.25, 0.75])
