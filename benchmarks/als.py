@@ -16,12 +16,10 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import load_config
-from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
+from ganrec_spark.distributed.als import AlsFactors, Objective, by_factors, fit_als
 from ganrec_spark.distributed.quality import mean_ndcg
 from ganrec_spark.distributed.ranking import histories, rank_catalogue
-from ganrec_spark.distributed.ship import ship
 from ganrec_spark.session import build_session
-from ganrec_spark.stages.als import by_factors
 
 _K = 10
 
@@ -40,9 +38,8 @@ def split(spark: SparkSession, source: str) -> tuple[DataFrame, DataFrame]:
 
 def ndcg(spark: SparkSession, fitted: AlsFactors, train: DataFrame, held_out: DataFrame) -> float:
     """Return NDCG@10 of the users with a held-out rating."""
-    vectors, known = fitted.item_slots()
     users = histories(train).join(fitted.users, "user_idx")
-    ranked = rank_catalogue(users, by_factors(ship(spark, table=vectors, known=known)), _K)
+    ranked = rank_catalogue(users, by_factors(spark, fitted), _K)
     return mean_ndcg(ranked, held_out, _K)
 
 
