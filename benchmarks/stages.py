@@ -1,6 +1,6 @@
 """Time each stage in one local process and submitted on its own to a standalone cluster with PostgreSQL, side by side.
 
-    .venv/bin/python benchmarks/stages.py [--users 300] [--first 5]
+    .venv/bin/python benchmarks/stages.py [--users 300] [--first 5] [--set KEY=VALUE]
 
 Makes a world, a cluster of two workers of one core and a catalog server, runs the pipeline both ways with the shipped
 JVM options and small networks, and prints a Markdown table: seconds of the stage in one process; of its submission,
@@ -62,15 +62,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=300)
     parser.add_argument("--first", type=int, default=len(STAGES), metavar="N", help="submit the first N stages alone")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline, both ways")
     options = parser.parse_args()
     subprocess.run([sys.executable, str(REPOSITORY / "scripts" / "package.py")], check=True, stdout=sys.stderr)
+    more = tuple(word for setting in options.set for word in ("--set", setting))
     with tempfile.TemporaryDirectory(prefix="ganrec-stages-") as folder, postgresql() as catalog:
         root, source = Path(folder), Path(folder) / "ratings.parquet"
         write_world(source, users=options.users, items=options.users // 3)
-        alone, whole = in_one_process(Lakeside(root / "local", source, LOCAL))
+        alone, whole = in_one_process(Lakeside(root / "local", source, (*LOCAL, *more)))
         with spark_cluster(root / "cluster") as master:
             settings = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"), "--master", master)
-            settings += ("--set", f"spark.properties={SMALL}", "--set", "lake.namespace=stages")
+            settings += ("--set", f"spark.properties={SMALL}", "--set", "lake.namespace=stages", *more)
             each = submitted(Lakeside(root / "lake", source, settings, catalog), options.first)
     print("| stage | in one process | submitted | of it the stage |\n|---|---|---|---|")
     for name, (total, own) in each.items():
