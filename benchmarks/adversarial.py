@@ -1,6 +1,7 @@
 """Train the Transformer against an adversary and without one, and compare the two on the same test users.
 
     .venv/bin/python benchmarks/adversarial.py DATASET... [--radius .05] [--seeds 3] [--workers 2] [--out DIR]
+        [--set KEY=VALUE]
 
 DATASET is a folder with ratings.parquet or train.parquet; each user's last rating is the test, the last but one is
 validation. For each seed two Transformers are trained as `transformer` is by default, one model each, from the same
@@ -19,6 +20,7 @@ import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the 
 import argparse
 import io
 import itertools
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -53,29 +55,32 @@ def main() -> None:
     parser.add_argument("--radius", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, a thread each")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of transformer.*")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs/benchmarks/generators")
     options = parser.parse_args()
     if not any(options.out.glob("*.recommenders.parquet")):
         parser.error(f"--out {options.out}: expected rows of benchmarks/generators.py there, whose page is drawn anew")
     trainings = list(itertools.product(range(options.seeds), (0.0, options.radius)))
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        found = pool.map(measured, [(folder, *training) for folder in options.datasets for training in trainings])
+        jobs = [(folder, *training, tuple(options.set)) for folder in options.datasets for training in trainings]
+        found = pool.map(measured, jobs)
         for folder in options.datasets:
             values = pd.concat(itertools.islice(found, len(trainings)), ignore_index=True)
-            told = f"benchmarks/adversarial.py {folder.name} --radius {options.radius:g} --seeds {options.seeds}"
+            words = [f"benchmarks/adversarial.py {folder.name} --radius {options.radius:g} --seeds {options.seeds}"]
+            told = " ".join([*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)])
             rows = compared(values).assign(dataset=folder.name, radius=options.radius, seeds=options.seeds)
             rows.assign(command=told).to_parquet(options.out / f"{folder.name}.adversarial.parquet")
     write(options.out)
 
 
-def measured(job: tuple[Path, int, float]) -> pd.DataFrame:
-    """Return validation and test NDCG@10 of every user by one training: folder, seed, radius."""
-    folder, seed, radius = job
+def measured(job: tuple[Path, int, float, tuple[str, ...]]) -> pd.DataFrame:
+    """Return validation and test NDCG@10 of every user by one training: folder, seed, radius, settings."""
+    folder, seed, radius, settings = job
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     started, histories = time.monotonic(), sequences(folder)
     n_items = 1 + max(int(own.max()) for own in histories)
-    plan = planned([own[:-2] for own in histories], [int(own[-2]) for own in histories], n_items, seed)
+    plan = planned([own[:-2] for own in histories], [int(own[-2]) for own in histories], n_items, seed, settings)
     plan = replace(plan, adversary_radius=radius)
     trained = train_sasrec(Worker(), plan, batches([own[:-2] for own in histories], plan))
     model = SASRec(plan.shape)

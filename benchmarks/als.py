@@ -1,49 +1,48 @@
 """Time our ALS solver against MLlib's, side by side in one session, and compare what they recommend.
 
-    .venv/bin/python benchmarks/als.py ratings.parquet [--size 128] [--iterations 10] [--rounds 2]
+    .venv/bin/python benchmarks/als.py ratings.parquet [--size 128] [--iterations 10] [--rounds 2] [--set KEY=VALUE]
 
-Reads columns user_id, item_id, rating, timestamp; each user's last rating is held out. Prints seconds of each fit
-(users' vectors included), NDCG@10 over the full catalogue, and the ratio of the medians.
+The pipeline's ingest and split run first; each user's last rating is held out. Prints seconds of each fit (users'
+vectors included), NDCG@10 over the full catalogue, and the ratio of the medians.
 """
 
 import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
 
 import argparse
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, SparkSession
 
-from ganrec_spark.config import load_config
-from ganrec_spark.distributed.als import AlsFactors, Objective, fit_als
+from ganrec_spark.config import Config, load_config
+from ganrec_spark.distributed.als import AlsFactors, Objective, by_factors, fit_als
 from ganrec_spark.distributed.quality import mean_ndcg
 from ganrec_spark.distributed.ranking import histories, rank_catalogue
-from ganrec_spark.distributed.ship import ship
+from ganrec_spark.lake import Lake
+from ganrec_spark.pipeline import STAGE_BY_NAME
+from ganrec_spark.runner import run_stage
 from ganrec_spark.session import build_session
-from ganrec_spark.stages.als import by_factors
 
 _K = 10
+_RUN = "2100-01-01"  # no rating is later
 
 
-def split(spark: SparkSession, source: str) -> tuple[DataFrame, DataFrame]:
-    """Return (user_idx, item_idx, rating) of training and of each user's last rating."""
-    ratings = spark.read.parquet(source)
-    for side in ("user", "item"):
-        dense = F.dense_rank().over(Window.orderBy(f"{side}_id")) - 1
-        ratings = ratings.join(ratings.select(f"{side}_id").distinct().withColumn(f"{side}_idx", dense), f"{side}_id")
-    newest = F.row_number().over(Window.partitionBy("user_idx").orderBy(F.desc("timestamp"), "item_idx"))
-    columns = ("user_idx", "item_idx", F.col("rating").cast("double").alias("rating"))
-    placed = ratings.withColumn("newest", newest).select(*columns, "newest").cache()
-    return placed.where("newest > 1").drop("newest"), placed.where("newest = 1").drop("newest")
+def parts(spark: SparkSession, config: Config) -> tuple[DataFrame, DataFrame]:
+    """Run ingest and split; return (user_idx, item_idx, rating) of training with validation, and of test."""
+    for stage in ("ingest", "split"):
+        run_stage(spark, config, STAGE_BY_NAME[stage], _RUN)
+    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+    tables = [lake.read(f"{part}_ratings", _RUN) for part in ("train", "validation", "test")]
+    train, validation, test = (table.select("user_idx", "item_idx", "rating") for table in tables)
+    return train.unionByName(validation).cache(), test.cache()
 
 
 def ndcg(spark: SparkSession, fitted: AlsFactors, train: DataFrame, held_out: DataFrame) -> float:
     """Return NDCG@10 of the users with a held-out rating."""
-    vectors, known = fitted.item_slots()
     users = histories(train).join(fitted.users, "user_idx")
-    ranked = rank_catalogue(users, by_factors(ship(spark, table=vectors, known=known)), _K)
-    return mean_ndcg(ranked, held_out, _K)
+    return mean_ndcg(rank_catalogue(users, by_factors(spark, fitted), _K), held_out, _K)
 
 
 def main() -> None:
@@ -55,9 +54,20 @@ def main() -> None:
     parser.add_argument("--regularisation", type=float, default=0.2)
     parser.add_argument("--alpha", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline")
     options = parser.parse_args()
-    spark = build_session(load_config(environ={}), "ganrec benchmark")
-    train, held_out = split(spark, options.source)
+    with tempfile.TemporaryDirectory(prefix="ganrec-als-") as folder:
+        settings = [f"lake.root={folder}/lake", f"ingest.source={Path(options.source).resolve()}", *options.set]
+        config = load_config(overrides=settings, environ={})
+        spark = build_session(config, "ganrec benchmark")
+        try:
+            compare(spark, *parts(spark, config), options)
+        finally:
+            spark.stop()
+
+
+def compare(spark: SparkSession, train: DataFrame, held_out: DataFrame, options: argparse.Namespace) -> None:
+    """Fit by both solvers, one after the other in every round, and print what each took."""
     print(f"{train.count()} ratings, {held_out.count()} users held out, size {options.size}", flush=True)
     objective = Objective(options.size, options.iterations, options.regularisation, options.alpha, True, 42)
     seconds: dict[str, list[float]] = {"numpy": [], "mllib": []}

@@ -1,6 +1,6 @@
 """Train our Transformer with the published configuration of SASRec with sampled softmax: a test of correctness.
 
-    .venv/bin/python benchmarks/published_sasrec.py DATASET [--seeds 2]
+    .venv/bin/python benchmarks/published_sasrec.py DATASET [--seeds 2] [--set KEY=VALUE]
 
 DATASET is a folder with ratings.parquet; each user's last rating is the test, the last but one is validation. The
 configuration is the one published with Recall@10 / NDCG@10 .0921 / .0531 on amazon-beauty: 64 dimensions, one block of
@@ -48,20 +48,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, metavar="DATASET")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="instead of what is published")
     options = parser.parse_args()
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for told in pool.map(measured, itertools.repeat(options.dataset), range(options.seeds)):
+        settings = itertools.repeat((*PUBLISHED, *options.set))
+        for told in pool.map(measured, itertools.repeat(options.dataset), range(options.seeds), settings):
             print(told, flush=True)
 
 
-def measured(folder: Path, seed: int) -> str:
+def measured(folder: Path, seed: int, settings: tuple[str, ...]) -> str:
     """Return Recall@10 and NDCG@10 on validation, and on test after training anew on all before it, in words."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     started, histories = time.monotonic(), sequences(folder)
     n_items = 1 + max(int(own.max()) for own in histories)
     training = [own[:-2] for own in histories]
-    plan = planned(training, [int(own[-2]) for own in histories], n_items, seed, PUBLISHED)
+    plan = planned(training, [int(own[-2]) for own in histories], n_items, seed, settings)
     chosen = train_sasrec(Worker(), plan, batches(training, plan))
     words = [f"{folder.name}, seed {seed}: epoch {chosen.epoch}"]
     words.append(f"validation {quality(chosen.state, plan, histories, -2)}")

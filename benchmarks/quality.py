@@ -10,7 +10,8 @@ order for at most as long as the pipeline ran (or --budget). Test ratings are re
 Lifts are those of a row over the peer that was best on validation, per user and averaged over seeds, with paired
 95 % bootstrap intervals over users; what fills change is measured in the same way, against the same lists without.
 
-`--cut SHARE` cuts that share of the users to 5-10 training ratings first.
+`--cut SHARE` cuts that share of the users to 5-10 training ratings first. `--global-time .9` splits by one moment for
+all users instead (benchmarks/global_time.py); the page is then NAME-time-0.9.
 """
 
 import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from global_time import by_global_time
 from numpy.typing import NDArray
 from peers import PEERS, Peer, Score, Setting, blocks, popularity
 from pyspark.sql import functions as F
@@ -75,19 +77,26 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="of tuning a peer, less than the pipeline's")
-    parser.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
+    changed = parser.add_mutually_exclusive_group()
+    changed.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
+    changed.add_argument("--global-time", type=float, default=0.0, metavar="QUANTILE", help="of the cut, as .9")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
     parser.add_argument("--work", type=Path, help="keeps the lakes, so that a second call goes on where one stopped")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ganrec-quality-") as scratch:
         for folder in options.datasets:
-            data = prepared(folder, options.cut, options.work or Path(scratch))
+            data = prepared(folder, options.cut, options.work or Path(scratch), options.global_time)
             measure(data, (options.work or Path(scratch)) / data.name, options)
 
 
-def prepared(folder: Path, cut: float, work: Path) -> DataSet:
-    """Return the data set in `folder`; with `cut`, a copy in `work` in which that share of users has few ratings."""
+def prepared(folder: Path, cut: float, work: Path, global_time: float = 0.0) -> DataSet:
+    """Return the data set in `folder`; with `cut`, a copy in `work` in which that share of users has few ratings.
+
+    With `global_time`, a copy that is split at that quantile of all times.
+    """
+    if global_time:
+        return split_by_time(folder, global_time, work)
     given = (folder / "train.parquet").exists()
     source, name = folder / ("train.parquet" if given else "ratings.parquet"), folder.name
     if cut:
@@ -100,6 +109,21 @@ def prepared(folder: Path, cut: float, work: Path) -> DataSet:
     if given:
         settings += ["split.protocol=given", f"ingest.test_source={(folder / 'test.parquet').resolve()}"]
     return DataSet(name, tuple(settings), (5, 20) if given else (10,))
+
+
+def split_by_time(folder: Path, share: float, work: Path) -> DataSet:
+    """Return the data set in `folder` split at the quantile `share` of all times, as a copy in `work`."""
+    name = f"{folder.name}-time-{share:g}"
+    if not (folder / "ratings.parquet").exists():
+        sys.exit(f"{folder}: expected ratings.parquet, found none; --global-time makes a split of its own")
+    try:
+        ratings, settings = by_global_time(pd.read_parquet(folder / "ratings.parquet"), share)
+    except ValueError as error:
+        sys.exit(f"{folder.name}, --global-time {share:g}: {error}")
+    source = work / f"{name}.parquet"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    ratings.to_parquet(source)
+    return DataSet(name, (f"ingest.source={source.resolve()}", *settings), (10,))
 
 
 def cut_users(ratings: pd.DataFrame, share: float, held_out: int) -> pd.DataFrame:
@@ -144,7 +168,8 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
 def command_line(options: argparse.Namespace) -> str:
     """Return the command without the folders, for the table."""
     words = ["benchmarks/quality.py", *(folder.name for folder in options.datasets), f"--seeds {options.seeds}"]
-    words += [f"--{name} {value:g}" for name in ("budget", "cut") if (value := getattr(options, name))]
+    numbers = ("budget", "cut", "global_time")
+    words += [f"--{name.replace('_', '-')} {value:g}" for name in numbers if (value := getattr(options, name))]
     return " ".join([*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)])
 
 

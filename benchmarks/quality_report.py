@@ -74,7 +74,13 @@ def _metric(measured: Measured, metric: str) -> Iterator[str]:
         yield f"| {system} ({kind}) | " + " | ".join([*values, *lifts]) + " |"
     for entry in yaml.safe_load((Path(__file__).parent / "published.yaml").read_text()).get(measured.name, []):
         if metric in entry:
-            yield f"| {entry['system']} (published) | {entry[metric]:.4f} | " + " | " * len(segments) + "|"
+            yield f"| {entry['system']} ({kinship(entry)}) | {entry[metric]:.4f} | " + " | " * len(segments) + "|"
+
+
+def kinship(entry: dict[str, str]) -> str:
+    """Return in words what a row of published.yaml shares with our file, and whether its figures were checked."""
+    words = [f"published; shares {entry['shares']} with our file", *([entry["note"]] if entry.get("note") else [])]
+    return "; ".join([*words, *([] if entry["read_in"] else ["figures not checked"])])
 
 
 def _lift(row: pd.Series, name: str = "lift") -> str:

@@ -1,6 +1,6 @@
 """Time each stage in one local process and submitted on its own to a standalone cluster with PostgreSQL, side by side.
 
-    .venv/bin/python benchmarks/stages.py [--users 300]
+    .venv/bin/python benchmarks/stages.py [--users 300] [--first 5] [--set KEY=VALUE]
 
 Makes a world, a cluster of two workers of one core and a catalog server, runs the pipeline both ways with the shipped
 JVM options and small networks, and prints a Markdown table: seconds of the stage in one process; of its submission,
@@ -43,11 +43,11 @@ def inside(log: str) -> dict[str, float]:
     return {name: float(seconds) for name, seconds in re.findall(r"(\w+): \w+ in ([\d.]+) s:", log)}
 
 
-def submitted(lakeside: Lakeside) -> dict[str, tuple[float, float]]:
-    """Return stage -> seconds of the submission and of the stage inside it."""
+def submitted(lakeside: Lakeside, first: int) -> dict[str, tuple[float, float]]:
+    """Return stage -> seconds of the submission and of the stage inside it, of the first so many stages."""
     found = {}
     commands = lakeside.ganrec("submit", "--run-date", RUN_DATE).stdout.splitlines()
-    for stage, command in zip(STAGES, commands, strict=True):
+    for stage, command in list(zip(STAGES, commands, strict=True))[:first]:
         started = time.monotonic()
         done = lakeside.run([str(Path(sys.executable).parent / "spark-submit"), *shlex.split(command)[1:]])
         if done.returncode:
@@ -61,21 +61,24 @@ def main() -> None:
     """Parse the command line, run both ways, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=300)
+    parser.add_argument("--first", type=int, default=len(STAGES), metavar="N", help="submit the first N stages alone")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline, both ways")
     options = parser.parse_args()
     subprocess.run([sys.executable, str(REPOSITORY / "scripts" / "package.py")], check=True, stdout=sys.stderr)
+    more = tuple(word for setting in options.set for word in ("--set", setting))
     with tempfile.TemporaryDirectory(prefix="ganrec-stages-") as folder, postgresql() as catalog:
         root, source = Path(folder), Path(folder) / "ratings.parquet"
         write_world(source, users=options.users, items=options.users // 3)
-        alone, whole = in_one_process(Lakeside(root / "local", source, LOCAL))
+        alone, whole = in_one_process(Lakeside(root / "local", source, (*LOCAL, *more)))
         with spark_cluster(root / "cluster") as master:
             settings = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"), "--master", master)
-            settings += ("--set", f"spark.properties={SMALL}", "--set", "lake.namespace=stages")
-            each = submitted(Lakeside(root / "lake", source, settings, catalog))
+            settings += ("--set", f"spark.properties={SMALL}", "--set", "lake.namespace=stages", *more)
+            each = submitted(Lakeside(root / "lake", source, settings, catalog), options.first)
     print("| stage | in one process | submitted | of it the stage |\n|---|---|---|---|")
     for name, (total, own) in each.items():
         print(f"| {name} | {alone[name]:.1f} | {total:.1f} | {own:.1f} |")
     own, total = sum(own for _, own in each.values()), sum(total for total, _ in each.values())
-    print(f"| all | {sum(alone.values()):.1f} (command: {whole:.1f}) | {total:.1f} | {own:.1f} |")
+    print(f"| all | {sum(alone[name] for name in each):.1f} (command: {whole:.1f}) | {total:.1f} | {own:.1f} |")
     print(f"\nA submission's fixed cost: {(total - own) / len(each):.1f} s on average")
 
 

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
+from global_time import by_global_time
 from pyspark.sql import DataFrame, SparkSession
 
 from ganrec_spark.config import Split
@@ -83,6 +85,24 @@ def test_temporal_cuts_inside_a_day(spark: SparkSession):
     found = parts(ratings(spark, [(0, number, number) for number in range(20)]), "temporal")
     assert {item for _, item in found["test"]} == {16, 17, 18, 19}
     assert {item for _, item in found["validation"]} == {14, 15}
+
+
+def test_temporal_cuts_where_the_benchmark_by_global_time_says(spark: SparkSession):
+    """A share that is a number of ratings and a half takes exactly so many, whatever its last binary digit."""
+    for n in (20, 23, 27):
+        rows = [(number % 3, number, number * 7) for number in range(n)]
+        table = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+        kept, settings = by_global_time(table, 0.7)
+        shares = {key.removeprefix("split."): float(value) for key, value in (one.split("=") for one in settings[1:])}
+        found = parts(ratings(spark, list(kept.itertuples(index=False, name=None))), "temporal", **shares)
+        cut = table["timestamp"].quantile(0.7)
+        before = table[table["timestamp"] <= cut]
+        chosen_after = before["timestamp"].quantile(0.7)
+        assert {item for _, item in found["train"]} == set(before.loc[before["timestamp"] <= chosen_after, "item_id"])
+        assert {item for _, item in found["validation"]} == set(
+            before.loc[before["timestamp"] > chosen_after, "item_id"]
+        )
+        assert {item for _, item in found["test"]} == set(table.loc[table["timestamp"] > cut, "item_id"][:3])
 
 
 def test_ratio_draws_rounded_shares_of_each_user(spark: SparkSession):

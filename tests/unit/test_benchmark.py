@@ -11,6 +11,8 @@ import peers
 import pytest
 import quality
 import quality_report
+import yaml
+from global_time import by_global_time
 from scipy import sparse
 
 from ganrec_spark.models import ease, rp3beta
@@ -58,6 +60,72 @@ def test_a_cut_leaves_the_newest_ratings_and_the_other_users_alone() -> None:
     assert 70 < (counts < 30).sum() < 130
     assert (cut.groupby("user_id")["item_id"].min() == 30 - counts).all()
     pd.testing.assert_frame_equal(cut, quality.cut_users(whole, 0.5, held_out=2))
+
+
+# Time of every rating by user and item.
+TIMES = {"a": {1: 1, 2: 10, 3: 20, 4: 30}, "b": {1: 2, 3: 5, 4: 40}, "late": {2: 50, 3: 60}}
+
+
+def rated_at(times: dict[str, dict[int, int]]) -> pd.DataFrame:
+    rows = [(user, item, 3.0, time) for user, own in times.items() for item, time in own.items()]
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"]).sample(frac=1, random_state=3)
+
+
+def test_a_split_by_time_keeps_what_came_before_and_the_first_after_it() -> None:
+    # Nine ratings, the fifth at 20: before the median of all 1, 2, 5, 10 and 20, after their median 5 the last two.
+    kept, settings = by_global_time(rated_at(TIMES), 0.5)
+    pairs = set(zip(kept["user_id"], kept["item_id"], strict=True))
+    # a's target is 4; b's is its only later rating; whoever begins after the cut has no history.
+    assert pairs == {("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 3), ("a", 4), ("b", 4)}
+    assert settings[0] == "split.protocol=temporal"
+    shares = dict(setting.split("=") for setting in settings[1:])
+    assert float(shares["split.test_share"]) * 7 == pytest.approx(2.5)
+    assert float(shares["split.validation_share"]) * 7 == pytest.approx(2)
+
+
+def test_an_item_that_is_rated_again_is_no_target() -> None:
+    again = pd.concat([rated_at(TIMES), pd.DataFrame([("a", 2, 5.0, 15)], columns=list(rated_at(TIMES)))])
+    kept, _ = by_global_time(again, 0.5)
+    assert kept.loc[(kept["user_id"] == "a") & (kept["item_id"] == 2), "timestamp"].tolist() == [10]
+    assert not kept.duplicated(["user_id", "item_id"]).any()
+
+
+def test_places_in_a_history_are_no_times() -> None:
+    places = {"a": {1: 0, 2: 1}, "b": {3: 0, 2: 1, 1: 2}}
+    with pytest.raises(ValueError, match="every history starts at 0"):
+        by_global_time(rated_at(places), 0.9)
+    with pytest.raises(ValueError, match="found 0 targets"):
+        by_global_time(rated_at({"a": {1: 1, 2: 2}, "b": {1: 90}}), 0.5)
+
+
+def test_a_folder_split_by_time_has_a_page_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    rated_at(TIMES).to_parquet(folder / "ratings.parquet")
+    data = quality.prepared(folder, 0.0, tmp_path / "work", 0.5)
+    assert data.name == "tiny-time-0.5"
+    assert data.settings[:2] == (f"ingest.source={tmp_path}/work/tiny-time-0.5.parquet", "split.protocol=temporal")
+    assert len(pd.read_parquet(tmp_path / "work" / "tiny-time-0.5.parquet")) == 7
+    options = Namespace(datasets=[folder], seeds=1, budget=None, cut=0.0, global_time=0.5, set=[])
+    assert quality.command_line(options) == "benchmarks/quality.py tiny --seeds 1 --global-time 0.5"
+    (folder / "ratings.parquet").rename(folder / "train.parquet")
+    with pytest.raises(SystemExit, match=r"expected ratings\.parquet"):
+        quality.prepared(folder, 0.0, tmp_path, 0.5)
+
+
+def test_published_rows_say_what_they_share_with_our_file() -> None:
+    table = yaml.safe_load((Path(quality_report.__file__).parent / "published.yaml").read_text())
+    for name, rows in table.items():
+        for row in rows:
+            assert row["shares"] in ("data and order", "data", "source", "unknown"), (name, row)
+            assert set(row) - {"system", "shares", "note", "read_in"}, "no figure"
+            assert "read_in" in row, "null where the figures could not be checked"
+            if row["shares"] == "source":
+                assert row["note"]
+    row = next(row for row in table["ml-1m-sequences"] if row["system"] == "eSASRec")
+    assert quality_report.kinship(row) == "published; shares source with our file; 3,706 items, order of the file"
+    unread = {"system": "X", "shares": "data", "read_in": None}
+    assert quality_report.kinship(unread) == "published; shares data with our file; figures not checked"
 
 
 def test_the_summary_compares_with_the_peer_that_was_best_on_validation() -> None:

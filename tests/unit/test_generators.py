@@ -23,6 +23,7 @@ from ganrec_spark.models.generator_training import Batch, Checkpoints, Plan, Tra
 from ganrec_spark.models.generators import load_generator, new_training
 from ganrec_spark.models.interactions import Profiles, dense, strengths
 from ganrec_spark.models.sampled_softmax import places, sample_candidates
+from ganrec_spark.models.vae import Vae
 from ganrec_spark.models.worker import Worker
 
 USERS, ITEMS, LENGTH = 200, 40, 10
@@ -320,6 +321,28 @@ def test_the_vaes_loss_over_candidates_is_that_over_all_items_if_all_are_candida
         torch.manual_seed(3)
         found = training.step(items.long(), weights, progress=0.0)["loss"]
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("progress", "annealed"), [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)])
+def test_the_vaes_loss_holds_beta_times_the_kl_worked_by_hand(progress: float, annealed: float) -> None:
+    """KL of N(mu, sigma^2) from N(0, 1) is (mu^2 + sigma^2 - log sigma^2 - 1) / 2, summed over the latent places.
+
+    An encoder of nothing but its bias says mu = (1, -2), sigma^2 = (1, 4) of everyone: 1/2 + (7 - ln 4) / 2 by hand.
+    """
+    items, weights = (torch.from_numpy(array[:8]) for array in world())
+    steps = {}
+    for beta in (0.0, 0.3):
+        settings = plan("vae", vae_latent_size=2, vae_beta=beta).settings
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            training = new_training("vae", ITEMS, settings, START, 1, Worker())
+            assert isinstance(training.generator, Vae)
+            torch.nn.init.zeros_(training.generator.encoder[-1].weight)
+            training.generator.encoder[-1].bias.data = torch.tensor([1.0, -2.0, 0.0, np.log(4.0)]).float()
+            steps[beta] = training.step(items.long(), weights, progress)
+    by_hand = 0.5 + (7 - np.log(4.0)) / 2
+    assert steps[0.3]["kl"] == pytest.approx(by_hand, rel=1e-5)
+    assert steps[0.3]["loss"] - steps[0.0]["loss"] == pytest.approx(0.3 * annealed * by_hand, abs=1e-4)
 
 
 def test_strengths_and_dense_by_hand() -> None:

@@ -134,6 +134,20 @@ def test_a_position_sees_neither_later_items_nor_padding() -> None:
     assert not torch.allclose(other_end[:, 2], trimmed[:, 2])
 
 
+def test_positions_count_from_the_end_of_the_history() -> None:
+    """By hand: of at most 6 positions, histories of 3 and of 5 items take the last three and the last five."""
+    model = SASRec(replace(SHAPE, blocks=0, dropout=0.0)).eval()
+    items, lengths = torch.tensor([[4, 5, 6, -1, -1], [7, 8, 4, 5, 6]]), torch.tensor([3, 5])
+    with torch.no_grad():
+        found = model.states(items, lengths)
+        for user, position, item, place in ((0, 0, 4, 3), (0, 2, 6, 5), (1, 0, 7, 1), (1, 2, 4, 3), (1, 4, 6, 5)):
+            by_hand = model.norm(model.items.weight[item] + model.positions.weight[place])
+            torch.testing.assert_close(found[user, position], by_hand)
+        # The latest item has the same position, and without attention the same state, however long the history.
+        last = model.last_states(items, lengths)
+    torch.testing.assert_close(last[0], last[1])
+
+
 def test_loss_is_the_softmax_worked_by_hand() -> None:
     model = SASRec(replace(SHAPE, dropout=0.0)).eval()
     items, lengths = torch.tensor([[1, 2, 3, -1], [5, 6, -1, -1]]), torch.tensor([3, 2])

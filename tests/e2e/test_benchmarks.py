@@ -1,0 +1,125 @@
+"""Every benchmark in miniature, as its users run it: what it prints and writes, not how good that is."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from e2e.lakeside import FAST, JAVA, REPOSITORY
+
+from ganrec_spark.world import write_world
+
+SPARK = ("spark.master=local[2]", f"spark.properties={{spark.driver.extraJavaOptions: {JAVA}}}")
+# A Transformer that takes seconds to train.
+TINY = (
+    "transformer.embedding_size=8",
+    "transformer.max_length=10",
+    "transformer.max_epochs=2",
+    "transformer.min_steps_per_epoch=1",
+    "transformer.validate_every=1",
+)
+# One setting of everything that is chosen, and few fills: beside the four generators little is left to wait for.
+ONE_OF_EACH = (
+    "generator.kinds=[vae, agn, cgan, cgan_twin]",
+    "generator.history_half_life=[null]",
+    "augment.strategies=[{how: top, n: 1}]",
+    "augment.rules=[popularity]",
+    "als.half_life_days=[null]",
+    "als.alpha=[20.0]",
+    "item_item.history_half_life=[null]",
+    "item_item.pair_half_life=[null]",
+    "item_item.rating_slope=[0.0]",
+    "item_item.ease_damping=[0.0]",
+    "item_item.mix_shares=[]",
+    "trending.half_life_days=[30]",
+    "transformer.adversary_radius=[0.0]",
+    "recommend.reranker=none",
+    "recommend.fusion=[ranks]",
+    "recommend.weight_step=0.5",
+    "distributed.workers=1",
+)
+PEERS = {"popularity", "EASE", "RP3beta", "implicit ALS"}
+OURS = {"trending", "als", "item_item", "transformer", "blend", "published"}
+
+
+def run(script: str, *arguments: object, settings: tuple[str, ...]) -> str:
+    command = [sys.executable, f"benchmarks/{script}", *map(str, arguments)]
+    command += [word for setting in settings for word in ("--set", setting)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmarks") / "world"
+    write_world(folder / "ratings.parquet", users=120, items=60)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(world: Path) -> tuple[Path, str]:
+    """Return the folder with the lakes and the pages of quality.py and generators.py, and what the first printed."""
+    out = world.parent
+    common = ("--budget", 1, "--work", out / "work")
+    settings = (*FAST, *ONE_OF_EACH, *SPARK)
+    page = run("quality.py", world, "--seeds", 1, *common, "--out", out / "pages", settings=settings)
+    run("generators.py", world, *common, "--out", out / "pages" / "generators", settings=settings)
+    return out, page
+
+
+def test_als_prints_both_solvers_and_their_ratio(world: Path) -> None:
+    small = ("--size", 4, "--iterations", 2, "--rounds", 1)
+    told = run("als.py", world / "ratings.parquet", *small, settings=(*SPARK, "spark.shuffle_partitions=2"))
+    solvers = dict(re.findall(r"^(numpy|mllib): [\d.]+ s, NDCG@10 ([\d.]+)$", told, re.MULTILINE))
+    assert set(solvers) == {"numpy", "mllib"}
+    assert all(0 < float(value) < 1 for value in solvers.values())
+    assert re.search(r"^numpy is [\d.]+ times as fast as MLlib$", told, re.MULTILINE)
+
+
+def test_the_published_configuration_is_trained_and_tested(world: Path) -> None:
+    told = run("published_sasrec.py", world, "--seeds", 1, settings=TINY)
+    found = re.fullmatch(r"world, seed 0: epoch [12]; (validation .*); (test .*); \d+ s\n", told)
+    assert found, told
+    for part in found.groups():
+        recall, ndcg = map(float, re.findall(r"@10 ([\d.]+)", part))
+        assert 0 <= ndcg <= recall <= 1
+
+
+def test_quality_measures_our_systems_and_the_peers(measured: tuple[Path, str]) -> None:
+    out, page = measured
+    rows = pd.read_parquet(out / "pages" / "world.parquet")
+    assert set(rows.loc[rows["kind"] == "peer", "system"]) == PEERS
+    assert set(rows.loc[rows["kind"] != "peer", "system"]) >= OURS
+    assert rows["value"].between(0, 1).all()
+    assert rows.loc[rows["segment"] == "all", "n_users"].unique().tolist() == [120]
+    assert page.strip() == (out / "pages" / "world.md").read_text().strip()
+    assert "| published (blend) |" in page
+    assert "<svg" in (out / "pages" / "world.svg").read_text()
+
+
+def test_generators_measure_each_one_its_twin_and_every_fill(measured: tuple[Path, str]) -> None:
+    folder = measured[0] / "pages" / "generators"
+    lists, fills = (pd.read_parquet(folder / f"world.{kind}.parquet") for kind in ("recommenders", "fills"))
+    assert set(lists["generator"]) >= {"vae", "agn", "cgan", "cgan_twin", "popularity", "EASE"}
+    assert lists["value"].between(0, 1).all()
+    assert set(lists.loc[lists["twin"].notna(), "generator"]) == {"cgan"}
+    assert {"vae_top1", "cgan_top1"} <= set(fills["candidate"])
+    assert "| world | cgan | cgan_twin |" in folder.with_suffix(".md").read_text()
+
+
+def test_the_adversary_is_compared_with_its_twin_on_the_generators_page(
+    world: Path, measured: tuple[Path, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "generators"
+    shutil.copytree(measured[0] / "pages" / "generators", out)
+    run("adversarial.py", world, "--seeds", 1, "--out", out, settings=TINY)
+    rows = pd.read_parquet(out / "world.adversarial.parquet").set_index("split")
+    assert set(rows.index) == {"validation", "test"}
+    assert rows[["twin", "adversarial"]].stack().between(0, 1).all()
+    assert (rows["n_users"] == 120).all()
+    assert "--radius 0.05 --seeds 1 --set transformer.embedding_size=8" in rows.loc["test", "command"]
+    assert "| world |" in out.with_suffix(".md").read_text()
