@@ -33,6 +33,7 @@ import pandas as pd
 import torch
 from generators_report import write
 from numpy.typing import NDArray
+from ties import in_time
 
 from ganrec_spark.config import load_config
 from ganrec_spark.models.sasrec import SASRec, Shape
@@ -100,7 +101,7 @@ def sequences(folder: Path) -> Sequences:
     """Return the items of each user with three ratings or more, oldest first."""
     given = folder / "train.parquet"
     ratings = pd.read_parquet(given if given.exists() else folder / "ratings.parquet")
-    ratings = ratings.sort_values(["user_id", "timestamp", "item_id"])
+    ratings = in_time(ratings)
     items = pd.Series(pd.factorize(ratings["item_id"], sort=True)[0], ratings.index)
     groups = items.groupby(ratings["user_id"].to_numpy())
     return [own.to_numpy(np.int64) for _, own in groups if len(own) >= 3]

@@ -10,6 +10,7 @@ validation ratings of a user are targets, where they take one of each.
 """
 
 import pandas as pd
+from ties import in_time
 
 
 def by_global_time(ratings: pd.DataFrame, share: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -25,7 +26,7 @@ def by_global_time(ratings: pd.DataFrame, share: float) -> tuple[pd.DataFrame, t
             "expected times that users share, found that every history starts at "
             f"{first_times.iloc[0]}: timestamps that are places in a history say nothing of other users' ratings"
         )
-    ordered = ratings.sort_values(["user_id", "timestamp", "item_id"]).drop_duplicates(["user_id", "item_id"])
+    ordered = in_time(ratings).drop_duplicates(["user_id", "item_id"])
     test_after = ordered["timestamp"].quantile(share)
     before, after = ordered[ordered["timestamp"] <= test_after], ordered[ordered["timestamp"] > test_after]
     validation_after = before["timestamp"].quantile(share)

@@ -11,7 +11,8 @@ Lifts are those of a row over the peer that was best on validation, per user and
 95 % bootstrap intervals over users; what fills change is measured in the same way, against the same lists without.
 
 `--cut SHARE` cuts that share of the users to 5-10 training ratings first. `--global-time .9` splits by one moment for
-all users instead (benchmarks/global_time.py); the page is then NAME-time-0.9.
+all users instead (benchmarks/global_time.py); the page is then NAME-time-0.9. `--tie-ascending` takes runs of ascending item ids
+for ratings of one time, whose order the pipeline draws: for sequences in which ties may be sorted by id (NAME-tied).
 """
 
 import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
@@ -33,6 +34,7 @@ from peers import PEERS, Peer, Score, Setting, blocks, popularity
 from pyspark.sql import functions as F
 from quality_report import Measured, write
 from scipy import sparse
+from ties import in_time, with_ascending_ids_tied
 
 from ganrec_spark.config import load_config
 from ganrec_spark.lake import Lake
@@ -79,6 +81,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="of tuning a peer, less than the pipeline's")
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
+    changed.add_argument("--tie-ascending", action="store_true")
     changed.add_argument("--global-time", type=float, default=0.0, metavar="QUANTILE", help="of the cut, as .9")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks")
     parser.add_argument("--work", type=Path, help="keeps the lakes, so that a second call goes on where one stopped")
@@ -86,22 +89,25 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ganrec-quality-") as scratch:
         for folder in options.datasets:
-            data = prepared(folder, options.cut, options.work or Path(scratch), options.global_time)
-            measure(data, (options.work or Path(scratch)) / data.name, options)
+            work = options.work or Path(scratch)
+            data = prepared(folder, options.cut, work, options.global_time, options.tie_ascending)
+            measure(data, work / data.name, options)
 
 
-def prepared(folder: Path, cut: float, work: Path, global_time: float = 0.0) -> DataSet:
+def prepared(folder: Path, cut: float, work: Path, global_time: float = 0.0, tie_ascending: bool = False) -> DataSet:
     """Return the data set in `folder`; with `cut`, a copy in `work` in which that share of users has few ratings.
 
-    With `global_time`, a copy that is split at that quantile of all times.
+    With `global_time`, a copy that is split at that quantile of all times; with `tie_ascending` one in which ascending
+    item ids in a row are ratings of one time.
     """
     if global_time:
         return split_by_time(folder, global_time, work)
     given = (folder / "train.parquet").exists()
     source, name = folder / ("train.parquet" if given else "ratings.parquet"), folder.name
-    if cut:
-        name = f"{name}-cut-{cut:g}"
-        ratings = cut_users(pd.read_parquet(source), cut, held_out=0 if given else 2)
+    if cut or tie_ascending:
+        name = f"{name}-cut-{cut:g}" if cut else f"{name}-tied"
+        ratings = pd.read_parquet(source)
+        ratings = cut_users(ratings, cut, 0 if given else 2) if cut else with_ascending_ids_tied(ratings)
         source = work / f"{name}.parquet"
         source.parent.mkdir(parents=True, exist_ok=True)
         ratings.to_parquet(source)
@@ -131,7 +137,7 @@ def cut_users(ratings: pd.DataFrame, share: float, held_out: int) -> pd.DataFram
     rng = np.random.default_rng(0)
     users = np.sort(ratings["user_id"].unique())
     kept = pd.Series(np.where(rng.random(len(users)) < share, rng.integers(5, 11, len(users)) + held_out, 10**9), users)
-    newest = ratings.sort_values(["timestamp", "item_id"], ascending=False).groupby("user_id").cumcount()
+    newest = in_time(ratings)[::-1].groupby("user_id").cumcount()
     return ratings[newest.reindex(ratings.index) < ratings["user_id"].map(kept)]
 
 
@@ -170,6 +176,7 @@ def command_line(options: argparse.Namespace) -> str:
     words = ["benchmarks/quality.py", *(folder.name for folder in options.datasets), f"--seeds {options.seeds}"]
     numbers = ("budget", "cut", "global_time")
     words += [f"--{name.replace('_', '-')} {value:g}" for name in numbers if (value := getattr(options, name))]
+    words += ["--tie-ascending"] if options.tie_ascending else []
     return " ".join([*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)])
 
 

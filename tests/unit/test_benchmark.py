@@ -11,6 +11,7 @@ import peers
 import pytest
 import quality
 import quality_report
+import ties
 import yaml
 from global_time import by_global_time
 from scipy import sparse
@@ -215,3 +216,18 @@ def test_the_page_counts_what_the_gate_got_right_and_wrong(tmp_path: Path) -> No
     assert "| tiny | cgan | cgan_twin | +10.0 % [+5.0, +15.0] |" in page
     assert "| tiny | 3 | 2 | 1 | 1 | 1 | 33% | -0.50 |" in page
     assert "<svg" in folder.with_suffix(".svg").read_text()
+
+
+def test_ties_are_in_an_order_that_no_id_tells_and_ascending_ids_may_be_ties() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(user, item, 7) for user in range(500) for item in rng.choice(300, 8, replace=False)]
+    found = ties.in_time(pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]))
+    last = found.groupby("user_id")["item_id"].agg(["last", "max"])
+    assert 0.07 < (last["last"] == last["max"]).mean() < 0.19
+    one = pd.DataFrame({"user_id": [1, 1, 1, 1, 2, 2], "item_id": [5, 9, 2, 4, 6, 8], "timestamp": [0, 1, 2, 3, 0, 1]})
+    tied = ties.with_ascending_ids_tied(one.iloc[::-1])
+    assert tied["item_id"].tolist() == [5, 9, 2, 4, 6, 8]
+    assert tied.groupby("user_id")["timestamp"].agg(lambda times: (times - times.min()).tolist()).tolist() == [
+        [0, 0, 1, 1],
+        [0, 0],
+    ]
