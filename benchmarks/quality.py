@@ -11,8 +11,9 @@ Lifts are those of a row over the peer that was best on validation, per user and
 95 % bootstrap intervals over users; what fills change is measured in the same way, against the same lists without.
 
 `--cut SHARE` cuts that share of the users to 5-10 training ratings first. `--global-time .9` splits by one moment for
-all users instead (benchmarks/global_time.py); the page is then NAME-time-0.9. `--tie-ascending` takes runs of ascending item ids
-for ratings of one time, whose order the pipeline draws: for sequences in which ties may be sorted by id (NAME-tied).
+all users instead (benchmarks/global_time.py); the page is then NAME-time-0.9. `--tie-ascending` takes runs of ascending
+item ids for ratings of one time, whose order the pipeline draws: for sequences in which ties may be sorted by id; the
+page is then NAME-tied.
 """
 
 import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)

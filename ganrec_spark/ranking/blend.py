@@ -115,14 +115,15 @@ def bagged(grid: Floats, ndcg: Sequence[Floats], resampled: Floats) -> tuple[int
     """Return a fusion and its weights [M], as many resamples of the users choose them on average.
 
     `ndcg` has for each fusion NDCG@k of U users with W settings [U, W], `resampled` [U, S] how often each user counts
-    in each of S samples (ranking.bootstrap.poisson_weights). In each sample the best setting is sought; the fusion that
-    wins most is taken, and the mean of its winners. Where users are many all samples agree; where few they lie apart,
-    and their mean leans to the middle: the best of many settings owes its place to luck, their mean owes less (bagging:
-    Breiman 1996; of ensembles' weights: Caruana et al., ICML 2004).
+    in each of S samples (ranking.bootstrap.poisson_weights). The fusion that is best in most samples is taken, and the
+    mean of each sample's best settings, one in thirty. Where users are many all samples agree; where few they lie
+    apart, and their mean leans to the middle: the best of many settings owes its place to luck, their mean owes less
+    (bagging: Breiman 1996; of ensembles' weights: Caruana et al., ICML 2004).
     """
-    sums = np.stack([resampled.T @ values for values in ndcg])  # [fusions, S, W]
-    best = np.round(sums, 9).transpose(1, 0, 2).reshape(sums.shape[1], -1).argmax(axis=1)
-    fusions, settings = np.divmod(best, len(grid))
-    fusion = int(np.bincount(fusions, minlength=len(ndcg)).argmax())
-    weights: Floats = grid[settings[fusions == fusion]].mean(axis=0)
+    sums = [np.round(resampled.T @ values, 9) for values in ndcg]  # of each fusion [S, W]
+    winners = np.stack([own.max(axis=1) for own in sums]).argmax(axis=0)
+    fusion = int(np.bincount(winners, minlength=len(ndcg)).argmax())
+    n_best = max(1, round(len(grid) / 30))
+    best = np.argsort(-sums[fusion], axis=1, kind="stable")[:, :n_best]
+    weights: Floats = grid[best].mean(axis=(0, 1))
     return fusion, weights

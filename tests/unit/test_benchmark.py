@@ -107,7 +107,7 @@ def test_a_folder_split_by_time_has_a_page_of_its_own(tmp_path: Path) -> None:
     assert data.name == "tiny-time-0.5"
     assert data.settings[:2] == (f"ingest.source={tmp_path}/work/tiny-time-0.5.parquet", "split.protocol=temporal")
     assert len(pd.read_parquet(tmp_path / "work" / "tiny-time-0.5.parquet")) == 7
-    options = Namespace(datasets=[folder], seeds=1, budget=None, cut=0.0, global_time=0.5, set=[])
+    options = Namespace(datasets=[folder], seeds=1, budget=None, cut=0.0, global_time=0.5, tie_ascending=False, set=[])
     assert quality.command_line(options) == "benchmarks/quality.py tiny --seeds 1 --global-time 0.5"
     (folder / "ratings.parquet").rename(folder / "train.parquet")
     with pytest.raises(SystemExit, match=r"expected ratings\.parquet"):
