@@ -8,6 +8,7 @@ those that do have an environment of their own (sequential_peers.py).
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -42,7 +43,7 @@ def popularity(ratings: sparse.csr_matrix, setting: Setting, seed: int) -> Score
 def ease(ratings: sparse.csr_matrix, setting: Setting, seed: int) -> Score:
     """Fit EASE (Steck 2019, equation 8): B = I - P diag(1 / diag P), P = (X'X + lambda)^-1.
 
-    One matrix [I, I] of float32 is all that it needs (6.7 GB with 40,981 items): X'X is made in blocks, inverted in place.
+    One matrix [I, I] of float32 is all it needs (6.7 GB with 40,981 items): made in blocks, inverted in place.
     """
     binary = _binary(ratings)
     weights = gram_matrix(binary, setting["lambda"])

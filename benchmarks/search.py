@@ -3,6 +3,7 @@
 Plain Python: the peers' environment runs it as well.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ def beyond(ladder: Sequence[float]) -> float | None:
     """
     if len(ladder) < 2:
         return None
-    steps = [after - before for before, after in zip(ladder, ladder[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(ladder)]
     last, before = ladder[-1], ladder[-2]
     even = len(steps) > 1 and all(math.isclose(step, steps[0], rel_tol=1e-6) for step in steps)
     if not even and before == 0:
