@@ -213,8 +213,8 @@ class WithoutPadding(TransformerLightningModule):
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Return the loss of the batch: sessions B, positions L, of them N with a target, K candidates, D embedding."""
-        longest = int((batch["x"] != 0).sum(dim=1).max())  # positions are counted from the end
-        batch = {name: values[:, -longest:] for name, values in batch.items()}
+        length = used_length(self.torch_model, batch["x"])
+        batch = {name: values[:, -length:] for name, values in batch.items()}
         items = self.torch_model.item_model.get_all_embeddings()  # [I, D]
         used = batch["y"] != 0  # [B, L]
         states = self.torch_model.encode_sessions(batch, items)[used]  # [N, D]
@@ -276,11 +276,11 @@ def best_items(module: LightningModule, histories: Lists, length: int) -> Lists:
         vectors = torch_model.item_model.get_all_embeddings()
         for users in _batches(sorted(histories, key=lambda user: len(histories[user]))):
             seen = [np.array([known[item] for item in histories[user] if item in known], np.int64) for user in users]
-            longest = max(1, min(length, max(map(len, seen))))  # positions are counted from the end
-            x = np.zeros((len(users), longest), np.int64)
+            x = torch.zeros((len(users), length), dtype=torch.int64)
             for row, own in zip(x, seen, strict=True):
-                row[longest - len(own[-longest:]) :] = own[-longest:]
-            states = torch_model.encode_sessions({"x": torch.from_numpy(x)}, vectors)[:, -1]
+                row[length - len(own[-length:]) :] = torch.from_numpy(own[-length:])
+            x = x[:, -used_length(torch_model, x) :]
+            states = torch_model.encode_sessions({"x": x}, vectors)[:, -1]
             scores = (states @ vectors.T).numpy()
             scores[:, 0] = -np.inf
             mask_seen(scores, seen)
@@ -288,6 +288,14 @@ def best_items(module: LightningModule, histories: Lists, length: int) -> Lists:
             # Without a known item there is nothing to go by: no list.
             lists |= {user: items[own] for user, own, past in zip(users, best, seen, strict=True) if len(past)}
     return lists
+
+
+def used_length(torch_model: torch.nn.Module, x: torch.Tensor) -> int:
+    """Return how many of the last positions of `x` [B, L] count: up to the longest history where padding is masked.
+
+    Positions are numbered from the end. SASRec attends to padding, as its authors' does, so there all of them count.
+    """
+    return max(1, int((x != 0).sum(dim=1).max())) if torch_model.use_key_padding_mask else x.shape[1]
 
 
 def mean_ndcg(lists: Lists, relevant: Lists) -> float:

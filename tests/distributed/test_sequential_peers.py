@@ -1,0 +1,63 @@
+"""The peers of benchmarks/quality.py that see order, in an environment of their own: a world whose next item is known."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sequential
+
+pytestmark = pytest.mark.skipif(not sequential.python().exists(), reason="needs .venv-peers; run `make peers`")
+
+
+def histories() -> sequential.Histories:
+    # Everyone walks along the items from their own start, so the next item is known.
+    rows = [(user, (user + step) % 30, step) for user in range(90) for step in range(6)]
+    whole = pd.DataFrame(rows, columns=["user_idx", "item_idx", "ts"])
+    train, validation = whole[whole["ts"] < 4], whole[whole["ts"] == 4]
+    return sequential.Histories(train, validation, np.arange(90))
+
+
+def test_the_sequential_peers_learn_a_walk_and_their_settings_are_taken_again(tmp_path: Path) -> None:
+    lists, settings = sequential.sequential_lists(histories(), tmp_path, seed=0, budget=2.0, settings={})
+    again, same = sequential.sequential_lists(histories(), tmp_path, seed=1, budget=0.0, settings=settings)
+    assert settings == same
+    for name in sequential.NAMES:
+        assert "the first as published" in settings[name]["told"]
+        for found in (lists[name], again[name]):
+            assert {split: len(own) for split, own in found.items()} == {"validation": 90, "test": 90}
+            assert not any(set(own) & {(user + step) % 30 for step in range(5)} for user, own in found["test"].items())
+        hits = [(user + 5) % 30 in own[:3] for user, own in lists[name]["test"].items()]
+        assert np.mean(hits) > 0.5
+
+
+SAME = """
+import numpy as np, pandas as pd, torch, sys
+import sequential_peers as ours
+from rectools.models.nn.transformers.lightning import TransformerLightningModule
+train = pd.read_parquet(sys.argv[1] + "/train.parquet")
+for peer in ours.PEERS:
+    training = ours.Training(peer, {**ours.published(train), "dropout_rate": 0.0}, train, 0, ours.of_users(train))
+    training.go_on(2)
+    model = training.model
+    batch = next(iter(model.data_preparator.get_dataloader_train()))
+    module = model.lightning_model
+    assert module.is_fitted
+    module.log = lambda *_, **__: None
+    theirs = TransformerLightningModule.training_step(module, batch, 0)
+    torch.testing.assert_close(module.training_step(batch, 0), theirs)
+    lists = training.lists()
+    told = model.recommend(train["user_idx"].unique(), training.dataset, 5, filter_viewed=True)
+    for user, own in told.groupby("user_id")["item_id"]:
+        assert own.tolist() == lists[user][:5].tolist(), (peer, user)
+"""
+
+
+def test_the_sequential_peers_losses_and_lists_are_rectools_own(tmp_path: Path) -> None:
+    sequential.hand_over(histories(), tmp_path)
+    paths = f"{sequential.REPOSITORY}:{sequential.REPOSITORY / 'benchmarks'}"
+    command = [str(sequential.python()), "-c", SAME, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
