@@ -149,7 +149,9 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
             told = [words, *lines]
         found |= peer_lists(split, settings_of, seed)
         if not options.without_sequential:
-            lists, sequential = sequential_peers(split, work / "sequential", seed, budget, sequential)
+            lists, sequential = sequential_peers(
+                split, work.with_name(f"{data.name}-sequential"), seed, budget, sequential
+            )
             found |= lists
         for (kind, system), (validation, test) in found.items():
             for name, lists, relevant in (("validation", validation, split.validation), ("test", test, split.test)):

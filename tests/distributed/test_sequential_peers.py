@@ -1,4 +1,4 @@
-"""The peers of benchmarks/quality.py that see order, in an environment of their own: a world whose next item is known."""
+"""The peers of benchmarks/quality.py that see order, in an environment of their own, on a walk known beforehand."""
 
 import os
 import subprocess
