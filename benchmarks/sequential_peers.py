@@ -72,7 +72,6 @@ def main() -> None:
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="of each peer's search")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="settings.json of an earlier search")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--max-epochs", type=int, default=_MAX_EPOCHS)
     options = parser.parse_args()
     if (options.budget is None) == (options.settings is None):
         parser.error("give either --budget or --settings")
@@ -113,13 +112,13 @@ def searched(
     def evaluate(setting: Setting, left: float) -> float:
         training = Training(peer, setting, train, options.seed, of_users(validation))
         trainings[json.dumps(setting)] = training
-        training.go_on(options.max_epochs, time.monotonic() + each)
+        training.go_on(_MAX_EPOCHS, time.monotonic() + each)
         print(f"{peer}: {_words(setting)}: {training.told()}", file=sys.stderr, flush=True)
         return training.watch.best
 
     found = search([published(train)], evaluate, options.budget / 2, LADDERS, LIMITS)
     best = trainings[json.dumps(found.setting)]
-    best.go_on(options.max_epochs, started + options.budget)
+    best.go_on(_MAX_EPOCHS, started + options.budget)
     told = (
         f"{_words(found.setting)}; best of {found.n_tried} settings after {each:.0f} s each, the first as published "
         f"({found.ended}); trained on: {best.told()}"
@@ -246,16 +245,16 @@ class Watch(Callback):
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the model, if it is time to or there is none left."""
+        """Judge the model after enough steps and before every end of training."""
         self.epoch += 1
         self.steps += trainer.num_training_batches
         self.seconds = time.monotonic() - self.started
-        last = trainer.current_epoch + 1 >= trainer.max_epochs or self.done()
-        if self.relevant and (self.steps >= _STEPS or last):
+        last = self.done() or trainer.current_epoch + 1 >= trainer.max_epochs
+        if self.relevant and (last or self.steps >= _STEPS):
             self._judge(pl_module)
-            self.steps = 0
-        self.seconds = time.monotonic() - self.started
-        trainer.should_stop = self.done()
+            self.seconds, self.steps = time.monotonic() - self.started, 0
+            last = last or self.done()
+        trainer.should_stop = last
 
     def _judge(self, pl_module: LightningModule) -> None:
         value = mean_ndcg(best_items(pl_module, self.histories, self.length), self.relevant)
