@@ -20,17 +20,22 @@ def histories() -> sequential.Histories:
     return sequential.Histories(train, validation, np.arange(90))
 
 
-def test_the_sequential_peers_learn_a_walk_and_their_settings_are_taken_again(tmp_path: Path) -> None:
-    lists, settings = sequential.sequential_lists(histories(), tmp_path, seed=0, budget=2.0, settings={})
-    again, same = sequential.sequential_lists(histories(), tmp_path, seed=1, budget=0.0, settings=settings)
-    assert settings == same
+def test_a_search_begins_with_what_was_published_and_is_taken_again(tmp_path: Path) -> None:
+    lists, settings = sequential.sequential_lists(histories(), tmp_path, seed=0, budget=1.0, settings={})
     for name in sequential.NAMES:
         assert "the first as published" in settings[name]["told"]
-        for found in (lists[name], again[name]):
-            assert {split: len(own) for split, own in found.items()} == {"validation": 90, "test": 90}
-            assert not any(set(own) & {(user + step) % 30 for step in range(5)} for user, own in found["test"].items())
-        hits = [(user + 5) % 30 in own[:3] for user, own in lists[name]["test"].items()]
-        assert np.mean(hits) > 0.5
+        assert {split: len(own) for split, own in lists[name].items()} == {"validation": 90, "test": 90}
+    # How far a second gets depends on the machine; a hundred steps do not.
+    chosen = {name: {**own, "epochs": 100} for name, own in settings.items()}
+    for own in chosen.values():
+        own["setting"] = {**own["setting"], "lr": 0.01, "n_factors": 32, "n_blocks": 1}
+    lists, same = sequential.sequential_lists(histories(), tmp_path, seed=1, budget=0.0, settings=chosen)
+    assert same == chosen
+    for name in sequential.NAMES:
+        for split, step in (("validation", 4), ("test", 5)):
+            found = lists[name][split]
+            assert not any(set(own) & {(user + past) % 30 for past in range(step)} for user, own in found.items())
+            assert np.mean([(user + step) % 30 == own[0] for user, own in found.items()]) > 0.9
 
 
 SAME = """
