@@ -323,7 +323,7 @@ def tuned(peer: Peer, split: Split, budget: float, seed: int) -> tuple[Setting, 
     found = search([peer.settings[index] for index in order], evaluate, budget)
     words = ", ".join(f"{name} {choice:g}" for name, choice in found.setting.items())
     return found.setting, (
-        f"{words}; best of {found.n_tried} settings tried, a grid of {len(peer.settings)} first; "
+        f"{words}; best of {found.n_tried} settings tried (a grid of {len(peer.settings)}, its best one's neighbours); "
         f"validation NDCG@10 {found.value:.4f}; {found.ended}"
     )
 
