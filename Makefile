@@ -3,10 +3,11 @@
 PYTHON ?= python3.11
 # GPU=1 builds Horovod for CUDA and NCCL instead of the CPU.
 GPU ?= 0
-# Where the two environments live; .ci/run puts them elsewhere to build them anew.
+# Where the environments live; .ci/run puts the first two elsewhere to build them anew.
 GANREC_VENV ?= .venv
 GANREC_AIRFLOW_VENV ?= .venv-airflow
-export GANREC_AIRFLOW_VENV
+GANREC_PEERS_VENV ?= .venv-peers
+export GANREC_AIRFLOW_VENV GANREC_PEERS_VENV
 
 BIN := $(GANREC_VENV)/bin
 UV := $(BIN)/uv
@@ -19,7 +20,7 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow demo test test-cluster check lint lock clean prerequisites package postgresql cluster-up cluster-down
+.PHONY: help env airflow peers demo test test-cluster check lint lock clean prerequisites package postgresql cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,7 @@ LOCKED := $(GANREC_VENV)/locked
 HOROVOD := $(GANREC_VENV)/horovod-gpu$(GPU)
 INSTALLED := $(GANREC_VENV)/installed
 AIRFLOW := $(GANREC_AIRFLOW_VENV)/locked
+PEERS := $(GANREC_PEERS_VENV)/locked
 MADE_BY := requirements/bootstrap.txt scripts/make_venv.sh
 
 env: $(HOROVOD) $(INSTALLED) ## make .venv: locked requirements, Horovod, Iceberg, the ganrec command (GPU=1: for CUDA)
@@ -60,6 +62,13 @@ airflow: $(AIRFLOW) ## make .venv-airflow, the scheduler's own environment
 $(AIRFLOW): requirements/airflow.txt $(MADE_BY) | prerequisites
 	@echo "environment: installing Airflow into $(GANREC_AIRFLOW_VENV)"
 	@scripts/make_venv.sh $(GANREC_AIRFLOW_VENV) requirements/airflow.txt $(PYTHON)
+	@touch $@
+
+peers: $(PEERS) ## make .venv-peers: RecTools, for the sequential peers of benchmarks/quality.py
+
+$(PEERS): requirements/peers.txt $(MADE_BY) | prerequisites
+	@echo "environment: installing RecTools into $(GANREC_PEERS_VENV) (Torch again, 3 GB, the first time)"
+	@scripts/make_venv.sh $(GANREC_PEERS_VENV) requirements/peers.txt $(PYTHON)
 	@touch $@
 
 demo: env ## from raw ratings to published recommendations, on a generated world or on yours: DATA=ratings.csv
@@ -106,8 +115,9 @@ lock: env ## compile requirements/*.in into the locks again (UPGRADE=1: to the n
 	$(COMPILE) --constraint requirements/runtime.txt requirements/executor.in -o requirements/executor.txt
 	$(COMPILE) --no-deps requirements/horovod.in -o requirements/horovod.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) --constraint requirements/runtime.txt requirements/peers.in -o requirements/peers.txt
 
 clean: ## remove environments and caches; keeps the lake and the cached wheel
-	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) $(PACKED) build dist *.egg-info
+	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) $(GANREC_PEERS_VENV) $(PACKED) build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

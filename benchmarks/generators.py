@@ -76,7 +76,7 @@ def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -
         run_stages(spark, config, lake)
         if not fill_wanted(lake, _RUN):
             sys.exit(f"{data.name}: no sparse users, so no generator is trained; see sparsity.* (--set) or --cut")
-        split = read_split(lake, _RUN)
+        split = read_split(lake, _RUN, _SEED)
         lists = generators_lists(config, lake, split)
         fills = judged_fills(stage_context(lake, config, STAGE_BY_NAME["gate"], _RUN), lake)
     finally:

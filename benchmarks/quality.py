@@ -4,11 +4,14 @@
 
 DATASET is a folder with ratings.parquet (each user's last two ratings held out) or train.parquet and test.parquet.
 For each seed the whole pipeline runs as shipped, then every peer is fitted on the same train + validation ratings and
-ranks the catalogue. A peer's settings are those best on the first seed's validation ratings, from a grid in random
-order for at most as long as the pipeline ran (or --budget). Test ratings are read once.
+ranks the catalogue. A peer's settings are those best on the first seed's validation ratings: a grid in random order,
+then the best one's neighbours, past the grid's edge, too, for as long as the pipeline ran (or --budget, at least half
+of that). The peers that see the order of ratings run in an environment of their own (`make peers`). Test ratings are
+read once.
 
-Lifts are those of a row over the peer that was best on validation, per user and averaged over seeds, with paired
-95 % bootstrap intervals over users; what fills change is measured in the same way, against the same lists without.
+Lifts are those of a row over the peer that was best on validation, of all and of those that do not see order, per
+user and averaged over seeds, with paired 95 % bootstrap intervals over users, these seeds fixed; what fills change is
+measured in the same way, against the same lists without.
 
 `--cut SHARE` cuts that share of the users to 5-10 training ratings first. `--global-time .9` splits by one moment for
 all users instead (benchmarks/global_time.py); the page is then NAME-time-0.9. `--tie-ascending` takes runs of ascending
@@ -23,35 +26,35 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from global_time import by_global_time
 from numpy.typing import NDArray
-from peers import PEERS, Peer, Score, Setting, blocks, popularity
+from peers import PEERS, Peer, Score, blocks, popularity
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from quality_report import Measured, write
+from quality_summary import summary
 from scipy import sparse
+from search import Setting, search
+from sequential import NAMES, Histories, in_order, required, sequential_lists
 from ties import in_time, with_ascending_ids_tied
 
 from ganrec_spark.config import load_config
 from ganrec_spark.lake import Lake
 from ganrec_spark.pipeline import MEMBERS
-from ganrec_spark.ranking.bootstrap import Lift, poisson_weights, relative_lift
 from ganrec_spark.ranking.metrics import hit_matrix, ndcg, recall
 from ganrec_spark.ranking.top_n import mask_seen, top_n
 from ganrec_spark.session import build_session
+from ganrec_spark.time_order import tie
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _DEPTH = 20
-_CHOSEN_BY = "ndcg@10"
-_SAMPLES = 1000
 Lists = dict[int, NDArray[np.int32]]  # user -> items, best first
-# Systems with fill and what they are without.
-_UNFILLED = {"als with fill": "als", "blend with fill": "blend", "published": "blend"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Split:
     validation: Lists
     test: Lists
     segments: dict[int, tuple[str, ...]]
+    histories: Histories | None = None
 
 
 def main() -> None:
@@ -79,7 +83,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of tuning a peer, less than the pipeline's")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="of tuning a peer; the pipeline's time, and no less than half of it",
+    )
+    parser.add_argument("--without-sequential", action="store_true", help="leave out SASRec and eSASRec (`make peers`)")
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
     changed.add_argument("--tie-ascending", action="store_true")
@@ -88,6 +98,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keeps the lakes, so that a second call goes on where one stopped")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline")
     options = parser.parse_args()
+    if not options.without_sequential:
+        required()
     with tempfile.TemporaryDirectory(prefix="ganrec-quality-") as scratch:
         for folder in options.datasets:
             work = options.work or Path(scratch)
@@ -146,6 +158,8 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
     """Run every seed of one data set, then write its table, its picture and its rows."""
     parts, fills, seconds = [], [], []
     settings_of: dict[str, Setting] = {}
+    sequential: dict[str, Any] = {}
+    budget = 0.0
     told: list[str] = []
     for seed in range(options.seeds):
         run_pipeline(data, work, seed, options.set)
@@ -154,22 +168,41 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
         spark = build_session(config, "ganrec benchmark")
         try:
             lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-            split = read_split(lake, run_id(seed))
+            split = read_split(lake, run_id(seed), seed)
             found = our_lists(lake, run_id(seed))
             fills.append(lake.read("gate_decisions", run_id(seed)).toPandas().assign(seed=seed))
             seconds.append(stages_took(lake, run_id(seed)))
         finally:
             spark.stop()
         # After Spark has gone: EASE needs its memory.
-        if not settings_of:
-            settings_of, told = tuned_peers(split, min(seconds[0], options.budget or seconds[0]), seed)
+        if not told:
+            budget, words = allowed(options.budget, seconds[0])
+            settings_of, lines = tuned_peers(split, budget, seed)
+            told = [words, *lines]
         found |= peer_lists(split, settings_of, seed)
+        if not options.without_sequential:
+            lists, sequential = sequential_peers(
+                split, work.with_name(f"{data.name}-sequential"), seed, budget, sequential
+            )
+            found |= lists
         for (kind, system), (validation, test) in found.items():
             for name, lists, relevant in (("validation", validation, split.validation), ("test", test, split.test)):
                 parts.append(judged(lists, relevant, data.ks).assign(split=name, kind=kind, system=system, seed=seed))
+    told += [f"{name}: {own['told']}" for name, own in sequential.items()] or [
+        f"{', '.join(NAMES)}: left out by --without-sequential, so no peer here sees the order of ratings."
+    ]
     values = pd.concat(parts, ignore_index=True)
     table = summary(values, split.segments).assign(dataset=data.name, seeds=options.seeds)
     write(Measured(data.name, data.ks, command_line(options), seconds, told, table, pd.concat(fills)), options.out)
+
+
+def allowed(wanted: float | None, seconds: float) -> tuple[float, str]:
+    """Return a peer's budget, which is at least half of the pipeline's `seconds`, and what the page says of it."""
+    budget = max(wanted or seconds, seconds / 2)
+    words = f"Each peer's search had {budget:.0f} s, {100 * budget / seconds:.0f} % of the pipeline's time"
+    if wanted and wanted < budget:
+        words += f"; --budget {wanted:g} was lifted to that, the least there is"
+    return budget, words + "."
 
 
 def command_line(options: argparse.Namespace) -> str:
@@ -178,6 +211,7 @@ def command_line(options: argparse.Namespace) -> str:
     numbers = ("budget", "cut", "global_time")
     words += [f"--{name.replace('_', '-')} {value:g}" for name in numbers if (value := getattr(options, name))]
     words += ["--tie-ascending"] if options.tie_ascending else []
+    words += ["--without-sequential"] if options.without_sequential else []
     return " ".join([*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)])
 
 
@@ -203,9 +237,9 @@ def stages_took(lake: Lake, run: str) -> float:
     return float(row["total"]) if row is not None else 0.0
 
 
-def read_split(lake: Lake, run: str) -> Split:
-    """Return the split that the pipeline made, so that peers see exactly the same."""
-    parts = {name: lake.read(f"{name}_ratings", run).select("user_idx", "item_idx").toPandas() for name in _SPLITS}
+def read_split(lake: Lake, run: str, seed: int) -> Split:
+    """Return the split that the pipeline made with this run.seed, so that peers see exactly the same."""
+    parts = {name: _ordered(lake.read(f"{name}_ratings", run), seed) for name in _SPLITS}
     users = 1 + max(int(part["user_idx"].max()) for part in parts.values() if len(part))
     items = 1 + max(int(part["item_idx"].max()) for part in parts.values() if len(part))
 
@@ -220,7 +254,12 @@ def read_split(lake: Lake, run: str) -> Split:
         for row in sparsity.itertuples()
     }
     held = {name: _held_out(parts[name]) for name in ("validation", "test")}
-    return Split(matrix("train"), matrix("train", "validation"), held["validation"], held["test"], segments)
+    histories = Histories(parts["train"], parts["validation"], np.array(sorted(held["test"])))
+    return Split(matrix("train"), matrix("train", "validation"), held["validation"], held["test"], segments, histories)
+
+
+def _ordered(ratings: DataFrame, seed: int) -> pd.DataFrame:
+    return in_order(ratings.select("user_idx", "item_idx", "ts", tie(seed).alias("tie")).toPandas())
 
 
 _SPLITS = ("train", "validation", "test")
@@ -285,21 +324,41 @@ def peer_lists(split: Split, settings: dict[str, Setting], seed: int) -> dict[tu
     return found
 
 
+def sequential_peers(
+    split: Split, folder: Path, seed: int, budget: float, settings: dict[str, Any]
+) -> tuple[dict[tuple[str, str], tuple[Lists, Lists]], dict[str, Any]]:
+    """Return what `peer_lists` does of the peers that see order, and their settings, searched where none are given.
+
+    Users that they have no list for, because no rating is known, get the popular items, as with every peer.
+    """
+    if split.histories is None:
+        raise ValueError("expected a split with its ratings in order, found only matrices; read it by read_split")
+    lists, settings = sequential_lists(split.histories, folder, seed, budget, settings)
+    popular = [
+        ranked(popularity(ratings, {}, 0), ratings, wanted)
+        for ratings, wanted in ((split.train, split.validation), (split.fitted, split.test))
+    ]
+    return {
+        ("peer", name): (popular[0] | own["validation"], popular[1] | own["test"]) for name, own in lists.items()
+    }, settings
+
+
 def tuned(peer: Peer, split: Split, budget: float, seed: int) -> tuple[Setting, str]:
-    """Return the setting with the best NDCG@10 on validation, in random order until the budget is spent."""
+    """Return the setting with the best NDCG@10 on validation, searched until the budget is spent, and how in words."""
     if len(peer.settings) == 1:
         return peer.settings[0], "has no settings"
-    started = time.monotonic()
-    tried: list[tuple[float, Setting]] = []
-    for index in np.random.default_rng(seed).permutation(len(peer.settings)):
-        if tried and time.monotonic() - started > budget:
-            break
-        setting = peer.settings[index]
+
+    def evaluate(setting: Setting, left: float) -> float:
         lists = ranked(peer.fit(split.train, setting, seed), split.train, split.validation)
-        tried.append((float(judged(lists, split.validation, (10,))["ndcg@10"].mean()), setting))
-    value, setting = max(tried, key=lambda one: one[0])
-    words = ", ".join(f"{name} {choice:g}" for name, choice in setting.items())
-    return setting, f"{words}; best of {len(tried)} of {len(peer.settings)} settings, validation NDCG@10 {value:.4f}"
+        return float(judged(lists, split.validation, (10,))["ndcg@10"].mean())
+
+    order = np.random.default_rng(seed).permutation(len(peer.settings))
+    found = search([peer.settings[index] for index in order], evaluate, budget)
+    words = ", ".join(f"{name} {choice:g}" for name, choice in found.setting.items())
+    return found.setting, (
+        f"{words}; best of {found.n_tried} settings tried (a grid of {len(peer.settings)}, its best one's neighbours); "
+        f"validation NDCG@10 {found.value:.4f}; {found.ended}"
+    )
 
 
 def ranked(score: Score, ratings: sparse.csr_matrix, wanted: Lists) -> Lists:
@@ -328,55 +387,6 @@ def judged(lists: Lists, relevant: Lists, ks: tuple[int, ...]) -> pd.DataFrame:
     for k in sorted({10, *ks}):
         columns |= {f"recall@{k}": recall(hits, counts, k), f"ndcg@{k}": ndcg(hits, counts, k)}
     return pd.DataFrame(columns)
-
-
-def summary(values: pd.DataFrame, segments: dict[int, tuple[str, ...]]) -> pd.DataFrame:
-    """Return a row per system, segment and metric: mean, interval, and the lift over the best peer with its own.
-
-    Systems with fill also have their lift over themselves without: fill_lift, NaN elsewhere.
-    """
-    metrics = [name for name in values.columns if "@" in name]
-    chosen = values[(values["split"] == "validation") & (values["kind"] == "peer")]
-    best_peer = str(chosen.groupby("system")[_CHOSEN_BY].mean().idxmax())
-    test = values[values["split"] == "test"]
-    per_user = test.groupby(["kind", "system", "user_idx"], sort=False)[metrics].mean()
-    validation = values[values["split"] == "validation"].groupby("system")[_CHOSEN_BY].mean()
-    users = np.sort(test["user_idx"].unique())
-    weights = poisson_weights(users, _SAMPLES, seed=0)
-    peers = per_user.xs(("peer", best_peer)).reindex(users)
-    rows = []
-    for segment, members in _members(users, segments).items():
-        before = {metric: peers[metric].to_numpy()[members] @ weights[members] for metric in metrics}
-        totals = weights[members].sum(axis=0)
-        found: dict[tuple[str, str], NDArray[np.float64]] = {}  # the members without fill come before those with
-        for kind, system in per_user.index.droplevel("user_idx").unique():
-            own = per_user.xs((kind, system)).reindex(users)
-            for metric in metrics:
-                sums = found[system, metric] = own[metric].to_numpy()[members] @ weights[members]
-                means = np.divide(sums, totals, out=np.full(len(sums), np.nan), where=totals > 0)
-                lift = relative_lift(before[metric], sums, 0.95)
-                plain = found.get((_UNFILLED.get(system, ""), metric))
-                gain = Lift(np.nan, np.nan, np.nan) if plain is None else relative_lift(plain, sums, 0.95)
-                low, high = np.nanquantile(means[1:], [0.025, 0.975])
-                row = (kind, system, segment, metric, means[0], low, high)
-                lifts = (lift.value, lift.low, lift.high, gain.value, gain.low, gain.high)
-                rows.append((*row, *lifts, best_peer, validation[system], int(members.sum())))
-    bounds = [f"{name}{part}" for name in ("", "lift_", "fill_lift_") for part in ("value", "low", "high")]
-    names = [name.replace("_value", "") for name in bounds]
-    columns = ["kind", "system", "segment", "metric", *names, "best_peer", f"validation_{_CHOSEN_BY}", "n_users"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _members(users: NDArray[np.int64], segments: dict[int, tuple[str, ...]]) -> dict[str, NDArray[np.bool_]]:
-    """Return segment -> mask of `users`; users without a training rating are the cold ones."""
-    of_user = [segments.get(int(user), ("all", "cold")) for user in users]
-    names = sorted({name for row in of_user for name in row}, key=_segment_order)
-    return {name: np.array([name in row for row in of_user]) for name in names}
-
-
-def _segment_order(name: str) -> tuple[int, int]:
-    fixed = ("all", "sparse", "dense", "cold")
-    return (0, fixed.index(name)) if name in fixed else (1, int(name.partition(":")[2].split("-")[0].rstrip("+")))
 
 
 if __name__ == "__main__":

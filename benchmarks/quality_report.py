@@ -51,12 +51,16 @@ def _preamble(measured: Measured) -> Iterator[str]:
     users = int(table.loc[table["segment"] == "all", "n_users"].iloc[0])
     taken = ", ".join(f"{value:.0f}" for value in measured.seconds)
     cores = len(os.sched_getaffinity(0))
-    seeds, peer = table[["seeds", "best_peer"]].iloc[0]
+    seeds, peer, blind = table[["seeds", "best_peer", "best_blind_peer"]].iloc[0]
     mean = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
     yield (
         f"{users} users, full catalogue ranked, {mean}. The pipeline's stages took {taken} s on {cores} cores. "
-        f"Lifts: over {peer}, the best peer on validation, paired over users, 95 %."
+        f"Lifts: over the peer that is best on validation, paired; of those that do not see the order of ratings it is "
+        f"{blind}, of all {peer}. Intervals: 95 % over users, these seeds fixed."
     )
+    if seeds > 1:
+        yield ""
+        yield "Behind the means over all users, in brackets: the smallest and the largest of the seeds' means."
     yield ""
     yield from (f"- {line}" for line in measured.peers)
 
@@ -64,17 +68,28 @@ def _preamble(measured: Measured) -> Iterator[str]:
 def _metric(measured: Measured, metric: str) -> Iterator[str]:
     table = measured.table
     segments = list(dict.fromkeys(table["segment"]))
-    yield "| system | " + " | ".join(segments) + " | lift, all | lift, sparse |"
-    yield "|---" * (len(segments) + 3) + "|"
+    seeds, *peers = table[["seeds", "best_blind_peer", "best_peer"]].iloc[0]
+    # Where no peer that sees order is better, both are the same one.
+    lifts = dict(zip(peers, ("blind_lift", "lift"), strict=True))
+    shown = [(segment, name) for segment in ("all", "sparse") for name in lifts.values()]
+    headings = [f"{segment}, over {peer}" for segment in ("all", "sparse") for peer in lifts]
+    yield "| system | " + " | ".join([*segments, *headings]) + " |"
+    yield "|---" * (1 + len(segments) + len(shown)) + "|"
     rows = table[table["metric"] == metric]
     for (kind, system), own in rows.groupby(["kind", "system"], sort=False):
         cells = own.set_index("segment")
         values = [f"{cells.loc[name, 'value']:.4f}" for name in segments]
-        lifts = [_lift(cells.loc[name]) if name in cells.index else "" for name in ("all", "sparse")]
-        yield f"| {system} ({kind}) | " + " | ".join([*values, *lifts]) + " |"
+        if seeds > 1:
+            values[segments.index("all")] += " ({seed_low:.4f}-{seed_high:.4f})".format(**cells.loc["all"])
+        gains = [_lift(cells.loc[segment], name) if segment in cells.index else "" for segment, name in shown]
+        yield f"| {system} ({kind}) | " + " | ".join([*values, *gains]) + " |"
     for entry in yaml.safe_load((Path(__file__).parent / "published.yaml").read_text()).get(measured.name, []):
         if metric in entry:
-            yield f"| {entry['system']} ({kinship(entry)}) | {entry[metric]:.4f} | " + " | " * len(segments) + "|"
+            yield (
+                f"| {entry['system']} ({kinship(entry)}) | {entry[metric]:.4f} | "
+                + " | " * (len(segments) + len(shown) - 2)
+                + " |"
+            )
 
 
 def kinship(entry: dict[str, str]) -> str:
@@ -83,7 +98,7 @@ def kinship(entry: dict[str, str]) -> str:
     return "; ".join([*words, *([] if entry["read_in"] else ["figures not checked"])])
 
 
-def _lift(row: pd.Series, name: str = "lift") -> str:
+def _lift(row: pd.Series, name: str) -> str:
     value, low, high = (f"{100 * row[column]:+.1f}" for column in (name, f"{name}_low", f"{name}_high"))
     return f"{value} % [{low}, {high}]"
 

@@ -80,7 +80,7 @@ def measured(data: DataSet, work: Path, settings: list[str]) -> dict[str, object
     spark = build_session(config, "ganrec benchmark")
     try:
         lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-        split, found = read_split(lake, run_id(0)), our_lists(lake, run_id(0))
+        split, found = read_split(lake, run_id(0), 0), our_lists(lake, run_id(0))
     finally:
         spark.stop()
     values = {

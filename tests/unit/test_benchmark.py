@@ -11,6 +11,8 @@ import peers
 import pytest
 import quality
 import quality_report
+import search
+import sequential
 import ties
 import yaml
 from global_time import by_global_time
@@ -107,7 +109,16 @@ def test_a_folder_split_by_time_has_a_page_of_its_own(tmp_path: Path) -> None:
     assert data.name == "tiny-time-0.5"
     assert data.settings[:2] == (f"ingest.source={tmp_path}/work/tiny-time-0.5.parquet", "split.protocol=temporal")
     assert len(pd.read_parquet(tmp_path / "work" / "tiny-time-0.5.parquet")) == 7
-    options = Namespace(datasets=[folder], seeds=1, budget=None, cut=0.0, global_time=0.5, tie_ascending=False, set=[])
+    options = Namespace(
+        datasets=[folder],
+        seeds=1,
+        budget=None,
+        cut=0.0,
+        global_time=0.5,
+        tie_ascending=False,
+        without_sequential=False,
+        set=[],
+    )
     assert quality.command_line(options) == "benchmarks/quality.py tiny --seeds 1 --global-time 0.5"
     (folder / "ratings.parquet").rename(folder / "train.parquet")
     with pytest.raises(SystemExit, match=r"expected ratings\.parquet"):
@@ -231,3 +242,136 @@ def test_ties_are_in_an_order_that_no_id_tells_and_ascending_ids_may_be_ties() -
         [0, 0, 1, 1],
         [0, 0],
     ]
+
+
+def test_a_search_goes_past_the_grids_edge_while_that_is_better() -> None:
+    asked = []
+
+    def height(setting: search.Setting, left: float) -> float:
+        asked.append((setting["a"], setting["b"]))
+        return -abs(setting["a"] - 40) - abs(setting["b"] - 0.2)
+
+    grid = [{"a": a, "b": b} for a in (5, 10) for b in (0.1, 0.2, 0.3)]
+    found = search.search(grid, height, budget=60)
+    assert asked[:6] == [(5, 0.1), (5, 0.2), (5, 0.3), (10, 0.1), (10, 0.2), (10, 0.3)]
+    # 10 is the grid's edge: 20 and 40 are better, 80 is not, nor are the other neighbours of (40, .2).
+    assert asked[6:] == [(20, 0.2), (40, 0.2), (80, 0.2), (40, 0.3), (40, 0.1)]
+    assert (found.setting, found.n_tried) == ({"a": 40, "b": 0.2}, 11)
+    assert found.ended == "beyond the first values in a; no neighbour is better"
+
+
+def test_a_search_ends_with_its_budget_and_says_what_it_left_out() -> None:
+    found = search.search([{"a": 1.0}, {"a": 2.0}], lambda setting, left: setting["a"], budget=-1)
+    assert found.n_tried == 1
+    assert found.ended == "the budget ended before 1 of the grid and 2 of its neighbours were tried"
+
+
+def test_what_lies_past_a_ladder() -> None:
+    assert search.beyond([10, 30, 100]) == 333
+    assert search.beyond([1.0, 5.0, 20.0]) == 80.0
+    assert search.beyond([0.4, 0.7, 1.0, 1.3]) == 1.6
+    assert search.beyond([0.3, 0.2, 0.1]) is None  # 0 is no positive number
+    assert search.beyond([0.2, 0.1, 0.0]) == -0.1
+    assert search.beyond([3, 2, 1]) is None
+    assert search.beyond([7]) is None
+
+
+@pytest.mark.parametrize("size", [7, 64, 1000])
+def test_ease_inverts_in_place_and_by_blocks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    observed = ratings(400, 150)
+    gram = peers.gram_matrix(observed, 30.0, size)
+    plain = (observed.T @ observed).toarray() + 30 * np.eye(150)
+    np.testing.assert_allclose(gram, plain)
+    memory = gram.__array_interface__["data"][0]
+    peers.invert(gram, size)
+    np.testing.assert_allclose(gram, np.linalg.inv(plain.astype(np.float64)), atol=1e-7)
+    assert gram.__array_interface__["data"][0] == memory
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+        peers.invert(-np.eye(3, dtype=np.float32))
+
+
+def test_every_peer_that_fits_gowalla_is_tried_and_none_of_them_sees_order() -> None:
+    assert all(peer.max_items >= 40_981 and not peer.sees_order for peer in peers.PEERS)
+    assert {peer.name for peer in peers.PEERS} == {"popularity", "EASE", "RP3beta", "implicit ALS", "implicit BPR"}
+
+
+def test_bpr_finds_the_checkerboards_other_items() -> None:
+    board = np.equal.outer(np.arange(60) % 2, np.arange(60) % 2)
+    np.fill_diagonal(board, False)
+    setting = {"factors": 8, "learning_rate": 0.1, "regularization": 0.01, "iterations": 100}
+    scores = peers.implicit_bpr(sparse.csr_matrix(board.astype(np.float32)), setting, 1)(slice(0, 60))
+    assert (scores.diagonal() > np.where(board, -np.inf, scores - 100 * np.eye(60)).max(axis=1)).mean() > 0.9
+
+
+def test_a_peers_budget_is_at_least_half_of_the_pipelines_time() -> None:
+    assert quality.allowed(None, 600)[0] == 600
+    assert quality.allowed(900, 600) == (900, "Each peer's search had 900 s, 150 % of the pipeline's time.")
+    budget, told = quality.allowed(20, 600)
+    assert budget == 300
+    assert told.endswith("50 % of the pipeline's time; --budget 20 was lifted to that, the least there is.")
+
+
+def test_lifts_are_over_the_best_peer_of_all_and_over_the_best_that_does_not_see_order(tmp_path: Path) -> None:
+    rows = []
+    for kind, system, validation, gain in (
+        ("peer", "EASE", 0.4, 1.0),
+        ("peer", "RP3beta", 0.3, 9.0),
+        ("peer", "eSASRec", 0.5, 1.6),
+        ("blend", "ours", 0.6, 2.0),
+    ):
+        for seed, wobble in ((0, 0.9), (1, 1.1)):
+            for user in range(100):
+                value = gain * wobble * (1 + user % 2) / 20
+                rows += [
+                    (user, 0.0, part, name, kind, system, seed)
+                    for name, part in (("validation", validation), ("test", value))
+                ]
+    values = pd.DataFrame(rows, columns=["user_idx", "recall@10", "ndcg@10", "split", "kind", "system", "seed"])
+    table = quality.summary(values, {user: ("all", "sparse" if user < 30 else "dense") for user in range(100)})
+    ours = table.set_index(["system", "segment", "metric"]).loc["ours", "all", "ndcg@10"]
+    assert ours[["best_peer", "best_blind_peer"]].tolist() == ["eSASRec", "EASE"]
+    assert ours[["lift", "blind_lift"]].tolist() == pytest.approx([0.25, 1.0])
+    assert ours[["value", "seed_low", "seed_high"]].tolist() == pytest.approx([0.15, 0.135, 0.165])
+    fills = pd.DataFrame(columns=["candidate", "accepted", "seed", "sparse_lift", "reason"])
+    told = quality_report.Measured("tiny", (10,), "a command", [1.0, 2.0], ["EASE: x"], table.assign(seeds=2), fills)
+    quality_report.write(told, tmp_path)
+    page = (tmp_path / "tiny.md").read_text()
+    assert "95 % over users, these seeds fixed" in page
+    heading = "| system | all | sparse | dense | all, over EASE | all, over eSASRec | sparse, over EASE |"
+    assert heading + " sparse, over eSASRec |" in page
+    assert "| ours (blend) | 0.1500 (0.1350-0.1650) | 0.1500 | 0.1500 | +100.0 % [+100.0, +100.0] | +25.0 %" in page
+
+
+def histories() -> sequential.Histories:
+    # Everyone walks along the items from their own start, so the next item is known.
+    rows = [(user, (user + step) % 30, step) for user in range(90) for step in range(6)]
+    whole = pd.DataFrame(rows, columns=["user_idx", "item_idx", "ts"]).assign(tie=0)
+    train, validation = whole[whole["ts"] < 4], whole[whole["ts"] == 4]
+    return sequential.Histories(train, validation, np.arange(90))
+
+
+def test_ratings_of_one_time_are_in_the_pipelines_order() -> None:
+    rows = pd.DataFrame({"user_idx": [1, 1, 1, 0], "item_idx": [5, 4, 3, 9], "ts": [7, 7, 6, 8]})
+    assert sequential.in_order(rows.assign(tie=0))["item_idx"].tolist() == [9, 3, 4, 5]
+    assert sequential.in_order(rows.assign(tie=[0, 1, 0, 0]))["item_idx"].tolist() == [9, 3, 5, 4]
+
+
+def test_the_sequential_peers_are_handed_no_test_rating(tmp_path: Path) -> None:
+    sequential.hand_over(histories(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "test_users.parquet",
+        "train.parquet",
+        "validation.parquet",
+    ]
+    assert pd.read_parquet(tmp_path / "test_users.parquet").columns.tolist() == ["user_idx"]
+    first = pd.read_parquet(tmp_path / "train.parquet").head(4)
+    assert first["item_idx"].tolist() == first["position"].tolist() == [0, 1, 2, 3]
+    assert set(pd.read_parquet(tmp_path / "validation.parquet")["position"]) == {4}
+
+
+def test_without_the_peers_environment_the_benchmark_says_how_to_make_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GANREC_PEERS_VENV", str(tmp_path))
+    with pytest.raises(SystemExit, match="run `make peers`, or leave SASRec and eSASRec out by --without-sequential"):
+        sequential.required()
