@@ -194,7 +194,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "gate",
         "gate",
-        "Keep a fill only if it provably helps sparse users on validation data and harms no one; hand over its ALS.",
+        "Keep a fill only if it provably helps sparse users' lists by ALS on validation data and harms no one's.",
         (
             "generated_ratings",
             "train_ratings",
