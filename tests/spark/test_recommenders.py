@@ -143,7 +143,7 @@ def test_validation_chooses_and_final_follows(
 def test_two_methods_are_mixed_where_neither_knows_all(
     lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # How much a mixture must gain is set so low that any is taken if it is the best, then so high that none is.
+    # Which of two is ahead is said by hand: never the best method, then always.
     rng = np.random.default_rng(0)
     merged = [(u, i, 1.0) for u in range(60) for i in range(40) if rng.random() < (0.5 if (u + i) % 3 else 0.15)]
     held = {u: [i for i in range(40) if (u + i) % 3 and (u, i, 1.0) not in merged] for u in range(60)}
@@ -153,8 +153,8 @@ def test_two_methods_are_mixed_where_neither_knows_all(
         "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
         "item_item.gfcf_weight=[0.3]", "item_item.mix_shares=[0.25,0.5]",
     )  # fmt: skip
-    for least, name in ((-1.0, "always"), (10.0, "never")):
-        monkeypatch.setattr(item_item_search, "_LEAST_GAIN", least)
+    for ahead, name in ((False, "always"), (True, "never")):
+        monkeypatch.setattr(item_item_search, "is_ahead", lambda first, second, ahead=ahead: ahead)
         run_stages(config, "item_item_choose")
         rows = lake.read("item_item_choices", RUN, "choose").collect()
         tried = {row.parameters: row.ndcg for row in rows}
@@ -169,7 +169,7 @@ def test_two_methods_are_mixed_where_neither_knows_all(
         if name == "never":
             assert chosen.parameters == best_two[0]
         else:
-            assert chosen.ndcg == max(tried.values())
+            assert chosen.ndcg == max(mixtures.values())
     # Phase final fits the mixture that it is told, from its own ratings.
     mixture = json.loads(max(mixtures))
     fitter = Fitter(config.item_item, 1, lake.read("merged_ratings", RUN, "choose"), np.arange(40, dtype=np.int32))
