@@ -35,6 +35,7 @@ from ganrec_spark.distributed.filling import Candidate, generate
 from ganrec_spark.lake import Lake
 from ganrec_spark.pipeline import STAGE_BY_NAME, STAGES
 from ganrec_spark.ranking.bootstrap import Lift, poisson_weights, relative_lift
+from ganrec_spark.ranking.fill_rules import Judgement, refusal
 from ganrec_spark.runner import fill_wanted, finished_stages, run_stage, stage_context
 from ganrec_spark.session import build_session
 from ganrec_spark.stages import augment, gate
@@ -131,14 +132,15 @@ def judged_fills(context: Context, lake: Lake) -> pd.DataFrame:
     """Return a row per candidate: the gate's verdict and the lifts on validation and on test ratings."""
     train, sparsity = lake.read("train_ratings", _RUN), lake.read("user_sparsity", _RUN)
     validation, test = (lake.read(f"{part}_ratings", _RUN) for part in ("validation", "test"))
-    users = gate.judged_users(train, validation, sparsity).cache()
+    everyone = gate.judged_users(train, validation, sparsity)
+    screening, users = (part.cache() for part in gate.screening_and_proving(everyone, context.seed))
     # The same fits on test: items held out for validation are not test items, so they are not listed.
     truth = gate.judged_users(train.unionByName(validation.select(*train.columns)), test, sparsity).cache()
     generated = lake.read("generated_ratings", _RUN, "choose")
     plain = gate.plain_als(context)
     candidates = gate.unjudged(generated)
     wide = replace(context, config=_with_finalists(context.config, len(candidates)))
-    screened = {item.candidate: item for item in gate.screen(wide, plain, users, generated, candidates)}
+    screened = {item.candidate: item for item in gate.screen(wide, plain, screening, generated, candidates)}
     rows = []
     n = context.config.gate.finalists
     for group in (candidates[start : start + n] for start in range(0, len(candidates), n)):
@@ -148,7 +150,7 @@ def judged_fills(context: Context, lake: Lake) -> pd.DataFrame:
         found = gate.compared(context, truth, plain, models, group)
         for item in group:
             name = item.candidate
-            verdict = screened[name].verdict or gate.refusal(seen[name], context.config.gate) or "accepted"
+            verdict = screened[name].verdict or refusal(seen[name], context.config.gate) or "accepted"
             rows.append((name, verdict, *_bounds(seen[name]), *_bounds(found[name])))
     lifts = [f"{part}_{what}" for part in ("validation", "test") for what in ("sparse", "low", "high", "overall")]
     return pd.DataFrame(rows, columns=["candidate", "verdict", *lifts])
@@ -159,7 +161,7 @@ def _with_finalists(config: Config, n: int) -> Config:
     return config.model_copy(update={"gate": config.gate.model_copy(update={"finalists": n})})
 
 
-def _bounds(item: gate.Judgement) -> tuple[float, float, float, float]:
+def _bounds(item: Judgement) -> tuple[float, float, float, float]:
     none = Lift(np.nan, np.nan, np.nan)
     sparse, overall = item.sparse or none, item.overall or none
     return sparse.value, sparse.low, sparse.high, overall.value

@@ -296,7 +296,7 @@ class Recommend(Section):
     n_candidates: Annotated[int, Field(ge=20)] = 100
     fusion: Choices[Literal["ranks", "scores"]] = ("ranks", "scores")
     fusion_constant: Positive = 30.0
-    weight_step: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    weight_step: Annotated[float, Field(ge=0.05, le=0.5)] = 0.1
     weight_users: Count = 10_000
     reranker: Literal["auto", "none"] = "auto"
     rerank_depth: Annotated[int, Field(ge=10)] = 30

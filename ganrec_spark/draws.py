@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 # Where models stop, settings, what is trending, the blend's weights, its trees.
 PURPOSES = ("transformer", "generator", "als", "item_item", "trending", "weights", "trees")
+_MAKE_FILLS = ("transformer", "generator")
 # Judges of one choice, at most: more change little and cost time.
 MOST_JUDGES = 10_000
 # Of the parts that validation users are cut into, the first screens fills, the others prove.
@@ -24,10 +25,11 @@ def draw_order(purpose: str, seed: int) -> list[Column]:
     """Return what to order users by, so that the first of them are the draw for one of PURPOSES.
 
     Every user belongs to one purpose, whose draw takes its own users first: two draws share users only where there are
-    too few for all.
+    too few for all. What makes fills is judged by those who screen them first, so that others may prove them.
     """
+    proves = [part("gate", seed, SCREENING_PARTS) != 0] if purpose in _MAKE_FILLS else []
     owner = F.pmod(chance("owner", seed), F.lit(len(PURPOSES)))
-    return [owner != PURPOSES.index(purpose), chance(purpose, seed), F.col("user_idx")]
+    return [*proves, owner != PURPOSES.index(purpose), chance(purpose, seed), F.col("user_idx")]
 
 
 def drawn(users: DataFrame, purpose: str, seed: int, n: int = MOST_JUDGES) -> DataFrame:

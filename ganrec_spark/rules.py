@@ -63,7 +63,8 @@ def mark_duplicates(judged: DataFrame, keep_conflicts: bool) -> DataFrame:
     the earlier `position` where there is one, else the smaller rating) of the same user and item; with
     `keep_conflicts` such rows are further events, and valid.
     """
-    by = ("ts", "position", "rating", "event", "source")
+    # Events that are the same must be neighbours; of ratings that differ the later one counts.
+    by = ("ts", "rating", "event", "position", "source") if keep_conflicts else ("ts", "position", "rating", "source")
     order = [F.col(name).desc() for name in by if name in judged.columns]
     # Rejected rows have no key; their own hash spreads them over the tasks.
     key = F.when(F.col("rule").isNotNull(), row_hash(judged.schema["raw"].dataType))

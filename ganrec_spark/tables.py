@@ -230,8 +230,8 @@ TABLES: tuple[Table, ...] = (
             overall_ci_low double: lower bound of overall_lift's interval
             overall_ci_high double: upper bound
             coverage_ratio double: distinct recommended items with fill / without
-            n_sparse_users int: sparse validation users who confirm
-            n_users int: validation users who confirm; others screen
+            n_sparse_users int: sparse validation users who confirm; what is at level screen, others have judged
+            n_users int: validation users who confirm
             accepted boolean: true for the one fill that the run uses
             verdict string: accepted or the rule that refused it
             reason string: the verdict in words, with the numbers
@@ -356,8 +356,8 @@ TABLES: tuple[Table, ...] = (
             recommender string: als, item_item, transformer or trending
             weight double: share in the fusion, 0 to 1; they sum to 1
             fusion string: what is added up: ranks (reciprocal ranks) or scores (between a list's lowest and highest)
-            validation_ndcg double: NDCG@10 of this blend on validation
-            member_ndcg double: NDCG@10 of the recommender alone on validation
+            validation_ndcg double: NDCG@10 of this blend on validation; NULL with a fill, which it is not chosen by
+            member_ndcg double: NDCG@10 of the recommender alone on validation; NULL with a fill
             published boolean: true for the blend whose lists are published
         """),
     ),

@@ -139,9 +139,8 @@ class Search:
         """Try one method's settings, and what lies beyond the edge of them."""
         waiting = list(settings)
         if self.judged and _RANK in waiting[0]:
-            ranked = search_rank(
-                int(waiting[0][_RANK]), lambda rank: float(self._judge(waiting[0] | {_RANK: rank}).mean())
-            )
+            first = waiting[0]
+            ranked = search_rank(int(first[_RANK]), lambda rank: self._judge(first | {_RANK: rank}))
             waiting = [setting | {_RANK: ranked} for setting in waiting]
         while waiting:
             setting = waiting.pop(0)
@@ -271,10 +270,10 @@ def search_half_life(
     return best
 
 
-def search_rank(largest: int, judge: Callable[[int], float]) -> int:
-    """Return the best of the largest rank and, while the smallest is the best, of half as many to 16."""
+def search_rank(largest: int, judge: Callable[[int], NDArray[np.float64]]) -> int:
+    """Return the largest rank or, while half as many are ahead, half of it, to 16. `judge`: what judges make of it."""
     best, found = largest, judge(largest)
-    while best // 2 >= _LEAST_RANK and (value := judge(best // 2)) > found:
+    while best // 2 >= _LEAST_RANK and is_ahead(value := judge(best // 2), found):
         best, found = best // 2, value
     return best
 

@@ -18,6 +18,7 @@ Items = NDArray[np.integer[Any]]
 FUSIONS = ("ranks", "scores")
 # The last of a list by scores is worth this much: more than an item that the list lacks.
 _LEAST = 1e-3
+_FEW_USERS = 1000  # up to so many, which of neighbouring weights is best is mostly luck
 _TIE = 1e-9  # items of one score keep their order
 # Weight of the popularity list that fills up a short list: small enough to come after every fused item.
 TAIL_WEIGHT = 1e-6
@@ -116,14 +117,15 @@ def bagged(grid: Floats, ndcg: Sequence[Floats], resampled: Floats) -> tuple[int
 
     `ndcg` has for each fusion NDCG@k of U users with W settings [U, W], `resampled` [U, S] how often each user counts
     in each of S samples (ranking.bootstrap.poisson_weights). The fusion that is best in most samples is taken, and the
-    mean of each sample's best settings, one in thirty. Where users are many all samples agree; where few they lie
-    apart, and their mean leans to the middle: the best of many settings owes its place to luck, their mean owes less
-    (bagging: Breiman 1996; of ensembles' weights: Caruana et al., ICML 2004).
+    mean of each sample's best settings: one in thirty of the grid with up to 1,000 users, fewer in proportion with
+    more, the best alone with many. Where users are many all samples agree; where few they lie apart, and their mean
+    leans to the middle: the best of many settings owes its place to luck, their mean owes less (bagging: Breiman 1996;
+    of ensembles' weights: Caruana et al., ICML 2004).
     """
     sums = [np.round(resampled.T @ values, 9) for values in ndcg]  # of each fusion [S, W]
     winners = np.stack([own.max(axis=1) for own in sums]).argmax(axis=0)
     fusion = int(np.bincount(winners, minlength=len(ndcg)).argmax())
-    n_best = max(1, round(len(grid) / 30))
+    n_best = max(1, round(len(grid) / 30 * min(1.0, _FEW_USERS / max(1, len(resampled)))))
     best = np.argsort(-sums[fusion], axis=1, kind="stable")[:, :n_best]
     weights: Floats = grid[best].mean(axis=(0, 1))
     return fusion, weights

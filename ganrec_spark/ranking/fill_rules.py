@@ -48,8 +48,8 @@ class Judgement:
 
     @property
     def overall(self) -> Lift | None:
-        """Return the lift of all users."""
-        return self.segments["all"].lift if "all" in self.segments else None
+        """Return the lift of all users, None for a candidate that was only screened: sparse users alone do that."""
+        return self.segments["all"].lift if "all" in self.segments and self.level == "confirm" else None
 
 
 def promising(judged: Sequence[Judgement], settings: Gate) -> list[str]:
@@ -109,7 +109,7 @@ def refusal(item: Judgement, settings: Gate) -> str:
     """Return the rule that a confirmed candidate breaks, or an empty text."""
     if item.sparse is None or item.sparse.low <= 0:
         return "interval_includes_zero"
-    if item.overall is None or item.overall.low <= -settings.tolerance:
+    if item.overall is None or item.overall.low < -settings.tolerance:
         return "harms_overall"
     if harmed(item, settings):
         return "harms_segment"
@@ -125,7 +125,7 @@ def harmed(item: Judgement, settings: Gate) -> list[str]:
         for name, segment in item.segments.items()
         if name not in ("all", "sparse")
         and segment.n_users >= (settings.min_bucket_users if name.startswith("bucket:") else 1)
-        and segment.lift.low <= -settings.tolerance
+        and segment.lift.low < -settings.tolerance
     ]
 
 

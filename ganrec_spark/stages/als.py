@@ -24,7 +24,8 @@ def run(context: Context) -> str:
     written, seen = lake.read("als_factors"), histories(merged.where("source = 'observed'"))
     sparsity = lake.read("user_sparsity")
     # Cached: users that are not sparse have the same lists with a fill.
-    plain = candidates(context, seen, user_vectors(written, NONE), fits[NONE], n, NONE).cache()
+    plain = candidates(context, seen, user_vectors(written, NONE), fits[NONE], n, NONE)
+    plain = plain.cache() if len(fills) > 1 else plain
     ranked, sparse = [plain], seen.join(sparsity.where("is_sparse").select("user_idx"), "user_idx", "left_semi")
     for fill in fills[1:]:
         ranked.append(candidates(context, sparse, user_vectors(written, fill), fits[fill], n, fill))

@@ -29,7 +29,7 @@ _LEAST_GAIN = 0.05  # of twice the factors, which cost twice the time in every f
 
 
 def run(context: Context) -> str:
-    """Write als_choices and als_unfilled_factors, the fit of the setting with the best NDCG@10 on validation."""
+    """Write als_choices and als_unfilled_factors, the fit of the setting that validation chooses by NDCG@10."""
     lake, judge = context.lake, Judge(context)
 
     def score(setting: Setting) -> NDArray[np.float64]:
@@ -43,7 +43,7 @@ def run(context: Context) -> str:
     judge.close()
     rows = [(setting.text(), float(values.mean()), setting == best) for setting, values in search.found.items()]
     lake.write("als_choices", lake.frame("als_choices", rows or [(best.text(), None, True)]))
-    return f"{best.text()}, {f'the best of {len(rows)}' if rows else 'the only one'}"
+    return f"{best.text()}, {f'chosen of {len(rows)}' if rows else 'the only one'}"
 
 
 class Judge:
@@ -102,7 +102,8 @@ class Judge:
 
 def idle_keys(ratings: DataFrame) -> frozenset[str]:
     """Return the keys of which every value gives the same fits: half-lives of one time, scales of one rating."""
-    bounds = (F.min("ts").eqNullSafe(F.max("ts")), F.min("rating") == F.max("rating"))
+    second = F.unix_timestamp("ts")  # a microsecond's difference is an order (ingest.tie_order), no age
+    bounds = (F.min(second).eqNullSafe(F.max(second)), F.min("rating") == F.max("rating"))
     same = ratings.agg(*bounds).collect()[0]
     return frozenset(key for key, idle in zip(("half_life_days", "rating_scale"), same, strict=True) if idle)
 
@@ -126,7 +127,7 @@ class Search:
 
     `score` gives the NDCG@10 of a setting by each judge. Of a key's values the first is taken that is within one
     standard error of the best (ranking.choice.simplest): few judges know no better than the order that they stand in.
-    A key with several values is never left at the smallest or largest of them while the next one beyond is better
+    A key with several values is never left at the smallest or largest of them while the next one beyond is chosen
     (embedding_size: up to als.max_embedding_size). More factors than the first value have to gain 5 % a doubling.
     A key with one value keeps it, and an idle one (`idle_keys`) its first.
     """

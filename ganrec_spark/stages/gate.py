@@ -62,7 +62,7 @@ def run(context: Context) -> str:
     candidates, models = unjudged(generated), dict[str, AlsFactors]()
     n_users, n_sparse = proving.count(), proving.where("is_sparse").count()
     n_screening = screening.where("is_sparse").count()
-    if refusal := _nothing_to_prove(users, min(n_sparse, n_screening * (SCREENING_PARTS - 1)), settings):
+    if refusal := _nothing_to_prove(users, n_screening, n_sparse, settings):
         judged = [replace(candidate, verdict=refusal[0], reason=refusal[1]) for candidate in candidates]
     else:
         plain = plain_als(context)
@@ -82,8 +82,10 @@ def run(context: Context) -> str:
     return f"{len(candidates)} candidates; accepted: {accepted.candidate}: {accepted.reason}"
 
 
-def _nothing_to_prove(users: DataFrame, n_sparse: int, settings: Gate) -> tuple[str, str] | None:
+def _nothing_to_prove(users: DataFrame, n_screening: int, n_sparse: int, settings: Gate) -> tuple[str, str] | None:
     """Return verdict and reason for all candidates where validation users cannot prove anything."""
+    if not n_screening:
+        return TOO_FEW, "no sparse validation users to screen by"
     if n_sparse < settings.min_validation_users:
         needed = settings.min_validation_users
         reason = f"{n_sparse} sparse validation users to confirm by, {needed} are needed to prove anything"

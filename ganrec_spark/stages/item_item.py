@@ -25,8 +25,8 @@ def run(context: Context) -> str:
     """Write item_item_choices, item_item_weights and item_item_candidates of the phase."""
     lake, config = context.lake, context.config.item_item
     merged = lake.read("merged_ratings")
-    item_idx = item_axis(merged)
     ratings = of_variant(merged, NONE)
+    item_idx = item_axis(ratings)
     if context.phase == "choose":
         setting, weights = best_setting(context, ratings, item_idx, grid(config, methods(config, len(item_idx))))
     else:

@@ -119,6 +119,9 @@ def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequenc
         candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
         listed = candidates.select("user_idx", F.col("items").alias(column), F.col("scores").alias(f"{column}_scores"))
         rows = rows.join(listed, "user_idx", "left")
+        if column != member:  # a fill that had no items for anyone in this phase left its recommender without lists
+            for suffix in ("", "_scores"):
+                rows = rows.withColumn(column + suffix, F.coalesce(column + suffix, member + suffix))
     tails = context.lake.read(f"{_TAIL}_candidates", phase).where(F.col("user_idx") == ANYONE)
     for column, kind in (("items", "int"), ("scores", "float")):
         name = _TAIL if column == "items" else f"{_TAIL}_{column}"
@@ -205,7 +208,8 @@ def _choose_weights(context: Context, judged: DataFrame) -> Blend:
 def _proof(context: Context, fusions: Mapping[str, Fusion], fill: str) -> Judgement:
     """Return what a fill does to the blend's lists of the validation users who confirmed it at the gate.
 
-    They did not screen it, and the blend was chosen without it. The rule is the gate's, its intervals as wide.
+    They did not screen it, and the blend was chosen without it. The rule is the gate's, its intervals those of as many
+    finalists as it may have.
     """
     gate = context.config.gate
     users = _relevant(context).where(part("gate", context.seed, SCREENING_PARTS) != 0)
@@ -261,12 +265,13 @@ def _choose_trees(
 
 
 def _weight_rows(context: Context, blend: Blend, fills: Sequence[str], published: str) -> DataFrame:
+    reached = [(blend.ndcg, alone) for alone in blend.member_ndcg]
     return context.lake.frame(
         "blend_weights",
         [
-            (fill, member, float(weight), blend.fusion, blend.ndcg, alone, fill == published)
+            (fill, member, float(weight), blend.fusion, *(judged if fill == NONE else (None, None)), fill == published)
             for fill in fills
-            for member, weight, alone in zip(MEMBERS, blend.weights, blend.member_ndcg, strict=True)
+            for member, weight, judged in zip(MEMBERS, blend.weights, reached, strict=True)
         ],
     )
 

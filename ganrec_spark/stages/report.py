@@ -163,4 +163,6 @@ def _cell(value: object) -> str:
         return "<span class='no'>no</span>"
     if value is True:
         return "yes"
+    if value is None:
+        return "-"
     return escape(f"{value:.4g}" if isinstance(value, float) else str(value))

@@ -39,8 +39,11 @@ def test_a_fill_reaches_the_lists_of_sparse_users_alone_where_it_provably_helps_
     assert segments["sparse"].lift == pytest.approx(log2(5) - 1)
 
 
-def test_a_fill_that_harms_twice_as_many_as_it_helps_is_not_published(spark: SparkSession, lake_root: Path) -> None:
-    lake = blended(spark, lake_root, "harmful_fills", helps=range(0, N_SPARSE, 3))
+def test_a_fill_that_helps_on_average_but_not_provably_is_not_published(spark: SparkSession, lake_root: Path) -> None:
+    # 32 of the 60 gain .57 each, 28 lose .43.
+    lake = blended(spark, lake_root, "unproven_fills", helps=range(32))
+    segments = {row.segment: row for row in lake.read("published_fill_segments", RUN).collect()}
+    assert segments["sparse"].lift > 0 > segments["sparse"].ci_low
     assert published(lake) == "none"
     tops = lake.read("recommendations", RUN).where("rank = 1").collect()
     assert {row.item_id for row in tops} == {f"i{OTHERS[0]}"}

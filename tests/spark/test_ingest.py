@@ -172,7 +172,9 @@ def test_rows_of_one_time_keep_the_files_order_where_the_source_says_that_it_is_
     (tmp_path / "a.csv").write_text(HEADER + "u,i9,1,100\nu,i3,2,100\nu,i5,3,100\n")
     (tmp_path / "b.csv").write_text(HEADER + "u,i7,4,100\nu,i1,5,100\nu,i0,1,50\nu,i3,9,100\n")
     config = make_config(f"ingest.source={tmp_path}", "ingest.tie_order=source", "ingest.max_rejected_share=0.2")
+    spark.conf.set("spark.sql.files.maxPartitionBytes", "30")  # several pieces of a file for several tasks
     run_stages(config, "ingest")
+    spark.conf.unset("spark.sql.files.maxPartitionBytes")
     rows = lake.read("ratings", RUN).join(lake.read("items", RUN), "item_idx").orderBy("ts").collect()
     assert [(row.item_id, row.rating) for row in rows] == [
         ("i0", 1.0), ("i9", 1.0), ("i5", 3.0), ("i7", 4.0), ("i1", 5.0), ("i3", 9.0)
@@ -183,6 +185,22 @@ def test_rows_of_one_time_keep_the_files_order_where_the_source_says_that_it_is_
     run_stages(config, "split")
     held = {name: lake.read(f"{name}_ratings", RUN).collect()[0].item_idx for name in ("validation", "test")}
     assert held == {"validation": rows[-2].item_idx, "test": rows[-1].item_idx}
+
+
+def test_the_same_event_twice_at_one_time_is_one_whatever_stands_between(
+    lake: Lake, make_config, run_stages, tmp_path: Path
+):
+    rows = "u,i1,view,100\nu,i1,cart,100\nu,i1,view,100\n"
+    (tmp_path / "events.csv").write_text("user_id,item_id,event,timestamp\n" + rows)
+    run_stages(
+        make_config(
+            f"ingest.source={tmp_path}", "ingest.tie_order=source", "ingest.max_rejected_share=0.5",
+            "ingest.feedback=implicit", "ingest.columns.event=event", "ingest.event_weights={view: 1.0, cart: 3.0}",
+        ),
+        "ingest",
+    )  # fmt: skip
+    assert [row.rating for row in lake.read("ratings", RUN).collect()] == [4.0]
+    assert [row.rule for row in lake.read("rejected_ratings", RUN).collect()] == ["exact_duplicate"]
 
 
 def test_a_table_has_no_order_of_its_own(make_config):

@@ -98,6 +98,14 @@ def test_many_users_choose_the_best_of_the_grid_few_lean_to_the_middle() -> None
     assert 0.5 < leads[25] < 0.95
 
 
+def test_many_users_can_give_one_member_all_the_weight() -> None:
+    grid = blend.weight_grid(4, 0.1)
+    ndcg = np.tile(grid[:, 0] / 10, (20_000, 1))
+    few, many = (blend.bagged(grid, [ndcg[:n]], np.ones((n, 3)))[1] for n in (500, 20_000))
+    assert many.tolist() == [1, 0, 0, 0]
+    assert 0.8 < few[0] < 0.9
+
+
 def test_equally_good_settings_lean_on_no_member() -> None:
     fusion, weights = blend.bagged(blend.weight_grid(3, 0.1), [np.zeros((30, 67)), np.zeros((30, 67))], resampled(30))
     assert fusion == 0

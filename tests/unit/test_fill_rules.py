@@ -32,7 +32,7 @@ def confirmed(**segments: tuple[int, Lift]) -> Judgement:
     [
         (confirmed(), ""),
         (confirmed(sparse=(500, Lift(0.2, 0.0, 0.4))), "interval_includes_zero"),
-        (confirmed(all=(1000, Lift(0.1, -0.005, 0.2))), "harms_overall"),
+        (confirmed(all=(1000, Lift(0.1, -0.0051, 0.2))), "harms_overall"),
         # Sparse users gain 20 %, all gain, and dense ones lose 30 %.
         (confirmed(dense=(500, Lift(-0.3, -0.4, -0.2))), "harms_segment"),
         # It is enough that it is not proven that they lose no more than the tolerance.
@@ -45,6 +45,11 @@ def confirmed(**segments: tuple[int, Lift]) -> Judgement:
 )
 def test_a_fill_has_to_help_sparse_users_and_harm_no_segment(item: Judgement, verdict: str) -> None:
     assert refusal(item, Gate()) == verdict
+
+
+def test_a_tolerance_of_nothing_lets_those_pass_whose_lists_do_not_change() -> None:
+    assert refusal(confirmed(), Gate(tolerance=0.0)) == ""
+    assert refusal(confirmed(dense=(500, Lift(0.0, -0.001, 0.0))), Gate(tolerance=0.0)) == "harms_segment"
 
 
 def test_the_reason_names_who_is_harmed() -> None:
@@ -66,7 +71,10 @@ def test_a_fill_that_tells_als_what_it_knows_is_refused() -> None:
 
 
 def accepted(rng: np.random.Generator, weights: np.ndarray, screens: np.ndarray, proves: np.ndarray, n: int) -> bool:
-    """Return whether a world accepts one of `n` fills that change each user by noise, nobody on average."""
+    """Return whether a world accepts one of `n` fills that change each user by noise, nobody on average.
+
+    The rules alone, with users split by hand; that the stage splits them so is tested in tests/spark/test_gate.py.
+    """
     settings, users = Gate(), len(weights)
     # One hit in ten lists; a fill moves a third of the hits, as often up as down.
     before = np.where(rng.random(users) < 0.3, rng.uniform(0.3, 1.0, users), 0.0)

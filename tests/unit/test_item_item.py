@@ -70,9 +70,9 @@ def test_the_search_for_the_half_life_goes_on_while_the_shortest_is_the_best(
 def test_the_rank_is_halved_while_that_is_better(values: dict[int, float], best: int, tried: list[int]) -> None:
     found: list[int] = []
 
-    def judge(rank: int) -> float:
+    def judge(rank: int) -> NDArray[np.float64]:
         found.append(rank)
-        return values[rank]
+        return np.array([values[rank]])
 
     assert search_rank(max(values), judge) == best
     assert found == tried
