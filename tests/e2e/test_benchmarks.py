@@ -41,7 +41,7 @@ ONE_OF_EACH = (
     "recommend.weight_step=0.5",
     "distributed.workers=1",
 )
-PEERS = {"popularity", "EASE", "RP3beta", "implicit ALS"}
+PEERS = {"popularity", "EASE", "RP3beta", "implicit ALS", "implicit BPR"}
 OURS = {"trending", "als", "item_item", "transformer", "blend", "published"}
 
 
@@ -66,7 +66,9 @@ def measured(world: Path) -> tuple[Path, str]:
     out = world.parent
     common = ("--budget", 1, "--work", out / "work")
     settings = (*FAST, *ONE_OF_EACH, *SPARK)
-    page = run("quality.py", world, "--seeds", 1, *common, "--out", out / "pages", settings=settings)
+    # The sequential peers' own miniature is tests/distributed/test_sequential_peers.py.
+    alone = ("--without-sequential", "--seeds", 1)
+    page = run("quality.py", world, *alone, *common, "--out", out / "pages", settings=settings)
     run("generators.py", world, *common, "--out", out / "pages" / "generators", settings=settings)
     return out, page
 
@@ -99,6 +101,18 @@ def test_quality_measures_our_systems_and_the_peers(measured: tuple[Path, str]) 
     assert page.strip() == (out / "pages" / "world.md").read_text().strip()
     assert "| published (blend) |" in page
     assert "<svg" in (out / "pages" / "world.svg").read_text()
+
+
+def test_small_subsets_are_compared_with_their_best_member(world: Path, tmp_path: Path) -> None:
+    settings = (*FAST, *ONE_OF_EACH, *SPARK)
+    run("small.py", world, "--subsets", 1, "--work", tmp_path / "work", "--out", tmp_path, settings=settings)
+    (row,) = pd.read_parquet(tmp_path / "small.parquet").to_dict("records")
+    members = {name: row[name] for name in ("als", "item_item", "transformer", "trending")}
+    assert row["best_member"] == max(members, key=members.__getitem__)
+    assert row["low"] <= row["lift"] <= row["high"]
+    assert row["lift"] == pytest.approx(row["published"] / members[row["best_member"]] - 1)
+    assert row["below"] == (row["high"] < 0)
+    assert "| world-0 | 120 |" in (tmp_path / "small.md").read_text()
 
 
 def test_generators_measure_each_one_its_twin_and_every_fill(measured: tuple[Path, str]) -> None:
