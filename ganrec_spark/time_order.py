@@ -1,4 +1,4 @@
-"""The one order of a user's ratings in time, ties included: for the split, sequences, fills and benchmarks alike."""
+"""The one order of a user's ratings in time, ties included: for the split, sequences and fills alike."""
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
