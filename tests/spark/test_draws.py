@@ -4,7 +4,7 @@ from itertools import combinations
 
 from pyspark.sql import SparkSession
 
-from ganrec_spark.draws import PURPOSES, drawn, part
+from ganrec_spark.draws import PURPOSES, SCREENING_PARTS, drawn, part
 
 
 def test_draws_share_no_user_where_there_are_enough_and_take_everyone_where_there_are_not(spark: SparkSession) -> None:
@@ -13,14 +13,17 @@ def test_draws_share_no_user_where_there_are_enough_and_take_everyone_where_ther
     def draw(purpose: str, n: int, seed: int = 1) -> set[int]:
         return {row.user_idx for row in drawn(users, purpose, seed, n).collect()}
 
-    few = {purpose: draw(purpose, 100) for purpose in PURPOSES}
-    assert all(len(own) == 100 for own in few.values())
+    # A purpose owns a seventh, of which those that make fills take the third who screen them.
+    few = {purpose: draw(purpose, 50) for purpose in PURPOSES}
+    assert all(len(own) == 50 for own in few.values())
     assert not any(few[one] & few[other] for one, other in combinations(PURPOSES, 2))
+    screen = {row.user_idx for row in users.where(part("gate", 1, SCREENING_PARTS) == 0).collect()}
+    assert all(draw(purpose, 300) <= screen for purpose in ("transformer", "generator"))
     # More than a purpose has of its own: its own first, then others'.
     many = {purpose: draw(purpose, 700) for purpose in PURPOSES[:2]}
     assert all(many[purpose] > few[purpose] for purpose in many)
     assert draw("als", 5000) == set(range(1400))
-    assert draw("als", 100, seed=2) != few["als"]
+    assert draw("als", 50, seed=2) != few["als"]
 
 
 def test_parts_are_of_equal_size_and_each_purpose_has_its_own(spark: SparkSession) -> None:
