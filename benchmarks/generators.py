@@ -1,6 +1,6 @@
 """Measure the generators: as recommenders, each against its twin, as fills, and whether the gate judges them rightly.
 
-    .venv/bin/python benchmarks/generators.py DATASET... [--cut SHARE] [--set KEY=VALUE] [--out DIR] [--work DIR]
+    .venv/bin/python benchmarks/generators.py DATASET... [--cut SHARE] [--fills-only] [--set KEY=VALUE] [--work DIR]
 
 DATASET is a folder as for benchmarks/quality.py. The pipeline's stages up to augment_choose run as shipped, but with
 cgan's twin, unless --work holds them already from an earlier call.
@@ -11,6 +11,8 @@ chosen on validation, stands beside them.
 As fills: ALS is fitted on train ratings and each candidate, with the setting that is best without fill, and is
 compared with ALS without fill, on validation (what the gate sees) and on test ratings. The verdict is that of the
 gate's rules for every candidate, not for its few finalists alone; intervals are as wide as with its finalists.
+
+`--fills-only` measures the fills alone, in the pipeline as shipped: --work may be that of benchmarks/quality.py.
 """
 
 import ganrec_spark  # noqa: F401  # isort: skip  (before NumPy: it chooses the kernels)
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+", type=Path, metavar="DATASET")
     parser.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
     parser.add_argument("--budget", type=float, default=120.0, metavar="SECONDS", help="of tuning EASE")
+    parser.add_argument("--fills-only", action="store_true", help="keep what was measured of them as recommenders")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "benchmarks" / "generators")
     parser.add_argument("--work", type=Path, help="keeps the lakes, so that a second call goes on where one stopped")
@@ -69,7 +72,9 @@ def main() -> None:
 
 def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -> None:
     """Measure one data set and write its rows: NAME.recommenders.parquet and NAME.fills.parquet."""
-    settings = [*data.settings, f"lake.root={work}", f"run.seed={_SEED}", f"generator.kinds={_KINDS}", *options.set]
+    settings = [*data.settings, f"lake.root={work}", f"run.seed={_SEED}", *options.set]
+    if not options.fills_only:
+        settings.insert(0, f"generator.kinds={_KINDS}")
     config = load_config(overrides=settings, environ={})
     spark = build_session(config, "ganrec benchmark")
     try:
@@ -78,24 +83,27 @@ def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -
         if not fill_wanted(lake, _RUN):
             sys.exit(f"{data.name}: no sparse users, so no generator is trained; see sparsity.* (--set) or --cut")
         split = read_split(lake, _RUN, _SEED)
-        lists = generators_lists(config, lake, split)
+        lists = {} if options.fills_only else generators_lists(config, lake, split)
         fills = judged_fills(stage_context(lake, config, STAGE_BY_NAME["gate"], _RUN), lake)
     finally:
         spark.stop()
+    options.out.mkdir(parents=True, exist_ok=True)
+    fills.assign(dataset=data.name, command=told).to_parquet(options.out / f"{data.name}.fills.parquet", index=False)
+    if options.fills_only:
+        return
     peer = next(peer for peer in PEERS if peer.name == "EASE")
     if split.train.shape[1] <= peer.max_items:
         setting, _ = tuned(peer, split, options.budget, 0)
         lists["EASE"] = ranked(peer.fit(split.fitted, setting, 0), split.fitted, split.test)
-    options.out.mkdir(parents=True, exist_ok=True)
     recommenders = compared_lists(lists, split, data.ks).assign(dataset=data.name, command=told)
     recommenders.to_parquet(options.out / f"{data.name}.recommenders.parquet", index=False)
-    fills.assign(dataset=data.name).to_parquet(options.out / f"{data.name}.fills.parquet", index=False)
 
 
 def command(folder: Path, options: argparse.Namespace) -> str:
     """Return the command that measures one data set again, without the folders of its machine."""
     words = [f"benchmarks/generators.py {folder.name} --budget {options.budget:g}"]
     words += [f"--cut {options.cut:g}"] if options.cut else []
+    words += ["--fills-only"] if options.fills_only else []
     return " ".join((*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)))
 
 

@@ -15,7 +15,7 @@ def write(folder: Path) -> None:
     lines = [
         "# Generators: as recommenders, as fills, and the gate's verdicts",
         "",
-        *_commands(recommenders),
+        *_commands(recommenders, fills),
         "",
         *_recommenders(recommenders),
         "",
@@ -39,10 +39,13 @@ def _all(folder: Path, kind: str) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob(f"*.{kind}.parquet"))], ignore_index=True)
 
 
-def _commands(rows: pd.DataFrame) -> Iterator[str]:
+def _commands(recommenders: pd.DataFrame, fills: pd.DataFrame) -> Iterator[str]:
     yield "Written by, of all data sets in one page:"
     yield ""
-    yield from (f"- {dataset}: `{command}`" for dataset, command in rows.groupby("dataset")["command"].first().items())
+    ranked, filled = (rows.groupby("dataset")["command"].first() for rows in (recommenders, fills))
+    for dataset in sorted({*ranked.index, *filled.index}):
+        told = {f"`{rows[dataset]}`": None for rows in (ranked, filled) if dataset in rows.index}
+        yield f"- {dataset}: " + ", then ".join(told)
 
 
 def _recommenders(rows: pd.DataFrame) -> Iterator[str]:

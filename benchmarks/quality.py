@@ -1,6 +1,6 @@
 """Measure the pipeline against tuned peers on the same split: one table, one picture and one Parquet file per data set.
 
-    .venv/bin/python benchmarks/quality.py DATASET... [--seeds 3] [--budget SECONDS] [--out DIR] [--work DIR]
+    .venv/bin/python benchmarks/quality.py DATASET... [--seeds 3] [--budget SECONDS] [--peers NAME...] [--work DIR]
 
 DATASET is a folder with ratings.parquet (each user's last two ratings held out) or train.parquet and test.parquet.
 For each seed the whole pipeline runs as shipped, then every peer is fitted on the same train + validation ratings and
@@ -26,6 +26,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def main() -> None:
         metavar="SECONDS",
         help="of tuning a peer; the pipeline's time, and no less than half of it",
     )
-    parser.add_argument("--without-sequential", action="store_true", help="leave out SASRec and eSASRec (`make peers`)")
+    parser.add_argument("--peers", nargs="+", choices=everyone(), default=everyone(), metavar="NAME", help="only these")
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument("--cut", type=float, default=0.0, metavar="SHARE")
     changed.add_argument("--tie-ascending", action="store_true")
@@ -98,7 +99,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keeps the lakes, so that a second call goes on where one stopped")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the pipeline")
     options = parser.parse_args()
-    if not options.without_sequential:
+    if set(options.peers) <= set(NAMES):
+        parser.error("--peers: lifts are told over a peer that does not see order, too; popularity takes no time")
+    if set(options.peers) & set(NAMES):
         required()
     with tempfile.TemporaryDirectory(prefix="ganrec-quality-") as scratch:
         for folder in options.datasets:
@@ -177,23 +180,27 @@ def measure(data: DataSet, work: Path, options: argparse.Namespace) -> None:
         # After Spark has gone: EASE needs its memory.
         if not told:
             budget, words = allowed(options.budget, seconds[0])
-            settings_of, lines = tuned_peers(split, budget, seed)
+            settings_of, lines = tuned_peers(split, budget, seed, options.peers)
             told = [words, *lines]
         found |= peer_lists(split, settings_of, seed)
-        if not options.without_sequential:
-            lists, sequential = sequential_peers(
-                split, work.with_name(f"{data.name}-sequential"), seed, budget, sequential
-            )
+        if names := [name for name in NAMES if name in options.peers]:
+            folder = work.with_name(f"{data.name}-sequential")
+            lists, sequential = sequential_peers(split, folder, seed, budget, sequential, names)
             found |= lists
         for (kind, system), (validation, test) in found.items():
             for name, lists, relevant in (("validation", validation, split.validation), ("test", test, split.test)):
                 parts.append(judged(lists, relevant, data.ks).assign(split=name, kind=kind, system=system, seed=seed))
-    told += [f"{name}: {own['told']}" for name, own in sequential.items()] or [
-        f"{', '.join(NAMES)}: left out by --without-sequential, so no peer here sees the order of ratings."
-    ]
+    told += [f"{name}: {own['told']}" for name, own in sequential.items()]
+    if left_out := [name for name in everyone() if name not in options.peers]:
+        told.append(f"{', '.join(left_out)}: left out by --peers")
     values = pd.concat(parts, ignore_index=True)
     table = summary(values, split.segments).assign(dataset=data.name, seeds=options.seeds)
     write(Measured(data.name, data.ks, command_line(options), seconds, told, table, pd.concat(fills)), options.out)
+
+
+def everyone() -> list[str]:
+    """Return the names of all peers."""
+    return [*(peer.name for peer in PEERS), *NAMES]
 
 
 def allowed(wanted: float | None, seconds: float) -> tuple[float, str]:
@@ -211,7 +218,8 @@ def command_line(options: argparse.Namespace) -> str:
     numbers = ("budget", "cut", "global_time")
     words += [f"--{name.replace('_', '-')} {value:g}" for name in numbers if (value := getattr(options, name))]
     words += ["--tie-ascending"] if options.tie_ascending else []
-    words += ["--without-sequential"] if options.without_sequential else []
+    if options.peers != everyone():
+        words.append(f"--peers {' '.join(map(shlex.quote, options.peers))}")
     return " ".join([*words, *(f"--set {shlex.quote(setting)}" for setting in options.set)])
 
 
@@ -298,11 +306,11 @@ def _listed(lake: Lake, run: str, table: str, fill: str, phase: str) -> Lists:
     return {int(user): np.asarray(row, np.int32) for user, row in zip(pairs["user_idx"], pairs["items"], strict=True)}
 
 
-def tuned_peers(split: Split, budget: float, seed: int) -> tuple[dict[str, Setting], list[str]]:
-    """Return peer -> setting of those that can rank so large a catalogue, and in words how each was found."""
+def tuned_peers(split: Split, budget: float, seed: int, wanted: Sequence[str]) -> tuple[dict[str, Setting], list[str]]:
+    """Return peer -> setting of those wanted that can rank so large a catalogue, and in words how each was found."""
     n_items = split.train.shape[1]
     settings, told = {}, []
-    for peer in PEERS:
+    for peer in (peer for peer in PEERS if peer.name in wanted):
         if n_items > peer.max_items:
             told.append(f"{peer.name}: left out, {n_items} items are more than {peer.max_items}")
         else:
@@ -325,7 +333,7 @@ def peer_lists(split: Split, settings: dict[str, Setting], seed: int) -> dict[tu
 
 
 def sequential_peers(
-    split: Split, folder: Path, seed: int, budget: float, settings: dict[str, Any]
+    split: Split, folder: Path, seed: int, budget: float, settings: dict[str, Any], names: Sequence[str]
 ) -> tuple[dict[tuple[str, str], tuple[Lists, Lists]], dict[str, Any]]:
     """Return what `peer_lists` does of the peers that see order, and their settings, searched where none are given.
 
@@ -333,7 +341,7 @@ def sequential_peers(
     """
     if split.histories is None:
         raise ValueError("expected a split with its ratings in order, found only matrices; read it by read_split")
-    lists, settings = sequential_lists(split.histories, folder, seed, budget, settings)
+    lists, settings = sequential_lists(split.histories, folder, seed, budget, settings, names)
     popular = [
         ranked(popularity(ratings, {}, 0), ratings, wanted)
         for ratings, wanted in ((split.train, split.validation), (split.fitted, split.test))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def required() -> None:
     if not python().exists():
         sys.exit(
             f"expected the sequential peers' environment in {python().parents[1]}, found none; run `make peers`, "
-            "or leave SASRec and eSASRec out by --without-sequential"
+            "or leave SASRec and eSASRec out by --peers"
         )
 
 
@@ -61,14 +62,20 @@ def hand_over(histories: Histories, folder: Path) -> None:
 
 
 def sequential_lists(
-    histories: Histories, folder: Path, seed: int, budget: float, settings: dict[str, Any]
+    histories: Histories,
+    folder: Path,
+    seed: int,
+    budget: float,
+    settings: dict[str, Any],
+    names: Sequence[str] = NAMES,
 ) -> tuple[dict[str, dict[str, Lists]], dict[str, Any]]:
     """Return peer -> "validation" and "test" -> lists, and peer -> what was chosen, with words in "told".
 
     Where `settings` is empty each peer is searched for `budget` seconds; with those of an earlier call it is fitted.
     """
     hand_over(histories, folder)
-    command = [str(python()), str(Path(__file__).with_name("sequential_peers.py")), str(folder), f"--seed={seed}"]
+    script = str(Path(__file__).with_name("sequential_peers.py"))
+    command = [str(python()), script, str(folder), f"--seed={seed}", "--peers", *names]
     if settings:
         (folder / "chosen.json").write_text(json.dumps(settings))
         command.append(f"--settings={folder / 'chosen.json'}")
@@ -78,7 +85,7 @@ def sequential_lists(
     done = subprocess.run(command, check=False, stdout=sys.stderr, env=environment)
     if done.returncode:
         sys.exit(f"sequential_peers.py ended with exit code {done.returncode}; its message is above")
-    lists: dict[str, dict[str, Lists]] = {name: {"validation": {}, "test": {}} for name in NAMES}
+    lists: dict[str, dict[str, Lists]] = {name: {"validation": {}, "test": {}} for name in names}
     for row in pd.read_parquet(folder / "lists.parquet").itertuples(index=False):
         lists[row.peer][row.split][int(row.user_idx)] = np.asarray(row.items, np.int32)
     return lists, json.loads((folder / "settings.json").read_text())

@@ -116,7 +116,7 @@ def test_a_folder_split_by_time_has_a_page_of_its_own(tmp_path: Path) -> None:
         cut=0.0,
         global_time=0.5,
         tie_ascending=False,
-        without_sequential=False,
+        peers=quality.everyone(),
         set=[],
     )
     assert quality.command_line(options) == "benchmarks/quality.py tiny --seeds 1 --global-time 0.5"
@@ -205,7 +205,7 @@ def test_an_adversarial_generator_is_compared_with_its_twin_over_the_same_users(
 def test_the_page_counts_what_the_gate_got_right_and_wrong(tmp_path: Path) -> None:
     folder = tmp_path / "generators"
     folder.mkdir()
-    told = generators.command(Path("somewhere/tiny"), Namespace(budget=120.0, cut=0.5, set=["a.b=1"]))
+    told = generators.command(Path("somewhere/tiny"), Namespace(budget=120.0, cut=0.5, fills_only=False, set=["a.b=1"]))
     recommender = ("cgan", "ndcg@10", 0.5, "cgan_twin", 0.1, 0.05, 0.15, "tiny", told)
     columns = ["generator", "metric", "value", "twin", "lift", "lift_low", "lift_high", "dataset", "command"]
     pd.DataFrame([recommender], columns=columns).to_parquet(folder / "tiny.recommenders.parquet")
@@ -215,15 +215,28 @@ def test_the_page_counts_what_the_gate_got_right_and_wrong(tmp_path: Path) -> No
         "missed": ("harms_overall", -0.1, 0.3),
     }
     fills = [
-        (name, verdict, seen, seen - 0.05, seen + 0.05, 0.0, true, true - 0.05, true + 0.05, 0.0, "tiny")
+        (
+            name,
+            verdict,
+            seen,
+            seen - 0.05,
+            seen + 0.05,
+            0.0,
+            true,
+            true - 0.05,
+            true + 0.05,
+            0.0,
+            "tiny",
+            f"{told} --fills-only",
+        )
         for name, (verdict, seen, true) in verdicts.items()
     ]
     lifts = [f"{part}_{what}" for part in ("validation", "test") for what in ("sparse", "low", "high", "overall")]
-    table = pd.DataFrame(fills, columns=["candidate", "verdict", *lifts, "dataset"])
+    table = pd.DataFrame(fills, columns=["candidate", "verdict", *lifts, "dataset", "command"])
     table.to_parquet(folder / "tiny.fills.parquet")
     generators_report.write(folder)
     page = folder.with_suffix(".md").read_text()
-    assert "- tiny: `benchmarks/generators.py tiny --budget 120 --cut 0.5 --set a.b=1`" in page
+    assert "- tiny: `benchmarks/generators.py tiny --budget 120 --cut 0.5 --set a.b=1`, then `" in page
     assert "| tiny | cgan | cgan_twin | +10.0 % [+5.0, +15.0] |" in page
     assert "| tiny | 3 | 2 | 1 | 1 | 1 | 33% | -0.50 |" in page
     assert "<svg" in folder.with_suffix(".svg").read_text()
@@ -373,5 +386,5 @@ def test_without_the_peers_environment_the_benchmark_says_how_to_make_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GANREC_PEERS_VENV", str(tmp_path))
-    with pytest.raises(SystemExit, match="run `make peers`, or leave SASRec and eSASRec out by --without-sequential"):
+    with pytest.raises(SystemExit, match="run `make peers`, or leave SASRec and eSASRec out by --peers"):
         sequential.required()
