@@ -44,6 +44,7 @@ class LakeConfig(Section):
         "jdbc.schema-version": "V1",
         "warehouse": "{root}/warehouse",
     }
+    wait_seconds: Annotated[float, Field(ge=0)] = 180.0
 
 
 class Profiles(Section):
@@ -324,6 +325,7 @@ class Publish(Section):
     metric_k: Count = 10
     min_metric_ratio: Share = 0.8
     min_lift_over_popularity: Annotated[float, Field(ge=0)] = 0.0
+    min_volume_ratio: Share = 0.5
     keep_editions: Annotated[int, Field(ge=2)] = 10
 
 

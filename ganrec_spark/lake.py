@@ -6,18 +6,40 @@ that join the one-row table current_run, so one commit shows them all of a run (
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
+from ganrec_spark.iceberg import Conflict, causes, current_snapshot, partition_columns, replace_rows
 from ganrec_spark.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
 from ganrec_spark.tables import Column as TableColumn
 
+_TRIES = 10
 _RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Rows to add to a dictionary: their number, and the column `index`, which counts them from `first` on."""
+
+    rows: DataFrame
+    count: int
+    index: str
+    first: int
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What readers see, None before the first publication, and the snapshot of current_run that says so."""
+
+    run_id: str | None
+    edition: str | None
+    snapshot: int | None
 
 
 @dataclass(frozen=True)
@@ -42,35 +64,43 @@ class Lake:
         return f"{self._prefix}.{table}"
 
     def ensure(self, table: str) -> str:
-        """Create the table from its declaration where it is missing, or its later columns; return its full name."""
+        """Create the table from its declaration where it is missing, or bring it along; return its full name."""
         full_name = self.name(table)
         if table not in self._known:
             declaration = declared(table)
             if not self._known:
                 self._reach_catalog()
             self.spark.sql(_create_statement(full_name, declaration))
-            self._add_columns(full_name, declaration)
+            self._bring_along(full_name, declaration)
             self._known.add(table)
         return full_name
 
-    def _add_columns(self, full_name: str, declaration: Table) -> None:
-        """Add what an earlier version's table lacks; its rows have NULL there. Not for two runs at the same moment."""
-        present = set(self.spark.table(full_name).columns)
-        missing = [_definition(column) for column in declaration.columns if column.name not in present]
-        if missing:
-            self.spark.sql(f"ALTER TABLE {full_name} ADD COLUMNS ({', '.join(missing)})")
+    def _bring_along(self, full_name: str, declaration: Table) -> None:
+        """Add the columns that an earlier version's table lacks, NULL in its rows; drop partitioning that has gone."""
+        for attempt in range(_TRIES):
+            present = set(self.spark.table(full_name).columns)
+            missing = [_definition(column) for column in declaration.columns if column.name not in present]
+            wanted = {"run_id", "phase", *declaration.partition_by}
+            gone = [name for name in partition_columns(self.spark, full_name) if name not in wanted]
+            changes = [f"DROP PARTITION FIELD `{name}`" for name in gone]
+            changes += [f"ADD COLUMNS ({', '.join(missing)})"] if missing else []
+            if not changes:
+                return
+            try:
+                for change in changes:
+                    self.spark.sql(f"ALTER TABLE {full_name} {change}")
+            except (Py4JJavaError, AnalysisException):
+                if attempt + 1 == _TRIES:  # else another process was faster
+                    raise
 
     def _reach_catalog(self) -> None:
         """Create the namespace where it is missing. Raises LakeError where the catalog does not answer."""
         try:
             self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {self._prefix}")
         except Py4JJavaError as error:
-            causes, cause = [], error.java_exception
-            while cause is not None:
-                causes.append(str(cause.getMessage()))
-                cause = cause.getCause()
+            found = " / ".join(message for _, message in causes(error))
             raise LakeError(
-                f"catalog of '{self._prefix}': expected an answer, found: {' / '.join(causes)}; see lake.properties, "
+                f"catalog of '{self._prefix}': expected an answer, found: {found}; see lake.properties, "
                 "and whether the catalog's server runs"
             ) from None
 
@@ -90,7 +120,8 @@ class Lake:
     ) -> int:
         """Replace the rows of one run (and phase) in one commit; return the number of rows written.
 
-        `only` narrows what is replaced to rows with these values of the table's partition_by columns.
+        `only` narrows what is replaced to rows with these values of the table's partition_by columns. Raises LakeError
+        where another process wrote the same rows meanwhile.
         """
         declaration = declared(table)
         conformed = _conform(frame, declaration, check_run_id(run_id), phase)
@@ -98,14 +129,35 @@ class Lake:
         for column, value in (only or {}).items():
             condition = condition & (F.col(column) == F.lit(value))
         full_name = self.ensure(table)
-        conformed.writeTo(full_name).overwrite(condition)
-        return self._added_rows(full_name)
+        seen = current_snapshot(self.spark, full_name)
+        try:
+            return replace_rows(conformed, full_name, condition, seen)[0]
+        except Conflict:
+            raise LakeError(
+                f"table '{table}', run '{run_id}': expected no other process to write this run's rows, found that one "
+                "did meanwhile, and wrote nothing; see which (`ganrec doctor`) and let one of them run at a time"
+            ) from None
 
-    def append(self, table: str, frame: DataFrame) -> int:
-        """Add rows to a dictionary; return their number."""
+    def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
+        """Add what `additions` finds missing among a dictionary's rows; return the number of rows added.
+
+        Where another process added rows meanwhile, it is asked again with what is there then: no index is given twice.
+        """
         full_name = self.ensure(table)
-        frame.select(*_cast_columns(declared(table))).writeTo(full_name).append()
-        return self._added_rows(full_name)
+        for _ in range(_TRIES):
+            seen = current_snapshot(self.spark, full_name)
+            known = self.spark.sql(f"SELECT * FROM {full_name}" + (f" VERSION AS OF {seen}" if seen else ""))
+            new = additions(known)
+            if not new.count:
+                return 0
+            above = F.col(new.index) >= F.lit(new.first)  # matches no row that is known, and every one added since
+            try:
+                return replace_rows(new.rows.select(*_cast_columns(declared(table))), full_name, above, seen)[0]
+            except Conflict:
+                continue
+        raise LakeError(
+            f"table '{table}': expected to add rows, found others adding theirs at each of {_TRIES} tries; run it again"
+        )
 
     def clear(self, table: str, run_id: str, phase: str | None = None) -> None:
         """Delete the rows of one run (and phase), if there are any."""
@@ -123,24 +175,32 @@ class Lake:
         rows = files.orderBy(*order, "file_path").select("file_path").collect()
         return [row.file_path if "://" in row.file_path else f"file://{row.file_path}" for row in rows]
 
-    def published(self) -> tuple[str, str] | None:
-        """Return (run_id, edition) that readers see, or None before the first publication."""
-        row = self.read_all("current_run").first()
-        return None if row is None else (str(row.published_run_id), str(row.edition))
+    def published(self) -> Pointer:
+        """Return what readers see, as the catalog has it now."""
+        full_name = self.ensure("current_run")
+        seen = current_snapshot(self.spark, full_name)
+        if seen is None:
+            return Pointer(None, None, None)
+        row = self.spark.sql(f"SELECT published_run_id, edition FROM {full_name} VERSION AS OF {seen}").first()
+        return Pointer(None, None, seen) if row is None else Pointer(str(row[0]), str(row[1]), seen)
 
-    def point_to(self, run_id: str, edition: str) -> bool:
-        """Make an edition of `run_id` the published one, in one commit; return False where it was so already."""
+    def point_to(self, run_id: str, edition: str, instead: Pointer) -> bool:
+        """Make an edition of `run_id` the published one instead of another, in one commit.
+
+        Returns False, and changes nothing, where the pointer has moved since `instead` was read.
+        """
         self._create_views()
-        if self.published() == (check_run_id(run_id), edition):
-            return False
         row = self.spark.range(1).select(
-            F.lit(run_id).alias("published_run_id"),
+            F.lit(check_run_id(run_id)).alias("published_run_id"),
             F.lit(edition).alias("edition"),
             F.current_timestamp().alias("published_at"),
         )
-        writer = row.select(*_cast_columns(declared("current_run"))).writeTo(self.ensure("current_run"))
-        writer = writer.option("snapshot-property.published-run", run_id)
-        writer.option("snapshot-property.published-edition", edition).overwrite(F.lit(True))
+        told = {"published-run": run_id, "published-edition": edition}
+        columns = _cast_columns(declared("current_run"))
+        try:
+            replace_rows(row.select(*columns), self.ensure("current_run"), F.lit(True), instead.snapshot, told)
+        except Conflict:
+            return False
         return True
 
     def publications(self) -> list[Publication]:
@@ -160,18 +220,18 @@ class Lake:
         return [Publication(row.run_id, row.edition, row.committed_at) for row in rows]
 
     def _create_views(self) -> None:
+        """Create the views, and those anew that an earlier version made with other columns."""
         pointer = self.ensure("current_run")
         for view, table in PUBLISHED_VIEWS.items():
-            columns = ", ".join(f"t.{column.name}" for column in declared(table).columns)
+            names = ["run_id", *(column.name for column in declared(table).columns)]
+            exists = self.spark.catalog.tableExists(self.name(view))
+            if exists and self.spark.table(self.name(view)).columns == names:
+                continue
             self.spark.sql(
-                f"CREATE VIEW IF NOT EXISTS {self.name(view)} COMMENT 'rows of the published run' AS "
-                f"SELECT t.run_id, {columns} FROM {self.ensure(table)} t "
+                f"CREATE OR REPLACE VIEW {self.name(view)} COMMENT 'rows of the published run' AS "
+                f"SELECT {', '.join(f't.{name}' for name in names)} FROM {self.ensure(table)} t "
                 f"JOIN {pointer} p ON t.run_id = p.published_run_id AND t.edition = p.edition"
             )
-
-    def _added_rows(self, full_name: str) -> int:
-        snapshot = self.spark.table(f"{full_name}.snapshots").orderBy(F.col("committed_at").desc()).first()
-        return int(snapshot.summary.get("added-records", 0)) if snapshot else 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +244,7 @@ class StageLake:
     phase: str | None
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    before_write: Callable[[], None] = lambda: None  # raises where another process has taken the run
 
     def read(self, table: str, phase: str | None = None) -> DataFrame:
         """Return this run's rows of a declared table; `phase` defaults to the stage's own."""
@@ -198,10 +259,10 @@ class StageLake:
         self._allow(table, self.writes, "write")
         return self.lake.replace(table, frame, self.run_id, phase or self.phase)
 
-    def append(self, table: str, frame: DataFrame) -> int:
-        """Add rows to a declared dictionary; return their number."""
+    def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
+        """Add what is missing to a declared dictionary (Lake.extend); return the number of rows added."""
         self._allow(table, self.writes, "write")
-        return self.lake.append(table, frame)
+        return self.lake.extend(table, additions)
 
     def data_files(self, table: str, phase: str | None = None) -> list[str]:
         """Return the Parquet files of this run's rows of a declared table."""
@@ -220,6 +281,8 @@ class StageLake:
         return self.lake.replace(table, frame, self.run_id, only={"edition": edition})
 
     def _allow(self, table: str, allowed: tuple[str, ...], verb: str) -> None:
+        if verb == "write":
+            self.before_write()
         if table not in allowed:
             raise LakeError(
                 f"table '{table}', stage '{self.stage}': the stage may {verb} {', '.join(allowed) or 'nothing'}; "

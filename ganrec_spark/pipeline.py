@@ -284,7 +284,16 @@ STAGES: tuple[Stage, ...] = (
         "publish",
         "publish",
         "Check this run's rows, then point the published views at it in one commit, or refuse.",
-        ("recommendations", "unserved_users", "metrics", "gate_decisions", "users", "items", "ratings"),
+        (
+            "recommendations",
+            "unserved_users",
+            "metrics",
+            "gate_decisions",
+            "users",
+            "items",
+            "ratings",
+            "rejected_ratings",
+        ),
         (
             "publish_checks",
             "recommendations_editions",

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
-from ganrec_spark.lake import Lake, StageLake
+from ganrec_spark.lake import Lake, Pointer, StageLake
 from ganrec_spark.tables import EDITED, TABLE_BY_NAME, TABLES
 
 
@@ -55,33 +55,68 @@ def write_edition(lake: StageLake) -> str:
 
 
 def roll_back(lake: Lake, run_id: str | None = None) -> str:
-    """Point readers to the last edition of `run_id`, or to what was published before the current one.
+    """Point readers to the newest kept edition of `run_id`, or to what was published before the current one.
 
-    Returns the run id. Raises LakeError where there is no such publication.
+    Called again without a run it goes back once more. Returns the run id. Raises LakeError where nothing is kept to
+    go back to, or the pointer moved meanwhile.
     """
-    publications = lake.publications()
-    current = lake.published()
-    for publication in publications:
-        if (publication.run_id, publication.edition) == current:
-            continue
-        if run_id is None or publication.run_id == run_id:
-            _require_rows(lake, publication.run_id, publication.edition)
-            lake.point_to(publication.run_id, publication.edition)
-            return publication.run_id
-    found = ", ".join(sorted({publication.run_id for publication in publications})) or "none"
-    raise LakeError(f"table 'current_run': expected a publication of {run_id or 'another run'}, found {found}")
+    shown = lake.published()
+    kept = stored_editions(lake)
+    if run_id is None:
+        target = next((key for key in reversed(publication_stack(lake)[:-1]) if key in kept), None)
+    else:
+        ever = [(one.run_id, one.edition) for one in lake.publications()]
+        target = next((key for key in (*ever, *kept) if key[0] == run_id and key in kept and key != _key(shown)), None)
+    if target is None:
+        found = ", ".join(sorted({run for run, _ in kept})) or "none"
+        raise LakeError(
+            f"table 'current_run': expected an edition of {run_id or 'what was published before'} other than the one "
+            f"that readers see, found editions of these runs: {found}; older ones were pruned (publish.keep_editions)"
+        )
+    if not lake.point_to(*target, instead=shown):
+        raise LakeError(
+            f"table 'current_run': expected {shown.run_id} to be published still, found that another process moved it; "
+            "look at `ganrec publications` and decide again"
+        )
+    return target[0]
+
+
+def publication_stack(lake: Lake) -> list[tuple[str, str]]:
+    """Return (run id, edition) of what was published one after the other, the current one last.
+
+    What a rollback went back over is not among them.
+    """
+    stack: list[tuple[str, str]] = []
+    for publication in reversed(lake.publications()):
+        key = (publication.run_id, publication.edition)
+        stack = [*stack[: stack.index(key)], key] if key in stack else [*stack, key]
+    return stack
+
+
+def stored_editions(lake: Lake) -> list[tuple[str, str]]:
+    """Return (run id, edition) of every edition whose rows are kept, published or not, newest written first."""
+    place = "data_file.partition"
+    parts = [
+        lake.spark.table(f"{lake.ensure(f'{name}_editions')}.entries")
+        .where("status <> 2")
+        .select(f"{place}.run_id", f"{place}.edition", "sequence_number")
+        for name in ("recommendations", "unserved_users")  # one of the two has rows
+    ]
+    newest = parts[0].union(parts[1]).groupBy("run_id", "edition").agg(F.max("sequence_number").alias("written"))
+    return [(row.run_id, row.edition) for row in newest.orderBy(F.desc("written"), "run_id", "edition").collect()]
 
 
 def prune_editions(lake: Lake, keep: int) -> int:
-    """Delete editions that are neither current nor among the newest `keep` publications; return how many."""
-    recent: list[tuple[str, str]] = []
-    old: list[tuple[str, str]] = []
-    for publication in lake.publications():
-        key = (publication.run_id, publication.edition)
-        if key not in recent and key not in old:
-            (recent if len(recent) < keep else old).append(key)
-    stored = lake.read_all("metrics_editions").select("run_id", "edition").distinct().collect() if old else []
-    doomed = [key for key in old if key != lake.published() and key in {(row.run_id, row.edition) for row in stored}]
+    """Delete editions but the current one, the newest `keep` published and the newest `keep` never published.
+
+    A date that was run late is not published where a newer one is; its edition is kept for a rollback to it. Returns
+    how many were deleted.
+    """
+    published = list(dict.fromkeys((one.run_id, one.edition) for one in lake.publications()))
+    stored = stored_editions(lake)
+    never = [key for key in stored if key not in published]
+    spared = {_key(lake.published()), *published[:keep], *never[:keep]}
+    doomed = [key for key in stored if key not in spared]
     for run_id, edition in doomed:
         for name in EDITED:
             lake.spark.sql(
@@ -91,10 +126,5 @@ def prune_editions(lake: Lake, keep: int) -> int:
     return len(doomed)
 
 
-def _require_rows(lake: Lake, run_id: str, edition: str) -> None:
-    rows = lake.read_all("recommendations_editions").where((F.col("run_id") == run_id) & (F.col("edition") == edition))
-    if rows.isEmpty():
-        raise LakeError(
-            f"table 'recommendations_editions', run '{run_id}': edition {edition} was pruned "
-            "(publish.keep_editions); name a newer run with --to, see `ganrec publications`"
-        )
+def _key(pointer: Pointer) -> tuple[str | None, str | None]:
+    return pointer.run_id, pointer.edition

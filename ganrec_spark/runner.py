@@ -1,21 +1,21 @@
 """Run one stage, or all of them in order; skip what is already done for the same inputs."""
 
-import hashlib
 import importlib
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 
-from ganrec_spark import __version__
-from ganrec_spark.config import Config, section_json
+from ganrec_spark.config import Config
 from ganrec_spark.context import Context
 from ganrec_spark.errors import LakeError
+from ganrec_spark.fingerprints import differences, fingerprint
 from ganrec_spark.lake import Lake, StageLake, check_run_id
 from ganrec_spark.pipeline import STAGES, Stage
-from ganrec_spark.sources import source_fingerprint
+from ganrec_spark.run_log import Entry, RunLog
+from ganrec_spark.source_state import source_state
 from ganrec_spark.submit import lake_root
 
 _LOG = logging.getLogger("ganrec")
@@ -35,59 +35,61 @@ def run_stage(spark: SparkSession, config: Config, stage: Stage, run_id: str) ->
     """Run one stage whether or not it ran before, and log it in stage_log.
 
     Stages that it reads from and that are not called for (no sparse users) need not have been submitted: they are
-    skipped here. Raises LakeError where another one that it reads from has not run.
+    skipped here. Raises LakeError where another one that it reads from, directly or through others, has not run, or
+    ran with other settings or code, or read rows that have been replaced since.
     """
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    fingerprints, finished = _fingerprints(config), finished_stages(lake, run_id)
-    for earlier in _sources(stage):
-        stale = finished.get(earlier.name) != fingerprints[earlier.name]
-        if earlier.needs_sparse_users and stale and "sparsity" in finished and not fill_wanted(lake, run_id):
-            _execute(config, lake, earlier, run_id, fingerprints[earlier.name])
-            finished[earlier.name] = fingerprints[earlier.name]
-    _require(finished, stage, run_id)
-    return _execute(config, lake, stage, run_id, fingerprints[stage.name])
+    with RunLog(lake, run_id, config.lake.wait_seconds) as log:
+        for earlier in _sources(stage):
+            known = "sparsity" in log.finished() and earlier.needs_sparse_users
+            if known and _stale(config, log.finished(), earlier) and not fill_wanted(lake, run_id):
+                _execute(config, lake, earlier, log)
+        require_inputs(log, stage, config)
+        return _execute(config, lake, stage, log)
 
 
 def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool = False) -> list[Outcome]:
     """Run every stage in order; stages that finished before with the same inputs are kept unless `force`."""
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    finished, fingerprints = finished_stages(lake, run_id), _fingerprints(config)
     outcomes: list[Outcome] = []
-    for number, stage in enumerate(STAGES, 1):
-        _LOG.info("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
-        fingerprint = fingerprints[stage.name]
-        if not force and finished.get(stage.name) == fingerprint:
-            outcome = Outcome(stage.name, "kept", "done before with the same inputs", 0.0)
-        else:
-            outcome = _execute(config, lake, stage, run_id, fingerprint)
-            # Whatever came after was made from rows that have just been replaced.
-            finished = {}
-        _LOG.info("%s: %s in %.1f s: %s", stage.name, outcome.outcome, outcome.seconds, outcome.message)
-        outcomes.append(outcome)
+    with RunLog(lake, run_id, config.lake.wait_seconds) as log:
+        for number, stage in enumerate(STAGES, 1):
+            _LOG.info("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
+            finished = log.finished()
+            if not force and stage.name in finished:
+                expected = _fingerprint(config, stage, finished, _outside(spark, config, stage))
+                if finished[stage.name].fingerprint == expected:
+                    outcomes.append(Outcome(stage.name, "kept", "done before with the same inputs", 0.0))
+                    _LOG.info("%s: kept, done before with the same inputs", stage.name)
+                    continue
+            outcome = _execute(config, lake, stage, log)
+            _LOG.info("%s: %s in %.1f s: %s", stage.name, outcome.outcome, outcome.seconds, outcome.message)
+            outcomes.append(outcome)
     return outcomes
 
 
-def _execute(config: Config, lake: Lake, stage: Stage, run_id: str, fingerprint: str) -> Outcome:
+def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog) -> Outcome:
+    fingerprint = _fingerprint(config, stage, log.finished(), _outside(lake.spark, config, stage))
+    log.begin(stage.name, fingerprint)
     started = time.monotonic()
-    context = stage_context(lake, config, stage, run_id)
-    if stage.needs_sparse_users and not fill_wanted(lake, run_id):
+    context = stage_context(lake, config, stage, log.run_id, log.require)
+    if stage.needs_sparse_users and not fill_wanted(lake, log.run_id):
         for table in stage.writes:
-            lake.clear(table, run_id, stage.phase)
+            lake.clear(table, log.run_id, stage.phase)
         outcome, message = "skipped", "matrix_profile calls for no filling"
     else:
         module = importlib.import_module(f"ganrec_spark.stages.{stage.module}")
         outcome, message = "done", str(module.run(context))
     seconds = time.monotonic() - started
-    row = context.lake.frame(
-        "stage_log", [(stage.name, fingerprint, outcome, message, seconds, datetime.now(UTC).replace(tzinfo=None))]
-    )
-    lake.replace("stage_log", row, run_id, only={"stage": stage.name})
+    log.finish(stage.name, outcome, message, seconds)
     return Outcome(stage.name, outcome, message, seconds)
 
 
-def stage_context(lake: Lake, config: Config, stage: Stage, run_id: str) -> Context:
-    """Return what the stage is given in this run."""
-    stage_lake = StageLake(lake, check_run_id(run_id), stage.name, stage.phase, stage.reads, stage.writes)
+def stage_context(
+    lake: Lake, config: Config, stage: Stage, run_id: str, before_write: Callable[[], None] = lambda: None
+) -> Context:
+    """Return what the stage is given in this run; `before_write` raises where it may write no more."""
+    stage_lake = StageLake(lake, check_run_id(run_id), stage.name, stage.phase, stage.reads, stage.writes, before_write)
     work_dir = f"{lake_root(config)}/runs/{run_id}/{stage.name}"
     return Context(lake.spark, _visible(config, stage), stage_lake, run_id, stage.phase, work_dir)
 
@@ -105,9 +107,8 @@ def fill_wanted(lake: Lake, run_id: str) -> bool:
 
 
 def finished_stages(lake: Lake, run_id: str) -> dict[str, str]:
-    """Return stage -> fingerprint of what has run."""
-    rows = lake.read("stage_log", check_run_id(run_id)).select("stage", "fingerprint").collect()
-    return {row.stage: row.fingerprint for row in rows}
+    """Return stage -> fingerprint of what has finished."""
+    return {name: entry.fingerprint for name, entry in RunLog(lake, run_id).finished().items()}
 
 
 def _sources(stage: Stage) -> list[Stage]:
@@ -115,34 +116,63 @@ def _sources(stage: Stage) -> list[Stage]:
     return [earlier for earlier in STAGES[: STAGES.index(stage)] if set(earlier.writes) & set(stage.reads)]
 
 
-def require_inputs(lake: Lake, stage: Stage, run_id: str) -> None:
-    """Raise LakeError where a stage that `stage` reads from has not run."""
-    _require(finished_stages(lake, run_id), stage, run_id)
+def _inputs(stage: Stage) -> list[Stage]:
+    """Return what the stage's rows follow from: its sources, and sparsity where that decides whether it runs."""
+    names = {earlier.name for earlier in _sources(stage)} | ({"sparsity"} if stage.needs_sparse_users else set())
+    return [earlier for earlier in STAGES if earlier.name in names]
 
 
-def _require(finished: dict[str, str], stage: Stage, run_id: str) -> None:
-    for earlier in _sources(stage):
+def require_inputs(log: RunLog, stage: Stage, config: Config | None = None) -> None:
+    """Raise LakeError naming the first stage to run (again) before `stage`, if there is one.
+
+    Without `config` it is enough that they ran, with whatever settings.
+    """
+    finished = log.finished()
+    wanted = _ancestors(stage, finished)
+    for earlier in (one for one in STAGES if one.name in wanted):
         if earlier.name not in finished:
-            table = min(set(earlier.writes) & set(stage.reads))
+            tables = sorted(set(earlier.writes) & set(stage.reads)) or list(earlier.writes)
             raise LakeError(
-                f"table '{table}', run '{run_id}': stage '{stage.name}' expected its rows, found none; "
-                f"run stage '{earlier.name}' first"
+                f"table '{tables[0]}', run '{log.run_id}': stage '{stage.name}' expected its rows, found none, or "
+                f"those of an attempt that did not finish; run stage '{earlier.name}' first"
+            )
+        if config and (reasons := _stale(config, finished, earlier)):
+            raise LakeError(
+                f"run '{log.run_id}': stage '{stage.name}' expected rows of stage '{earlier.name}' by this code and "
+                f"these settings, found them made with {' and '.join(reasons)}; run stage '{earlier.name}' again, then "
+                f"those after it, or give this stage the settings of that run (sections {', '.join(earlier.config)})"
             )
 
 
-def _fingerprints(config: Config) -> dict[str, str]:
-    """Return a hash per stage of all that its rows follow from: code version, seed, sections, source, and inputs."""
+def _ancestors(stage: Stage, finished: Mapping[str, Entry]) -> set[str]:
+    """Return the stages that the stage's rows follow from; what a skipped one would have read is not among them."""
+    names: set[str] = set()
+    for earlier in _inputs(stage):
+        skipped = earlier.name in finished and finished[earlier.name].outcome == "skipped"
+        names |= {earlier.name, *({"sparsity"} if skipped else _ancestors(earlier, finished))}
+    return names
+
+
+def _stale(config: Config, finished: Mapping[str, Entry], stage: Stage) -> list[str]:
+    """Return in words why the stage's rows are not what it would write now; whether its files changed is not asked."""
+    if stage.name not in finished:
+        return ["nothing"]
+    return differences(finished[stage.name].fingerprint, _fingerprint(config, stage, finished, ""), but=["outside"])
+
+
+def _fingerprint(config: Config, stage: Stage, finished: Mapping[str, Entry], outside: str) -> str:
+    executions = {
+        name: finished[name].execution or ""
+        for name in (earlier.name for earlier in _inputs(stage))
+        if name in finished
+    }
+    return fingerprint(config, stage, outside, executions)
+
+
+def _outside(spark: SparkSession, config: Config, stage: Stage) -> str:
+    """Return the state of the files and tables that the stage reads outside the lake."""
     files = {
         "ingest": (config.ingest.source, config.ingest.test_source),
         "recommend": (config.recommend.available_items, config.recommend.blocked_items),
     }
-    result: dict[str, str] = {}
-    for stage in STAGES:
-        names = [earlier.name for earlier in _sources(stage)]
-        names += ["sparsity"] if stage.needs_sparse_users and "sparsity" not in names else []
-        inputs = [result[name] for name in names]
-        parts = [__version__, stage.name, section_json(config, ("run", *stage.config)), *inputs]
-        if stage.name in files:
-            parts.append(source_fingerprint(files[stage.name]))
-        result[stage.name] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    return result
+    return source_state(spark, files.get(stage.name, ()))

@@ -22,10 +22,15 @@ _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions
 def catalog_properties(config: Config) -> dict[str, str]:
     """Return the Spark properties of the Iceberg catalog; `{root}` and `${VARIABLE}` are filled in."""
     prefix = f"spark.sql.catalog.{config.lake.catalog}"
-    properties = {prefix: "org.apache.iceberg.spark.SparkCatalog"}
+    properties = {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():
         properties[f"{prefix}.{key}"] = _from_environment(key, value.replace("{root}", lake_root(config)))
     return properties
+
+
+def _fresh(prefix: str) -> dict[str, str]:
+    """Return what lets a session see the commits of others: the cache keeps a table for as long as somebody asks."""
+    return {f"{prefix}.cache-enabled": "false"}
 
 
 def jar_properties(config: Config) -> dict[str, str]:
@@ -173,7 +178,7 @@ def spark_sql_command(config: Config) -> str:
     properties = {"spark.sql.extensions": _EXTENSIONS, "spark.sql.defaultCatalog": config.lake.catalog}
     properties |= {"spark.sql.catalogImplementation": "in-memory"} | jar_properties(config)
     prefix = f"spark.sql.catalog.{config.lake.catalog}"
-    properties[prefix] = "org.apache.iceberg.spark.SparkCatalog"
+    properties |= {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():  # ${VARIABLE} stays, for the shell to fill in
         properties[f"{prefix}.{key}"] = value.replace("{root}", lake_root(config))
     options = " ".join(f'--conf "{key}={value}"' for key, value in properties.items())

@@ -1,9 +1,7 @@
 """Where raw ratings come from: reading files and tables as they are, and noticing that they changed."""
 
 import csv
-import hashlib
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,28 +85,6 @@ def explained(source: str, advice: str = "check ingest.source, ingest.test_sourc
                 f"check permissions, deliver the file again, or {advice}"
             ) from error
         raise
-
-
-def source_fingerprint(sources: Iterable[str | None]) -> str:
-    """Return a text that changes when the sources change.
-
-    Local files count by name, size and modification time; a table or remote URI is taken as changed every time.
-    """
-    parts = []
-    for source in sources:
-        if source is None:
-            parts.append("none")
-        elif Path(source).expanduser().exists():
-            parts.append(_local_fingerprint(Path(source).expanduser()))
-        else:
-            parts.append(f"{source} {time.time_ns()}")
-    return " ".join(parts)
-
-
-def _local_fingerprint(path: Path) -> str:
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    facts = [f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files if file.is_file()]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def _read_files(spark: SparkSession, ingest: Ingest, source: str) -> DataFrame:

@@ -33,7 +33,7 @@ def print_summary(spark: SparkSession, config: Config, run_id: str) -> None:
     print("\n".join(_blend_lines(lake.read("blend_weights", run_id).orderBy("fill", "recommender").collect())))
     print("\n".join(_list_lines(lake, config, run_id)))
     published = lake.published()
-    print(f"\nPublished run: {published[0] if published else 'none'}")
+    print(f"\nPublished run: {published.run_id or 'none'}")
     print(f"Tables: {config.lake.catalog}.{config.lake.namespace} in {lake_root(config)}")
     print(f"Report: {lake_root(config)}/reports/{run_id}.html")
     print(

@@ -431,6 +431,7 @@ TABLES: tuple[Table, ...] = (
             limit double: what was demanded
             passed boolean: whether it held
             message string: the check in words
+            severity string: refuse (the run is not published) or warn
         """),
     ),
     Table(
@@ -461,17 +462,18 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "stage_log",
-        "the last finished execution of one stage of one run",
+        "the last execution of one stage of one run",
         ("stage",),
         _columns("""
             stage string: name in pipeline.STAGES
-            fingerprint string: hash of configuration, inputs and code that the stage's rows follow from
-            outcome string: done or skipped
+            fingerprint string: hashes of the code, settings, source files and rows that the stage's rows follow from
+            outcome string: running, done, skipped (not called for) or failed
             message string: what the stage reported
             seconds double: wall time
-            finished_at timestamp: when, UTC
+            finished_at timestamp: when it ended, while it runs when it began, UTC
+            execution string: id of this execution, which the fingerprints of stages that read its rows hold
+            owner string: the process: host, namespace of process ids, process id, when it started
         """),
-        partition_by=("stage",),
     ),
 )
 

@@ -30,6 +30,7 @@ from ganrec_spark.errors import InputError
 from ganrec_spark.fills import NONE, of_variant
 from ganrec_spark.lake import Lake, declared
 from ganrec_spark.pipeline import STAGE_BY_NAME
+from ganrec_spark.run_log import RunLog
 from ganrec_spark.runner import finished_stages, require_inputs, stage_context
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.stages import als_setting, transformer
@@ -116,7 +117,7 @@ def as_config(found: dict[str, list[Trial]], config: Config, run_id: str) -> str
 
 def _search(lake: Lake, config: Config, run_id: str, member: str, seconds: float, trials: int | None) -> list[Trial]:
     search, stage = SEARCHES[member], STAGE_BY_NAME[SEARCHES[member].stage]
-    require_inputs(lake, stage, run_id)
+    require_inputs(RunLog(lake, run_id), stage)
     context = stage_context(lake, config, stage, run_id)
     if not context.lake.read("validation_ratings").limit(1).count():
         raise InputError(f"run '{run_id}', table validation_ratings: expected held-out ratings to judge by, found none")

@@ -8,7 +8,8 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import Ingest
 from ganrec_spark.context import Context
 from ganrec_spark.dense_index import with_positions
-from ganrec_spark.errors import InputError
+from ganrec_spark.errors import InputError, LakeError
+from ganrec_spark.lake import Addition
 from ganrec_spark.rules import judge, mark_duplicates, row_as_json
 from ganrec_spark.sources import explained, read_source
 
@@ -19,7 +20,8 @@ def run(context: Context) -> str:
     """Write ratings, rejected_ratings and the new ids of users and items.
 
     Raises InputError where a source cannot be read, has no valid row, or too many rows were rejected;
-    rejected_ratings then says which, and the run's ratings stay as they were.
+    rejected_ratings then says which, and the run's ratings stay as they were. Raises LakeError where the dictionaries
+    do not give every id one index.
     """
     ingest = context.config.ingest
     judged = judge_sources(context).persist()
@@ -32,6 +34,12 @@ def run(context: Context) -> str:
         new_users = extend_dictionary(context, valid, "users", "user")
         new_items = extend_dictionary(context, valid, "items", "item")
         n_ratings = context.lake.write("ratings", with_indices(context, valid))
+        n_valid = valid.count()
+        if n_ratings != n_valid:
+            raise LakeError(
+                f"tables 'users' and 'items': expected one row for each id, so that {n_valid} ratings stay as many, "
+                f"found {n_ratings} after the join; the dictionaries are damaged, `ganrec doctor` says how"
+            )
     finally:
         judged.unpersist()
     return _message(counts, n_ratings, new_users, new_items)
@@ -125,16 +133,19 @@ def extend_dictionary(context: Context, valid: DataFrame, table: str, kind: str)
 
     Ids that a killed attempt appended are there already, so a second attempt adds only the rest.
     """
-    known = context.lake.read(table)
-    fresh = valid.select(f"{kind}_id").distinct().join(known.select(f"{kind}_id"), f"{kind}_id", "left_anti")
-    top = known.agg(F.max(f"{kind}_idx")).first()
-    first = 0 if top is None or top[0] is None else int(top[0]) + 1
-    numbered, count = with_positions(fresh, f"{kind}_id", f"{kind}_idx", F.xxhash64(f"{kind}_id"), first)
-    if first + count > _MAX_INDEX:
-        raise InputError(f"table '{table}': expected at most {_MAX_INDEX} ids, found {first + count}; start a new lake")
-    if count:
-        context.lake.append(table, numbered.withColumn("first_run_id", F.lit(context.run_id)))
-    return count
+
+    def missing(known: DataFrame) -> Addition:
+        fresh = valid.select(f"{kind}_id").distinct().join(known.select(f"{kind}_id"), f"{kind}_id", "left_anti")
+        top = known.agg(F.max(f"{kind}_idx")).first()
+        first = 0 if top is None or top[0] is None else int(top[0]) + 1
+        numbered, count = with_positions(fresh, f"{kind}_id", f"{kind}_idx", F.xxhash64(f"{kind}_id"), first)
+        if first + count > _MAX_INDEX:
+            raise InputError(
+                f"table '{table}': expected at most {_MAX_INDEX} ids, found {first + count}; start a new lake"
+            )
+        return Addition(numbered.withColumn("first_run_id", F.lit(context.run_id)), count, f"{kind}_idx", first)
+
+    return context.lake.extend(table, missing)
 
 
 def with_indices(context: Context, valid: DataFrame) -> DataFrame:

@@ -1,13 +1,19 @@
 """Stage publish: check this run's rows, then show all of them to readers in one commit, or refuse."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.config import Publish
 from ganrec_spark.context import Context
-from ganrec_spark.errors import QualityError
+from ganrec_spark.errors import LakeError, QualityError
+from ganrec_spark.lake import Lake
 from ganrec_spark.publication import prune_editions, write_edition
+
+_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,7 @@ class Check:
     limit: float
     passed: bool
     message: str
+    severity: str = "refuse"
 
 
 def run(context: Context) -> str:
@@ -26,27 +33,109 @@ def run(context: Context) -> str:
     lake, settings = context.lake, context.config.publish
     recommendations, unserved = lake.read("recommendations"), lake.read("unserved_users")
     checks = [
+        *dictionary_checks({name: lake.read(name) for name in ("users", "items")}),
         *row_checks(recommendations, lake.read("users"), lake.read("items"), context.config.recommend.n),
         *coverage_checks(recommendations, unserved, lake.read("ratings"), context),
         *metric_checks(lake.read("metrics"), published_metrics(context), context),
+        *volume_checks(lake.lake, context.run_id, recommendations, settings),
     ]
     lake.write("publish_checks", lake.frame("publish_checks", [_as_row(check) for check in checks]))
-    failed = [check for check in checks if not check.passed]
+    for check in checks:
+        if not check.passed and check.severity == "warn":
+            context.log(check.message)
+    failed = [check for check in checks if not check.passed and check.severity == "refuse"]
     if failed:
         raise QualityError(
             f"run '{context.run_id}' is not published, readers keep what they see: "
             + "; ".join(check.message for check in failed)
         )
     edition = write_edition(lake)
-    published = lake.lake.published()
-    if published is not None and published[0] > context.run_id:
-        return (
-            f"{len(checks)} checks passed; run {published[0]} is newer and stays published "
-            f"(`ganrec rollback --to {context.run_id}` points back)"
-        )
-    moved = lake.lake.point_to(context.run_id, edition)
+    told = show(lake.lake, context.run_id, edition)
     prune_editions(lake.lake, settings.keep_editions)
-    return f"{len(checks)} checks passed; " + (f"published edition {edition}" if moved else "already published")
+    passed = sum(check.passed for check in checks)
+    warned = f", {len(checks) - passed} warnings" if passed < len(checks) else ""
+    return f"{passed} checks passed{warned}; {told}"
+
+
+def show(lake: Lake, run_id: str, edition: str) -> str:
+    """Point readers to the edition unless a newer run is published, whoever else publishes meanwhile; say which."""
+    for _ in range(_TRIES):
+        shown = lake.published()
+        if shown.run_id is not None and shown.run_id > run_id:
+            return f"run {shown.run_id} is newer and stays published (`ganrec rollback --to {run_id}` points back)"
+        if (shown.run_id, shown.edition) == (run_id, edition):
+            return "already published"
+        if lake.point_to(run_id, edition, instead=shown):
+            return f"published edition {edition}"
+    raise LakeError(
+        f"table 'current_run', run '{run_id}': expected to move the pointer, found it moved by others at each of "
+        f"{_TRIES} tries; run stage publish again"
+    )
+
+
+def dictionary_checks(dictionaries: Mapping[str, DataFrame]) -> list[Check]:
+    """Check that every id of users and items has one index, and every index one id."""
+    checks = []
+    for name, rows in dictionaries.items():
+        kind = name.removesuffix("s")
+        found = rows.agg(
+            F.count("*").alias("rows"),
+            F.count_distinct(f"{kind}_id").alias("ids"),
+            F.count_distinct(f"{kind}_idx").alias("indices"),
+        ).collect()[0]
+        shared = max(found["rows"] - found["ids"], found["rows"] - found["indices"])
+        message = f"shared_{kind}_indices: expected one index for each id in table {name}, found {shared} rows too many"
+        advice = "" if shared == 0 else "; lists would be strangers', `ganrec doctor` says what can be done"
+        checks.append(Check(f"shared_{kind}_indices", float(shared), 0.0, shared == 0, message + advice))
+    return checks
+
+
+def volume_checks(lake: Lake, run_id: str, recommendations: DataFrame, settings: Publish) -> list[Check]:
+    """Compare how much this run read and lists with what is published, as long as that is no newer run.
+
+    A run that lost much is refused (publish.min_volume_ratio); newest ratings that are older than before, or twice the
+    rejects, are worth a warning.
+    """
+    shown = lake.published()
+    if shown.run_id is None or shown.run_id > run_id:
+        return []
+    edition = lake.read_all("recommendations_editions").where(
+        (F.col("run_id") == shown.run_id) & (F.col("edition") == shown.edition)
+    )
+    pairs = {"lists": tuple(frame.select("user_id").distinct().count() for frame in (edition, recommendations))}
+    checks = []
+    if shown.run_id != run_id:  # else its ratings have been replaced by this run's
+        before, now = (_volume(lake, run) for run in (shown.run_id, run_id))
+        pairs |= {name: (before[name], now[name]) for name in ("users", "items", "ratings")}
+        checks += _warnings(before, now, shown.run_id)
+    for name, (old, new) in pairs.items():
+        if old:
+            detail = f"{new} {name}, {old} in run {shown.run_id}, which is published"
+            checks.append(_at_least(f"volume_{name}", new / old, settings.min_volume_ratio, detail))
+    return checks
+
+
+def _volume(lake: Lake, run_id: str) -> dict[str, Any]:
+    ratings = lake.read("ratings", run_id).agg(
+        F.count("*").alias("ratings"),
+        F.count_distinct("user_idx").alias("users"),
+        F.count_distinct("item_idx").alias("items"),
+        F.max("ts").alias("newest"),
+    )
+    return {**ratings.collect()[0].asDict(), "rejects": lake.read("rejected_ratings", run_id).count()}
+
+
+def _warnings(before: Mapping[str, Any], now: Mapping[str, Any], published: str) -> list[Check]:
+    checks = []
+    if before["newest"] and now["newest"]:
+        behind = (before["newest"] - now["newest"]).total_seconds() / 86400
+        message = f"newest_rating: {now['newest']} UTC, in the published run {published} {before['newest']} UTC"
+        checks.append(Check("newest_rating", max(behind, 0.0), 0.0, behind <= 0, message, "warn"))
+    old, new = (found["rejects"] / max(1, found["rejects"] + found["ratings"]) for found in (before, now))
+    limit = max(2 * old, 0.01)
+    message = f"reject_share: {new:.4f} of the rows, {old:.4f} in the published run {published}"
+    checks.append(Check("reject_share", new, limit, new <= limit, message, "warn"))
+    return checks
 
 
 def row_checks(recommendations: DataFrame, users: DataFrame, items: DataFrame, n: int) -> list[Check]:
@@ -114,11 +203,11 @@ def metric_checks(metrics: DataFrame, published: DataFrame | None, context: Cont
 
 def published_metrics(context: Context) -> DataFrame | None:
     """Return the metrics of the published edition where it is of another run, else None."""
-    published = context.lake.lake.published()
-    if published is None or published[0] == context.run_id:
+    shown = context.lake.lake.published()
+    if shown.run_id is None or shown.run_id == context.run_id:
         return None
     editions = context.lake.lake.read_all("metrics_editions")
-    return editions.where((F.col("run_id") == published[0]) & (F.col("edition") == published[1]))
+    return editions.where((F.col("run_id") == shown.run_id) & (F.col("edition") == shown.edition))
 
 
 def _ndcg(metrics: DataFrame, k: int) -> dict[str, float]:
@@ -144,4 +233,4 @@ def _at_least(name: str, value: float, limit: float, detail: str) -> Check:
 
 
 def _as_row(check: Check) -> tuple[object, ...]:
-    return (check.name, check.value, check.limit, check.passed, check.message)
+    return (check.name, check.value, check.limit, check.passed, check.message, check.severity)

@@ -1,5 +1,6 @@
 """One Spark session and one catalog for all tests of this tier; every test has a namespace of its own."""
 
+import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pyspark.sql import SparkSession
 from ganrec_spark.config import Config, load_config
 from ganrec_spark.lake import Lake
 from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.runner import Outcome, run_stage
+from ganrec_spark.runner import Outcome, run_stage, stage_context
 from ganrec_spark.session import build_session
 
 _NUMBER = itertools.count()
@@ -63,5 +64,21 @@ def run_stages(spark: SparkSession) -> Callable[..., list[Outcome]]:
 
     def run(config: Config, *names: str, run_id: str = "2026-11-01") -> list[Outcome]:
         return [run_stage(spark, config, STAGE_BY_NAME[name], run_id) for name in names]
+
+    return run
+
+
+@pytest.fixture
+def run_alone(spark: SparkSession) -> Callable[..., list[str]]:
+    """Return a function that runs stages on a test's rows, whatever the log says, and returns their messages."""
+
+    def run(config: Config, *names: str, run_id: str = "2026-11-01") -> list[str]:
+        lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+        stages = [STAGE_BY_NAME[name] for name in names]
+        modules = [importlib.import_module(f"ganrec_spark.stages.{stage.module}") for stage in stages]
+        return [
+            module.run(stage_context(lake, config, stage, run_id))
+            for module, stage in zip(modules, stages, strict=True)
+        ]
 
     return run

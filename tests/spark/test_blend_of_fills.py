@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from spark.dictionaries import add_ids
 
 from ganrec_spark.config import load_config
 from ganrec_spark.context import Context
@@ -67,8 +68,8 @@ def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range) 
     def put(table: str, rows: list[tuple[object, ...]], phase: str | None = None) -> None:
         lake.replace(table, staged.frame(table, rows), RUN, phase)
 
-    lake.append("users", staged.frame("users", [(f"u{user}", user, RUN) for user in USERS]))
-    lake.append("items", staged.frame("items", [(f"i{item}", item, RUN) for item in range(ITEMS)]))
+    add_ids(lake, "users", staged.frame("users", [(f"u{user}", user, RUN) for user in USERS]))
+    add_ids(lake, "items", staged.frame("items", [(f"i{item}", item, RUN) for item in range(ITEMS)]))
     observed = [(user, item) for user in USERS for item in (user % 10, WRONG if user % 2 else RIGHT)]
     observed += [(READER, item) for item in range(ITEMS)]
     other = {user: 13 + user % 3 for user in USERS}

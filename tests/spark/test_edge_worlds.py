@@ -91,7 +91,7 @@ def test_edge_world_runs_to_publication(
     config = make_config(*FAST, *settings, f"ingest.source={write(tmp_path / f'{name}.csv', ratings)}")
     outcomes = {outcome.stage: outcome for outcome in run_pipeline(spark, config, RUN)}
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    assert lake.published() is not None
+    assert lake.published().run_id == RUN
     assert listed(lake) == {rating[0] for rating in ratings}
     skipped = {stage for stage, outcome in outcomes.items() if outcome.outcome == "skipped"}
     if name in {"no_sparse_users", "one_user"}:

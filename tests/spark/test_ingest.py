@@ -111,15 +111,15 @@ def test_dictionaries_only_grow_and_survive_a_kill_between_them(
     assert "0 new users, 0 new items" in again.message
     assert (dictionary(lake, "users"), dictionary(lake, "items")) == (users, items)
 
-    append = StageLake.append
+    extend = StageLake.extend
 
     def killed(self: StageLake, table: str, frame: object) -> int:
         if table == "items":
             raise KeyboardInterrupt
-        return append(self, table, frame)
+        return extend(self, table, frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageLake, "append", killed)
+        patch.setattr(StageLake, "extend", killed)
         with pytest.raises(KeyboardInterrupt):
             run_stages(make_config(f"ingest.source={second}"), "ingest", run_id="2026-11-02")
     (after,) = run_stages(make_config(f"ingest.source={second}"), "ingest", run_id="2026-11-02")

@@ -5,13 +5,14 @@ from datetime import datetime
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from spark.dictionaries import add_ids
 
 from ganrec_spark.config import Config
 from ganrec_spark.context import Context
 from ganrec_spark.errors import LakeError, QualityError
 from ganrec_spark.lake import Lake, StageLake
 from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.publication import content_hash, prune_editions, roll_back
+from ganrec_spark.publication import content_hash, prune_editions, roll_back, stored_editions
 from ganrec_spark.stages import publish
 
 DAY = datetime(2026, 1, 1)
@@ -22,8 +23,8 @@ N_USERS = 4
 def world(lake: Lake, config: Config) -> Context:
     """Return the context of publishing run 2026-11-01: four users, twelve items, a complete and valid run."""
     context = make_context(lake, config, "2026-11-01")
-    lake.append("users", context.lake.frame("users", [(f"u{u}", u, "2026-11-01") for u in range(N_USERS)]))
-    lake.append("items", context.lake.frame("items", [(f"i{i}", i, "2026-11-01") for i in range(12)]))
+    add_ids(lake, "users", context.lake.frame("users", [(f"u{u}", u, "2026-11-01") for u in range(N_USERS)]))
+    add_ids(lake, "items", context.lake.frame("items", [(f"i{i}", i, "2026-11-01") for i in range(12)]))
     fill_run(context)
     return context
 
@@ -49,7 +50,7 @@ def fill_run(context: Context, ndcg: float = 0.3, n: int = 10, item_shift: int =
     ratings = [(u, i, 5.0, DAY, "source") for u in range(N_USERS) for i in range(12)]
     for name, content in (("recommendations", rows), ("metrics", metrics), ("ratings", ratings)):
         lake.replace(name, frame(name, content), run_id)
-    for name in ("unserved_users", "gate_decisions"):
+    for name in ("unserved_users", "gate_decisions", "rejected_ratings"):
         lake.replace(name, frame(name, []), run_id)
 
 
@@ -83,7 +84,7 @@ def test_publish_rerun_refuse_and_roll_back(world: Context, spark: SparkSession,
     assert roll_back(lake) == "2026-11-01"
     assert seen(spark, lake) == first
     assert roll_back(lake, "2026-11-02") == "2026-11-02"
-    with pytest.raises(LakeError, match="found 2026-11-01, 2026-11-02"):
+    with pytest.raises(LakeError, match="these runs: 2026-11-01, 2026-11-02"):
         roll_back(lake, "2026-10-01")
 
     # An older date never replaces a newer one.
@@ -125,8 +126,7 @@ def test_metric_floors_against_popularity_and_the_last_run(world: Context, lake:
     fill_run(worse, ndcg=0.05)
     with pytest.raises(QualityError, match="lift_over_popularity"):
         publish.run(worse)
-    assert lake.published() is not None
-    assert lake.published()[0] == "2026-11-01"  # type: ignore[index]
+    assert lake.published().run_id == "2026-11-01"
 
 
 def test_old_editions_are_pruned_and_say_so(world: Context, lake: Lake, config: Config) -> None:
@@ -136,12 +136,93 @@ def test_old_editions_are_pruned_and_say_so(world: Context, lake: Lake, config: 
         publish.run(context)
     assert prune_editions(lake, 2) == 0
     assert roll_back(lake, "2026-11-03") == "2026-11-03"
-    with pytest.raises(LakeError, match="was pruned"):
+    with pytest.raises(LakeError, match="were pruned"):
         roll_back(lake, "2026-11-01")
 
 
 def replace_keep(config: Config) -> Config:
     return config.model_copy(update={"publish": config.publish.model_copy(update={"keep_editions": 2})})
+
+
+def test_rollback_goes_back_step_by_step_and_to_what_was_run_late(world: Context, lake: Lake, config: Config) -> None:
+    for run_id in ("2026-11-01", "2026-11-03", "2026-11-04", "2026-11-02"):
+        context = make_context(lake, config, run_id)
+        fill_run(context, item_shift=int(run_id[-1]))
+        told = publish.run(context)
+    assert "`ganrec rollback --to 2026-11-02` points back" in told
+    assert [roll_back(lake) for _ in range(2)] == ["2026-11-03", "2026-11-01"]
+    with pytest.raises(LakeError, match="expected an edition of what was published before"):
+        roll_back(lake)
+    assert roll_back(lake, "2026-11-02") == "2026-11-02"
+    assert roll_back(lake) == "2026-11-01"
+    # What the date that was run late has in too many editions goes, what readers could go back to stays.
+    late = make_context(lake, replace_keep(config), "2026-10-30")
+    for shift in range(4):
+        fill_run(late, item_shift=shift)
+        publish.run(late)
+    kept = stored_editions(lake)
+    assert [run_id for run_id, _ in kept].count("2026-10-30") == 2
+    assert {"2026-11-01", "2026-11-02"} <= {run_id for run_id, _ in kept}
+
+
+def test_the_pointer_never_goes_backwards_whoever_moves_it_meanwhile(
+    world: Context, lake: Lake, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish.run(world)
+    newer = make_context(lake, config, "2026-11-03")
+    fill_run(newer, item_shift=2)
+    point_to = Lake.point_to
+
+    def late(self: Lake, *rest: object, **named: object) -> bool:
+        monkeypatch.setattr(Lake, "point_to", point_to)
+        publish.run(newer)  # another process, between this one's look at the pointer and its commit
+        return point_to(self, *rest, **named)
+
+    older = make_context(lake, config, "2026-11-02")
+    fill_run(older, item_shift=1)
+    monkeypatch.setattr(Lake, "point_to", late)
+    assert "run 2026-11-03 is newer and stays published" in publish.run(older)
+    assert lake.published().run_id == "2026-11-03"
+    monkeypatch.setattr(Lake, "point_to", late)
+    fill_run(newer, item_shift=4)
+    with pytest.raises(LakeError, match="found that another process moved it"):
+        roll_back(lake)
+
+
+def test_views_get_the_columns_of_a_later_version(world: Context, lake: Lake, spark: SparkSession) -> None:
+    publish.run(world)
+    spark.sql(
+        f"CREATE OR REPLACE VIEW {lake.name('published_metrics')} AS SELECT run_id, value "
+        f"FROM {lake.name('metrics_editions')}"
+    )
+    fill_run(world, item_shift=3)
+    publish.run(world)
+    assert "ci_low" in spark.table(lake.name("published_metrics")).columns
+
+
+def test_a_short_delivery_is_refused_and_odd_ones_are_told(world: Context, lake: Lake, config: Config) -> None:
+    publish.run(world)
+    short = make_context(lake, config, "2026-11-02")
+    fill_run(short)
+    few = lake.read("ratings", "2026-11-02").where("user_idx = 0").withColumn("ts", F.lit(datetime(2025, 12, 30)))
+    lake.replace("ratings", few.localCheckpoint(), "2026-11-02")
+    rejects = [("bad_time", "f", "{}")] * 5
+    lake.replace("rejected_ratings", short.lake.frame("rejected_ratings", rejects), "2026-11-02")
+    with pytest.raises(QualityError, match=r"volume_users: expected at least 0.5, found 0.2500 \(1 users, 4 in run"):
+        publish.run(short)
+    found = {row.name: (row.passed, row.severity) for row in lake.read("publish_checks", "2026-11-02").collect()}
+    assert found["volume_ratings"] == (False, "refuse")
+    assert found["volume_items"] == found["volume_lists"] == (True, "refuse")
+    assert found["newest_rating"] == found["reject_share"] == (False, "warn")
+    # A user of the site may want it so.
+    loose = config.model_copy(update={"publish": config.publish.model_copy(update={"min_volume_ratio": 0.0})})
+    assert "2 warnings" in publish.run(make_context(lake, loose, "2026-11-02"))
+
+
+def test_one_index_for_two_ids_is_refused(world: Context, lake: Lake) -> None:
+    add_ids(lake, "users", world.lake.frame("users", [("stranger", 0, "2026-11-01")]))
+    with pytest.raises(QualityError, match=r"shared_user_indices.*1 rows too many.*ganrec doctor"):
+        publish.run(world)
 
 
 def test_content_hash_sees_rows_not_order(spark: SparkSession) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pyspark.sql import Row, SparkSession
+from spark.dictionaries import add_ids
 
 from ganrec_spark.config import load_config
 from ganrec_spark.context import Context
@@ -60,8 +61,8 @@ def world(make_context: MakeContext) -> Lake:
         lake.replace(table, frame(table, rows), RUN, phase)
 
     observed = [(user, item) for user, items in SEEN.items() for item in items]
-    lake.append("users", frame("users", [(f"u{u}", u, RUN) for u in range(5)]))
-    lake.append("items", frame("items", [(f"i{i}", i, RUN) for i in range(12)]))
+    add_ids(lake, "users", frame("users", [(f"u{u}", u, RUN) for u in range(5)]))
+    add_ids(lake, "items", frame("items", [(f"i{i}", i, RUN) for i in range(12)]))
     put("ratings", [(u, i, 5.0, DAY, "source") for u, i in sorted({*observed, *VALIDATION, *TEST})])
     put("train_ratings", [(u, i, 5.0, DAY) for u, i in observed])
     put("validation_ratings", [(u, i, 5.0, DAY) for u, i in VALIDATION])

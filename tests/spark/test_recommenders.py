@@ -15,18 +15,17 @@ from ganrec_spark.distributed import item_item, item_item_search, ranking
 from ganrec_spark.distributed.item_item_fit import Fitter
 from ganrec_spark.lake import Lake
 from ganrec_spark.models.item_weights import products
-from ganrec_spark.runner import Outcome
 
 RUN = "2026-11-01"
 Pair = tuple[int, int, float]
 Rows = list[Pair]
-RunStages = Callable[..., list[Outcome]]
+RunAlone = Callable[..., list[str]]
 
 
 def write(
     lake: Lake, merged: Rows, validation: Sequence[Pair] = (), generated: Sequence[Pair] = (), phase: str = "choose"
 ) -> None:
-    """Write the tables that the recommenders read, and a log in which their inputs have run."""
+    """Write the tables that the recommenders read."""
     spark = lake.spark
 
     def frame(rows: Sequence[Pair], source: str, fill: str) -> DataFrame:
@@ -43,21 +42,6 @@ def write(
         "*", "0D AS density", "0D AS days_since_last", "0D AS percentile", "'' AS bucket", "user_idx < 2 AS is_sparse"
     )
     lake.replace("user_sparsity", sparsity, RUN)
-    # What each recommender's own stage needs to have run before it; the final ones also need the choose ones.
-    stages = (
-        "split",
-        "sparsity",
-        "als_setting",
-        "sequences_choose",
-        "gate",
-        "merge_choose",
-        "merge_final",
-        "popularity_choose",
-        "als_choose",
-        "item_item_choose",
-    )
-    log = spark.sql(f"SELECT explode(array{stages}) stage, '' fingerprint, 'done' outcome, '' message, 0D seconds")
-    lake.replace("stage_log", log.selectExpr("*", "current_timestamp() AS finished_at"), RUN)
 
 
 def checkerboard(n: int = 24) -> Rows:
@@ -85,13 +69,13 @@ MEMBERS = [
 
 @pytest.mark.parametrize(("member", "settings"), MEMBERS, ids=["als", "ease", "rp3beta", "gfcf"])
 def test_checkerboard(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, member: str, settings: tuple[str, ...]
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone, member: str, settings: tuple[str, ...]
 ) -> None:
     merged = checkerboard()
     # A generated row of another parity must not count as seen, and reaches only the lists of its fill.
     write(lake, merged, generated=[(0, 7, 0.3)])
     config = make_config(*settings)
-    run_stages(config, *(["als_setting"] if member == "als" else []), f"{member}_choose")
+    run_alone(config, *(["als_setting"] if member == "als" else []), f"{member}_choose")
     found = lists(lake, f"{member}_candidates")
     assert {user: items[0] for user, items in found.items()} == {user: user for user in range(24)}
     assert_unseen(found, merged)
@@ -105,7 +89,7 @@ def test_checkerboard(
 
 
 def test_validation_chooses_and_final_follows(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone
 ) -> None:
     merged = checkerboard()
     write(lake, merged, validation=[(u, u, 1.0) for u in range(24)])
@@ -115,7 +99,7 @@ def test_validation_chooses_and_final_follows(
         "item_item.ease_regularisation=[1.0e+30,10.0]", "item_item.ease_damping=[0.0]",
         "item_item.rp3_beta=[0.3]", "item_item.gfcf_rank=4",
     )  # fmt: skip
-    run_stages(config, "als_setting", "als_choose", "item_item_choose")
+    run_alone(config, "als_setting", "als_choose", "item_item_choose")
     settings = lake.read("als_choices", RUN, "choose").collect()
     ridge = {json.loads(row.parameters)["regularisation"]: row for row in settings}
     # The smaller ridge was better, so a quarter of it was tried: no better.
@@ -133,7 +117,7 @@ def test_validation_chooses_and_final_follows(
     assert ease[10.0].ndcg == pytest.approx(1.0)
     assert not ease[1e30].chosen
     write(lake, merged, validation=[(0, 0, 1.0)], phase="final")
-    run_stages(config, "als_final", "item_item_final")
+    run_alone(config, "als_final", "item_item_final")
     chosen = lake.read("item_item_choices", RUN, "choose").where("chosen").first()
     assert [row.parameters for row in lake.read("item_item_choices", RUN, "final").collect()] == [chosen.parameters]
     assert lists(lake, "als_candidates", phase="final")[5][0] == 5
@@ -141,7 +125,7 @@ def test_validation_chooses_and_final_follows(
 
 
 def test_two_methods_are_mixed_where_neither_knows_all(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Which of two is ahead is said by hand: never the best method, then always.
     rng = np.random.default_rng(0)
@@ -155,7 +139,7 @@ def test_two_methods_are_mixed_where_neither_knows_all(
     )  # fmt: skip
     for ahead, name in ((False, "always"), (True, "never")):
         monkeypatch.setattr(item_item_search, "is_ahead", lambda first, second, ahead=ahead: ahead)
-        run_stages(config, "item_item_choose")
+        run_alone(config, "item_item_choose")
         rows = lake.read("item_item_choices", RUN, "choose").collect()
         tried = {row.parameters: row.ndcg for row in rows}
         alone = {text: ndcg for text, ndcg in tried.items() if "second_weight" not in text}
@@ -179,10 +163,10 @@ def test_two_methods_are_mixed_where_neither_knows_all(
     assert products(whole, fitter.fit(mixture)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_popularity_counts_observed_users_and_serves_anyone(lake: Lake, config: Config, run_stages: RunStages) -> None:
+def test_popularity_counts_observed_users_and_serves_anyone(lake: Lake, config: Config, run_alone: RunAlone) -> None:
     merged = [(0, 1, 5.0), (0, 3, 1.0), (1, 3, 1.0), (2, 3, 1.0), (2, 1, 1.0), (1, 5, 1.0)]
     write(lake, merged, generated=[(u, 5, 0.3) for u in (0, 2)])
-    run_stages(config, "popularity_choose")
+    run_alone(config, "popularity_choose")
     # Counts: item 3 has 3 users, item 1 two, item 5 one observed; slots 0, 2, 4 are nobody's.
     assert lists(lake, "popularity_candidates") == {-1: [3, 1, 5], 0: [5], 1: [1], 2: [5]}
     # All ratings are of one moment, and nobody is held out: nothing speaks against all time.
@@ -196,7 +180,7 @@ def test_popularity_counts_observed_users_and_serves_anyone(lake: Lake, config: 
     ("held_out", "half_life", "order"), [(2, 10.0, [2, 3, 1]), (1, None, [1, 2, 3])], ids=["late", "all time"]
 )
 def test_trending_follows_the_half_life_that_validation_prefers(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, held_out: int, half_life: float, order: Any
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone, held_out: int, half_life: float, order: Any
 ) -> None:
     # Item 1 has three ratings twenty days old, item 2 two of ten days, item 3 one of now.
     merged = [(u, 1, 1.0) for u in (0, 1, 2)] + [(u, 2, 1.0) for u in (3, 4)] + [(5, 3, 1.0)]
@@ -207,7 +191,7 @@ def test_trending_follows_the_half_life_that_validation_prefers(
     for phase in ("choose", "final"):
         lake.replace("merged_ratings", aged.localCheckpoint(), RUN, phase)
     config = make_config("trending.half_life_days=[10]")
-    run_stages(config, "popularity_choose", "popularity_final")
+    run_alone(config, "popularity_choose", "popularity_final")
     for phase in ("choose", "final"):
         assert lists(lake, "popularity_candidates", phase=phase)[-1] == [1, 2, 3]
         assert lists(lake, "trending_candidates", phase=phase)[-1] == order
@@ -220,15 +204,13 @@ def test_trending_follows_the_half_life_that_validation_prefers(
     assert list(first.scores) == pytest.approx([1.0, 1.0, 0.75] if half_life else [3.0, 2.0, 1.0])
 
 
-def test_explicit_rmse_of_a_rank_one_world(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages
-) -> None:
+def test_explicit_rmse_of_a_rank_one_world(lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone) -> None:
     rng = np.random.default_rng(4)
     users, items = rng.uniform(1, 2, 40), rng.uniform(1, 2, 30)
     pairs = [(u, i, float(users[u] * items[i])) for u in range(40) for i in range(30)]
     held_out = [pair for pair in pairs if (pair[0] + pair[1]) % 5 == 0]
     write(lake, [pair for pair in pairs if (pair[0] + pair[1]) % 5], validation=held_out)
-    run_stages(
+    run_alone(
         make_config("als.implicit=false", "als.embedding_size=[1]", "als.regularisation=[0.0001]"),
         "als_setting",
         "sequences_choose",
@@ -241,18 +223,18 @@ def test_explicit_rmse_of_a_rank_one_world(
 
 
 def test_item_item_weights_name_positive_neighbours_strongest_first(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone
 ) -> None:
     # Items 2 and 4 always together, item 9 apart: the world worked by hand in tests/unit/test_ease.py.
     write(lake, [(0, 2, 1.0), (0, 4, 1.0), (1, 2, 3.0), (1, 4, 5.0), (2, 9, 1.0)])
-    run_stages(make_config("item_item.method=ease", "item_item.ease_regularisation=[1.0]"), "item_item_choose")
+    run_alone(make_config("item_item.method=ease", "item_item.ease_regularisation=[1.0]"), "item_item_choose")
     rows = {row.item_idx: row for row in lake.read("item_item_weights", RUN, "choose").collect()}
     assert {item: list(row.neighbours) for item, row in rows.items()} == {2: [4], 4: [2], 9: []}
     assert rows[2].weights == pytest.approx([2 / 3])
 
 
 def test_damped_ease_of_ratings_by_their_height_is_that_of_dense_matrices(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone
 ) -> None:
     rng = np.random.default_rng(8)
     ratings = np.where(rng.random((40, 15)) < np.linspace(0.2, 0.7, 15), rng.integers(1, 6, (40, 15)), 0)
@@ -276,7 +258,7 @@ def test_damped_ease_of_ratings_by_their_height_is_that_of_dense_matrices(
     expected = {u: np.argsort(-np.where(seen[u], -np.inf, scores[u]))[: (~seen[u]).sum()] for u in range(40)}
     for phase in ("choose", "final"):
         write(lake, rows, phase=phase)
-        run_stages(config, f"item_item_{phase}")
+        run_alone(config, f"item_item_{phase}")
         found = lists(lake, "item_item_candidates", phase=phase)
         assert found == {u: items.tolist() for u, items in expected.items() if seen[u].any()}
 
@@ -304,10 +286,10 @@ def test_a_fitter_gives_each_setting_its_own(lake: Lake, config: Config, method:
 
 @pytest.mark.parametrize("method", ["ease", "rp3beta", "gfcf"])
 def test_one_user_and_one_item(
-    lake: Lake, make_config: Callable[..., Config], run_stages: RunStages, method: str
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone, method: str
 ) -> None:
     write(lake, [(4, 6, 1.0)])
-    run_stages(
+    run_alone(
         make_config(f"item_item.method={method}", "als.embedding_size=[2]"),
         "als_setting",
         "sequences_choose",

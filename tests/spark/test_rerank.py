@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
+from spark.dictionaries import add_ids
 
 from ganrec_spark.config import load_config
 from ganrec_spark.context import Context
@@ -49,8 +50,8 @@ def world(make_context: MakeContext) -> Lake:
     observed = [(user, item) for user in USERS for item in (user % UNPOPULAR, UNPOPULAR + user % POPULAR)]
     # Popular items have 20 ratings each, the others 5. Every fourth user's held-out item is an unpopular one.
     validation = [(user, popular(user, "choose") if user % 4 else (user + 1) % UNPOPULAR) for user in USERS]
-    lake.append("users", frame("users", [(f"u{u}", u, RUN) for u in USERS]))
-    lake.append("items", frame("items", [(f"i{i}", i, RUN) for i in range(UNPOPULAR + POPULAR)]))
+    add_ids(lake, "users", frame("users", [(f"u{u}", u, RUN) for u in USERS]))
+    add_ids(lake, "items", frame("items", [(f"i{i}", i, RUN) for i in range(UNPOPULAR + POPULAR)]))
     put("ratings", [(u, i, 5.0, DAY, "source") for u, i in [*observed, *validation]])
     put("train_ratings", [(u, i, 5.0, DAY) for u, i in observed])
     put("validation_ratings", [(u, i, 5.0, DAY) for u, i in validation])

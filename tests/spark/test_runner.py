@@ -30,7 +30,7 @@ def test_a_reader_records_the_stages_that_nobody_submitted(
 
     sparse = make_config(f"ingest.source={source}", "sparsity.max_ratings=100")
     run_stages(sparse, *BEFORE, run_id="2026-11-02")
-    with pytest.raises(LakeError, match="run stage 'augment_choose' first"):
+    with pytest.raises(LakeError, match="run stage 'als_setting' first"):
         run_stages(sparse, "merge_choose", run_id="2026-11-02")
 
 

@@ -1,0 +1,91 @@
+"""What the lake needs of Iceberg beyond SQL: commits that fail where a table moved since it was read; properties."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import Column, DataFrame, SparkSession
+
+_CONFLICTS = (
+    "org.apache.iceberg.exceptions.ValidationException",
+    "org.apache.iceberg.exceptions.CommitFailedException",
+)
+_MARK = "ganrec.write"
+
+
+class Conflict(Exception):
+    """Another commit added rows that this one would have replaced or had to know; nothing was written."""
+
+
+def current_snapshot(spark: SparkSession, full_name: str) -> int | None:
+    """Return the id of the table's newest snapshot, past any cache; None where nothing was ever written."""
+    snapshot = _table(spark, full_name).currentSnapshot()
+    return None if snapshot is None else int(snapshot.snapshotId())
+
+
+def replace_rows(
+    frame: DataFrame, full_name: str, rows: Column, seen: int | None, properties: dict[str, str] | None = None
+) -> tuple[int, int]:
+    """Replace the rows that match `rows` in one commit; return the number of rows written and the snapshot's id.
+
+    Raises Conflict where a commit after the snapshot `seen` added rows that match (None: any commit did).
+    """
+    mark = uuid.uuid4().hex
+    writer = frame.writeTo(full_name).option("isolation-level", "serializable")
+    if seen is not None:
+        writer = writer.option("validate-from-snapshot-id", str(seen))
+    for name, value in {_MARK: mark, **(properties or {})}.items():
+        writer = writer.option(f"snapshot-property.{name}", value)
+    try:
+        writer.overwrite(rows)
+    except Py4JJavaError as error:
+        if any(name in _CONFLICTS for name, _ in causes(error)):
+            raise Conflict(full_name) from None
+        raise
+    for snapshot in _newest_first(frame.sparkSession, full_name):
+        if snapshot.summary().get(_MARK) == mark:
+            return int(snapshot.summary().get("added-records") or 0), int(snapshot.snapshotId())
+    raise Conflict(f"{full_name}: the snapshot just written is not in its history")
+
+
+def partition_columns(spark: SparkSession, full_name: str) -> list[str]:
+    """Return the columns that the table is partitioned by."""
+    return [str(field.name()) for field in _table(spark, full_name).spec().fields()]
+
+
+def properties(spark: SparkSession, full_name: str) -> dict[str, str]:
+    """Return the table's properties, past any cache."""
+    return dict(_table(spark, full_name).properties())
+
+
+def change_properties(spark: SparkSession, full_name: str, values: dict[str, str | None]) -> None:
+    """Set properties of the table, or remove those of value None, and leave the others; no snapshot, no Spark task."""
+    update = _table(spark, full_name).updateProperties()
+    for name, value in values.items():
+        update = update.remove(name) if value is None else update.set(name, value)
+    update.commit()
+
+
+def causes(error: Py4JJavaError) -> Iterator[tuple[str, str]]:
+    """Yield the Java class and message of an exception and of what caused it."""
+    cause = error.java_exception
+    while cause is not None:
+        yield str(cause.getClass().getName()), str(cause.getMessage())
+        cause = cause.getCause()
+
+
+def _newest_first(spark: SparkSession, full_name: str) -> Iterator[Any]:
+    table = _table(spark, full_name)
+    snapshot = table.currentSnapshot()
+    while snapshot is not None:
+        yield snapshot
+        parent = snapshot.parentId()
+        snapshot = None if parent is None else table.snapshot(parent)
+
+
+def _table(spark: SparkSession, full_name: str) -> Any:
+    jvm: Any = spark._jvm
+    table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, full_name)
+    table.refresh()
+    return table
