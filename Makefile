@@ -71,8 +71,8 @@ $(PEERS): requirements/peers.txt $(MADE_BY) | prerequisites
 	@scripts/make_venv.sh $(GANREC_PEERS_VENV) requirements/peers.txt $(PYTHON)
 	@touch $@
 
-demo: env ## from raw ratings to published recommendations, on a generated world or on yours: DATA=ratings.csv
-	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)")
+demo: env ## from raw ratings to published lists, on a generated world or on yours: DATA=ratings.csv ARGS="--set ..."
+	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 test: lint airflow ## everything CI needs: lint, types, dependency direction, every test of one machine
 	$(BIN)/python -m pytest -m "not cluster"

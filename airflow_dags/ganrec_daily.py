@@ -17,12 +17,14 @@ ganrec_writers: `airflow pools set ganrec_writers 1 "stages that write the lake"
 """
 
 import os
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import DAG, Asset, Param, chain, task
+from airflow.sdk import DAG, Asset, Context, Param, chain, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 HOME = Path(os.environ.get("GANREC_HOME") or Path(__file__).resolve().parent.parent)
@@ -44,6 +46,11 @@ RUN_DATE = "{{ params.run_date or ((dag_run.logical_date or dag_run.run_after) |
 OVERRIDES = "{{ params.overrides | tojson }}"
 # Many times what a stage takes with millions of ratings; one that hangs must not hold its slot for ever.
 TIMEOUTS = {"sql": timedelta(hours=1), "scoring": timedelta(hours=4), "training": timedelta(hours=12)}
+NO_RETRY = {
+    2: "configuration: mend the key that the log names",
+    3: "input data: see the log and rejected_ratings, mend the source",
+    6: "quality checks refused publication: see publish_checks; readers keep what they saw",
+}
 PUBLISHED = Asset("ganrec_published_recommendations")
 
 
@@ -52,10 +59,24 @@ def paths(files: tuple[str, ...]) -> str | None:
     return ",".join(file if "://" in file else str(HOME / file) for file in files) or None
 
 
-def submitted(stage: Stage) -> SparkSubmitOperator:
+class StageOperator(SparkSubmitOperator):
+    """Submits one stage; what would end in the same way again is not retried: see NO_RETRY."""
+
+    def execute(self, context: Context) -> None:
+        """Run spark-submit. Raises AirflowFailException, which ends the task, where a retry cannot help."""
+        try:
+            super().execute(context)
+        except AirflowException as error:
+            code = re.search(r"Error code is: (\d+)", str(error))
+            if code and int(code[1]) in NO_RETRY:
+                raise AirflowFailException(f"exit code {code[1]}, {NO_RETRY[int(code[1])]}") from error
+            raise
+
+
+def submitted(stage: Stage) -> StageOperator:
     """Return the task of one stage."""
     after_branch = stage.name in ("merge_choose", "merge_final")  # what they follow may have been skipped
-    return SparkSubmitOperator(
+    return StageOperator(
         task_id=stage.name,
         doc_md=f"{stage.doc}\n\nReads: {', '.join(stage.reads) or 'the sources'}.  \n"
         f"Writes: {', '.join(stage.writes) or 'one HTML page'}.",

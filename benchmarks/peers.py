@@ -112,9 +112,13 @@ def implicit_als(ratings: sparse.csr_matrix, setting: Setting, seed: int) -> Sco
 def implicit_bpr(ratings: sparse.csr_matrix, setting: Setting, seed: int) -> Score:
     """Fit the `implicit` library's BPR (Rendle et al. 2009); its threads write without locks, so no fit is repeated."""
     from implicit.bpr import BayesianPersonalizedRanking
+    from implicit.recommender_base import ModelFitError
 
     model = BayesianPersonalizedRanking(**setting, random_state=seed, use_gpu=False)
-    model.fit(_binary(ratings), show_progress=False)
+    try:
+        model.fit(_binary(ratings), show_progress=False)
+    except ModelFitError:  # it diverged: a search that steps past the edge gets there
+        return lambda block: np.zeros((block.stop - block.start, ratings.shape[1]), dtype=np.float32)
     users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)  # both have a column for the bias
     return lambda block: np.asarray(users[block] @ items.T)
 

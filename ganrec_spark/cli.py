@@ -3,25 +3,32 @@
 import argparse
 import json
 import logging
+import os
 import shlex
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import yaml
 
 from ganrec_spark import __version__
 from ganrec_spark.config import Config, load_config
-from ganrec_spark.errors import ConfigError, GanrecError
+from ganrec_spark.errors import ConfigError, GanrecError, LakeError
 from ganrec_spark.pipeline import STAGE_BY_NAME, STAGES
 
 if TYPE_CHECKING:
     from ganrec_spark.lake import Lake
 
 _EXIT_CODES = """exit codes: 0 done · 1 unexpected · 2 configuration · 3 input data · 4 lake or missing stage
-5 training · 6 quality checks refused publication"""
+5 training · 6 quality checks refused publication · 143 ended by SIGTERM"""
+_SIGTERM_CODE, _GRACE_SECONDS = 143, 8.0
+_TERMINATED = threading.Event()
 _TUNED = ("als", "item_item", "transformer")
 
 
@@ -35,6 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add(
         commands, "demo", "run everything on a generated world, or on --data, and show the result", _demo, _demo_options
     )
+    _add(
+        commands,
+        "look",
+        "say what a source of ratings holds, and the settings that would take it",
+        _look,
+        _look_options,
+    )
+    _add(commands, "doctor", "look for what would stop a run or has damaged the lake", _doctor, _doctor_options)
     _add(commands, "run", "run all stages of one date", run_pipeline_command, pipeline_options)
     _add(commands, "stage", "run one stage of one date", run_stage_command, stage_options)
     _add(commands, "stages", "list the stages in order, with what they read and write", _stages)
@@ -73,14 +88,54 @@ def job(options: Callable[[argparse.ArgumentParser], None], command: Callable[[a
 
 def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse and run; print an expected error as one message and return its exit code."""
+    os.umask(0o077)  # what the lake knows of people is its owner's
+    _end_on_sigterm()
     arguments = parser.parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("ganrec").setLevel(logging.INFO)
     try:
-        return int(arguments.handler(arguments))
+        code = int(arguments.handler(arguments))
+        if not _TERMINATED.is_set():
+            return code
     except GanrecError as error:
         print(f"ganrec: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception:
+        if not _TERMINATED.is_set():
+            raise
+    print("ganrec: ended by SIGTERM; run it again, what has finished is kept", file=sys.stderr)
+    return _SIGTERM_CODE
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end the process within 10 s, with exit code 143, its run let go and its scratch files removed."""
+
+    def end(_: int, frame: FrameType | None) -> None:
+        if _TERMINATED.is_set():
+            return
+        _TERMINATED.set()
+        timer = threading.Timer(_GRACE_SECONDS, os._exit, (_SIGTERM_CODE,))
+        timer.daemon = True
+        timer.start()
+        while frame is not None:
+            if frame.f_globals.get("__name__", "").startswith("py4j"):
+                # An answer of the JVM is under way: a job that is cancelled ends with an exception of its own.
+                threading.Thread(target=_cancel_jobs, daemon=True).start()
+                return
+            frame = frame.f_back
+        raise SystemExit(_SIGTERM_CODE)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+
+
+def _cancel_jobs() -> None:
+    from pyspark import SparkContext
+
+    context = SparkContext._active_spark_context
+    while context is not None:
+        context.cancelAllJobs()
+        time.sleep(0.5)
 
 
 def stage_options(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +178,8 @@ def run_pipeline_command(arguments: argparse.Namespace) -> int:
     from ganrec_spark.summary import metrics_rows, print_summary
 
     config = _load(arguments)
+    if arguments.metrics_json and not Path(arguments.metrics_json).parent.is_dir():  # said before the run, not after it
+        raise ConfigError(f"--metrics-json '{arguments.metrics_json}': expected an existing folder, found none")
     spark = build_session(config, f"ganrec {arguments.run_date}", "training")  # some of its stages train
     try:
         run_pipeline(spark, config, arguments.run_date, arguments.force)
@@ -214,6 +271,56 @@ def _demo(arguments: argparse.Namespace) -> int:
     return run_pipeline_command(arguments)
 
 
+def _look_options(parser: argparse.ArgumentParser) -> None:
+    _one_run(parser)
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a file, folder or URI; a table with --set ingest.format=table"
+    )
+
+
+def _look(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.look import look
+    from ganrec_spark.session import build_session
+
+    config = _load(arguments)
+    spark = build_session(config, "ganrec look", makes_lake=False)
+    try:
+        print("\n".join(look(spark, config, arguments.source, arguments.run_date)))
+    finally:
+        spark.stop()
+    return 0
+
+
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended, after saying what")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pyspark.sql import SparkSession
+
+    from ganrec_spark.doctor import examine
+
+    config = _load(arguments)
+    try:
+        findings, repairs = examine(config)
+        if arguments.json:
+            print(json.dumps([vars(finding) for finding in findings], indent=1))
+        else:
+            print("\n".join(map(str, findings)))
+        for repair in repairs:
+            print(f"{'repair' if arguments.repair else '--repair would'}: {repair.words}", file=sys.stderr)
+            if arguments.repair:
+                repair.do()
+    finally:
+        if session := SparkSession.getActiveSession():
+            session.stop()
+    if arguments.repair and repairs:
+        print("repaired; `ganrec doctor` says what is left", file=sys.stderr)
+    return LakeError.exit_code if any(finding.level == "fail" for finding in findings) else 0
+
+
 def _bundled(name: str) -> Path:
     """Return a file of conf/, in a checkout or beside an installed wheel."""
     here = Path(__file__).resolve().parent
@@ -274,9 +381,13 @@ def _digest(arguments: argparse.Namespace) -> int:
 def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:
     from ganrec_spark.lake import Lake
     from ganrec_spark.session import build_session
+    from ganrec_spark.submit import lake_root
 
     config = _load(arguments)
-    spark = build_session(config)
+    root = Path(lake_root(config))
+    if "://" not in config.lake.root and not root.is_dir():
+        raise LakeError(f"lake '{root}': expected a lake, found no such folder; see lake.root")
+    spark = build_session(config, makes_lake=False)
     try:
         action(Lake(spark, config.lake.catalog, config.lake.namespace))
     finally:

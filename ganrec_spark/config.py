@@ -1,6 +1,7 @@
 """Typed, strict, frozen configuration. Layers: defaults < file < environment < --set.
 
-Keys are explained, with units, in conf/default.yaml; a test keeps that file and these defaults equal.
+Keys are explained, with units, in conf/default.yaml; a test keeps that file and these defaults equal. Maps merge, too:
+a key given in one layer stands beside those of the layers below, and null takes one away.
 Environment: GANREC_SPARSITY__MAX_RATINGS=10 sets sparsity.max_ratings. Values are read as YAML.
 """
 
@@ -77,25 +78,35 @@ class Distributed(Section):
     threads_per_worker: Annotated[int, Field(ge=0)] = 0
 
 
+_Column = Annotated[str, Field(min_length=1)] | Count
+
+
 class Columns(Section):
-    user: str = "user_id"
-    item: str = "item_id"
-    rating: str | None = "rating"
-    timestamp: str | None = "timestamp"
-    event: str | None = None
+    user: _Column = "user_id"
+    item: _Column = "item_id"
+    rating: _Column | None = "rating"
+    timestamp: _Column | None = "timestamp"
+    event: _Column | None = None
 
 
 class Ingest(Section):
     source: str | None = None
     test_source: str | None = None
-    format: Literal["auto", "csv", "tsv", "movielens", "parquet", "table"] = "auto"
+    format: Literal["auto", "csv", "tsv", "movielens", "json", "parquet", "table"] = "auto"
+    delimiter: Annotated[str, Field(min_length=1)] | None = None
+    encoding: Annotated[str, Field(min_length=1)] | None = None
+    quote: Literal["auto", '"', "none"] = "auto"
     header: bool = True
     columns: Columns = Columns()
     feedback: Literal["explicit", "implicit"] = "explicit"
-    event_weights: dict[str, Positive] = {"view": 1.0, "click": 2.0, "cart": 3.0, "purchase": 5.0}
+    event_weights: dict[str, Annotated[float, Field(ge=0)]] = {"view": 1.0, "click": 2.0, "cart": 3.0, "purchase": 5.0}
     rating_min: float = 0.0
     rating_max: float = 1000.0
+    unrated: float | None = None
+    liked_from: float | Literal["auto"] | None = "auto"
+    decimal: Literal[".", ","] = "."
     timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
+    timestamp_format: Annotated[str, Field(min_length=1)] | None = None
     tie_order: Literal["random", "source"] = "random"
     max_rejected_share: Share = 0.05
 
@@ -385,7 +396,7 @@ def load_config(
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = _deep_merge(merged, layer)
-    return _validated(merged)
+    return _validated(_over_default_maps(merged, Config()))
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
@@ -465,6 +476,24 @@ def _deep_merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = _deep_merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _over_default_maps(content: dict[str, Any], defaults: BaseModel) -> dict[str, Any]:
+    """Return `content` with its maps laid over those of the defaults; null takes a key away.
+
+    Properties of a catalog of another type start from nothing.
+    """
+    result = dict(content)
+    for name, given in content.items():
+        default = getattr(defaults, name, None)
+        if not isinstance(given, dict):
+            continue
+        if isinstance(default, BaseModel):
+            result[name] = _over_default_maps(given, default)
+        elif isinstance(default, dict):
+            base = {} if default.get("type") != given.get("type", default.get("type")) else default
+            result[name] = {key: value for key, value in {**base, **given}.items() if value is not None}
+    return result
 
 
 def _explain(error: ValidationError) -> str:

@@ -98,11 +98,14 @@ class Lake:
         try:
             self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {self._prefix}")
         except Py4JJavaError as error:
-            found = " / ".join(message for _, message in causes(error))
-            raise LakeError(
-                f"catalog of '{self._prefix}': expected an answer, found: {found}; see lake.properties, "
-                "and whether the catalog's server runs"
-            ) from None
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Py4JJavaError) -> LakeError:
+        found = " / ".join(message for _, message in causes(error))
+        return LakeError(
+            f"catalog of '{self._prefix}': expected an answer, found: {found}; see lake.properties, and whether the "
+            "catalog's server runs"
+        )
 
     def read_all(self, table: str) -> DataFrame:
         """Return every row of a table, of all runs, with run_id (and phase)."""
@@ -158,6 +161,22 @@ class Lake:
         raise LakeError(
             f"table '{table}': expected to add rows, found others adding theirs at each of {_TRIES} tries; run it again"
         )
+
+    def rewrite(self, table: str, frame: DataFrame) -> None:
+        """Replace all rows of a dictionary: for repairs alone. Raises LakeError where it changed meanwhile."""
+        full_name = self.ensure(table)
+        seen = current_snapshot(self.spark, full_name)
+        try:
+            replace_rows(frame.select(*_cast_columns(declared(table))), full_name, F.lit(True), seen)
+        except Conflict:
+            raise LakeError(f"table '{table}': found that another process added rows; repair it again") from None
+
+    def exists(self) -> bool:
+        """Whether the lake has tables yet. Raises LakeError where the catalog does not answer."""
+        try:
+            return self.spark.catalog.tableExists(self.name("stage_log"))
+        except Py4JJavaError as error:
+            raise self._unreachable(error) from None
 
     def clear(self, table: str, run_id: str, phase: str | None = None) -> None:
         """Delete the rows of one run (and phase), if there are any."""

@@ -126,7 +126,7 @@ STAGES: tuple[Stage, ...] = (
         "ingest",
         "Validate the raw ratings, quarantine bad rows with a reason, give every id its dense index.",
         (),
-        ("ratings", "rejected_ratings", "users", "items"),
+        ("ratings", "disliked_ratings", "rejected_ratings", "users", "items"),
         ("ingest",),
     ),
     Stage(
@@ -244,6 +244,7 @@ STAGES: tuple[Stage, ...] = (
             "validation_ratings",
             "user_sparsity",
             "ratings",  # who is a user of this run; what they rated is not looked at
+            "disliked_ratings",
             "users",
             "items",
         ),

@@ -6,34 +6,38 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
     DataType,
-    DateType,
     DecimalType,
     DoubleType,
     FloatType,
     MapType,
+    NumericType,
     StringType,
     StructType,
-    TimestampNTZType,
-    TimestampType,
 )
 
 from ganrec_spark.config import Ingest
 from ganrec_spark.errors import InputError
-from ganrec_spark.sources import MALFORMED
+from ganrec_spark.sources import MALFORMED, quoted
+from ganrec_spark.times import TimeForm, time_column, time_form
 
-# Numbers at least this large are milliseconds, microseconds, nanoseconds: as seconds they would lie after year 5000.
-_MILLIS, _MICROS, _NANOS = 1e11, 1e14, 1e17
-_LAST_SECOND = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last that Spark can show
-_NUMBER = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
-_ISO = r"^\d{4}-\d{1,2}-\d{1,2}"
+# A number as people write it: 4d, 0x10 and digits of other scripts are none. What is not finite has a rule of its own.
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_NOT_FINITE = r"^(?i)[+-]?(nan|inf|infinity)$"
+_BLANKS = " \t\r\n"
+# Doubles and floats hold whole numbers exactly up to here; beyond it two ids may have become one.
+_EXACT: dict[type[DataType], float] = {DoubleType: 2.0**53, FloatType: 2.0**24}
+# Rows of these rules are no faults: the settings say that they do not count.
+IGNORED = ("ignored_event", "not_rated", "not_yet_given")
 
 
-def judge(rows: DataFrame, ingest: Ingest, run_date: str) -> DataFrame:
+def judge(rows: DataFrame, ingest: Ingest, run_date: str, form: TimeForm | None = None) -> DataFrame:
     """Return each raw row with user_id, item_id, rating, ts, event and `rule`: the first rule broken, or NULL.
 
     In and out: one row per input row (see sources.read_source); nothing is dropped. Ids become trimmed strings,
-    times UTC; a time after the end of `run_date` (UTC) is future_time.
+    times UTC, as `form` says they are written (by default recognised). A time after the end of `run_date` (UTC) is
+    not_yet_given where it has passed by now, as in a backfill from a source that has gone on, else future_time.
     """
     types = {field.name: field.dataType for field in rows.schema.fields}
     by_event, has_rating, has_time = (name in types for name in ("event", "rating", "timestamp"))
@@ -41,19 +45,24 @@ def judge(rows: DataFrame, ingest: Ingest, run_date: str) -> DataFrame:
     if by_event:
         rating = _weight(ingest)
     elif has_rating:
-        rating = _number(F.col("rating"), types["rating"])
+        rating = _number(F.col("rating"), types["rating"], ingest)
+    ts = F.timestamp_seconds(F.lit(0))
+    if has_time:
+        form = form or time_form(rows, ingest)
+        ts = time_column(F.col("timestamp"), types["timestamp"], form, ingest.timestamp_unit)
     parsed = rows.select(
         "source",
         "raw",
         *(["position"] if "position" in rows.columns else []),
-        id_text(F.col("user"), types["user"], ingest.columns.user).alias("user_id"),
-        id_text(F.col("item"), types["item"], ingest.columns.item).alias("item_id"),
+        id_text(F.col("user"), types["user"], str(ingest.columns.user)).alias("user_id"),
+        id_text(F.col("item"), types["item"], str(ingest.columns.item)).alias("item_id"),
         rating.alias("rating"),
-        (_time(F.col("timestamp"), types["timestamp"], ingest) if has_time else _epoch()).alias("ts"),
+        ts.alias("ts"),
         (F.trim(F.col("event").cast("string")) if by_event else F.lit(None).cast("string")).alias("event"),
+        (_inexact(F.col("user"), types["user"]) | _inexact(F.col("item"), types["item"])).alias("inexact"),
     )
     malformed = F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in _fields(types["raw"]) else F.lit(False)
-    return parsed.withColumn("rule", _rule(ingest, malformed, end_of(run_date)))
+    return parsed.withColumn("rule", _rule(ingest, malformed, end_of(run_date))).drop("inexact")
 
 
 def mark_duplicates(judged: DataFrame, keep_conflicts: bool) -> DataFrame:
@@ -85,7 +94,7 @@ def row_as_json(raw: DataType) -> Column:
     """Return `raw` as JSON, missing values as null; a malformed line as {"line": text}."""
     names = [name for name in _fields(raw) if name != MALFORMED]
     options = {"ignoreNullFields": "false"}
-    row = F.to_json(F.struct(*[F.col(f"raw.`{name}`").alias(name) for name in names]), options)
+    row = F.to_json(F.struct(*[F.col(f"raw.{quoted(name)}").alias(name) for name in names]), options)
     if MALFORMED not in _fields(raw):
         return row
     line = F.to_json(F.struct(F.col(f"raw.{MALFORMED}").alias("line")))
@@ -96,7 +105,9 @@ def row_hash(raw: DataType) -> Column:
     """Return a stable 64-bit hash of a raw row's plain values."""
     nested = (ArrayType, MapType, StructType)
     fields = raw.fields if isinstance(raw, StructType) else []
-    return F.xxhash64(*[F.col(f"raw.`{field.name}`") for field in fields if not isinstance(field.dataType, nested)])
+    return F.xxhash64(
+        *[F.col(f"raw.{quoted(field.name)}") for field in fields if not isinstance(field.dataType, nested)]
+    )
 
 
 def end_of(run_date: str) -> datetime:
@@ -113,11 +124,13 @@ def id_text(column: Column, kind: DataType, name: str) -> Column:
     if isinstance(kind, ArrayType | MapType | StructType):
         raise InputError(f"column '{name}': expected text or numbers as ids, found {kind.simpleString()}")
     text = column.cast("string")
+    if isinstance(kind, BinaryType):  # bytes that are no text become the sign that rule bad_encoding looks for
+        text = F.when(F.is_valid_utf8(text), text).when(text.isNotNull(), "\ufffd")
     if isinstance(kind, FloatType | DoubleType | DecimalType):
         text = F.coalesce(F.when(column == F.floor(column), column.try_cast("decimal(38,0)").cast("string")), text)
     if isinstance(kind, FloatType | DoubleType):
         text = F.when(~F.isnan(column), text)
-    return F.nullif(F.btrim(text, F.lit(" \t\r\n")), F.lit(""))
+    return F.nullif(F.btrim(text, F.lit(_BLANKS)), F.lit(""))
 
 
 def _rule(ingest: Ingest, malformed: Column, end: datetime) -> Column:
@@ -129,10 +142,14 @@ def _rule(ingest: Ingest, malformed: Column, end: datetime) -> Column:
         F.when(malformed, "malformed_row")
         .when(user.isNull() | item.isNull(), "missing_id")
         .when(garbled, "bad_encoding")
+        .when(F.col("inexact"), "inexact_id")
         .when(rating.isNull(), unusable)
         .when(infinite, "non_finite_rating")
+        .when(rating == 0 if unusable == "unknown_event" else F.lit(False), "ignored_event")
+        .when(rating == F.lit(ingest.unrated), "not_rated")
         .when(~rating.between(ingest.rating_min, ingest.rating_max), "rating_out_of_range")
         .when(ts.isNull(), "bad_time")
+        .when((ts >= F.lit(end)) & (ts <= F.lit(datetime.now(UTC))), "not_yet_given")
         .when(ts >= F.lit(end), "future_time")
     )
 
@@ -142,41 +159,23 @@ def _weight(ingest: Ingest) -> Column:
     return F.create_map(*pairs)[F.trim(F.col("event").cast("string"))] if pairs else F.lit(None).cast("double")
 
 
-def _number(column: Column, kind: DataType) -> Column:
-    if isinstance(kind, StringType):
-        return F.btrim(column, F.lit(" \t\r\n")).try_cast("double")
-    return column.cast("double")
-
-
-def _epoch() -> Column:
-    return F.timestamp_seconds(F.lit(0))
-
-
-def _time(column: Column, kind: DataType, ingest: Ingest) -> Column:
-    if isinstance(kind, TimestampType | TimestampNTZType | DateType):
-        return column.cast("timestamp")
-    unit = ingest.timestamp_unit
+def _number(column: Column, kind: DataType, ingest: Ingest) -> Column:
+    if isinstance(kind, NumericType):
+        return column.cast("double")
     if not isinstance(kind, StringType):
-        return _from_number(column.cast("double"), unit)
-    text = F.btrim(column, F.lit(" \t\r\n"))
-    number = F.when(text.rlike(_NUMBER), text.try_cast("double"))
-    # Without the pattern Spark would read '12:30' as today.
-    iso = F.when(text.rlike(_ISO), text.try_cast("timestamp"))
-    if unit == "iso":
-        return iso
-    return F.coalesce(_from_number(number, unit), iso) if unit == "auto" else _from_number(number, unit)
+        raise InputError(
+            f"column '{ingest.columns.rating}': expected ratings as numbers or text, found {kind.simpleString()}; name "
+            "another column in ingest.columns.rating, or null, so that every row counts 1"
+        )
+    text = F.btrim(column, F.lit(_BLANKS))
+    if ingest.decimal == ",":
+        text = F.when(~text.contains("."), F.replace(text, F.lit(","), F.lit(".")))
+    return F.when(text.rlike(_NUMBER) | text.rlike(_NOT_FINITE), text.try_cast("double"))
 
 
-def _from_number(value: Column, unit: str) -> Column:
-    if unit == "iso":
-        return F.lit(None).cast("timestamp")
-    size = F.abs(value)
-    scale = {"s": F.lit(1.0), "ms": F.lit(1e3)}.get(
-        unit,
-        F.when(size >= _NANOS, 1e9).when(size >= _MICROS, 1e6).when(size >= _MILLIS, 1e3).otherwise(1.0),
-    )
-    seconds = value / scale
-    return F.when(F.abs(seconds) <= _LAST_SECOND, F.timestamp_micros(F.round(seconds * 1e6).try_cast("bigint")))
+def _inexact(column: Column, kind: DataType) -> Column:
+    limit = _EXACT.get(type(kind))
+    return F.lit(False) if limit is None else F.coalesce(F.abs(column) > limit, F.lit(False))
 
 
 def _fields(kind: DataType) -> list[str]:

@@ -28,7 +28,7 @@ from ganrec_spark.lake import Lake, check_run_id, declared
 LEASE_SECONDS = 120
 _BEAT_SECONDS = 30
 _LOOK_SECONDS = 2
-_PROPERTY = "ganrec.alive."
+SIGN_OF_LIFE = "ganrec.alive."
 _LOG = logging.getLogger("ganrec")
 
 
@@ -63,7 +63,7 @@ class RunLog:
         self._owner = _this_process()
         self._entries: dict[str, Entry] = {}
         self._seen: int | None = None
-        self._signs = _SignsOfLife(lake.spark, lake.ensure("stage_log"), f"{_PROPERTY}{run_id}", self._owner)
+        self._signs = _SignsOfLife(lake.spark, lake.ensure("stage_log"), f"{SIGN_OF_LIFE}{run_id}", self._owner)
         self._read()
 
     def __enter__(self) -> "RunLog":
@@ -145,12 +145,8 @@ class RunLog:
     def _other(self) -> Entry | None:
         """Return the row of another process that is at work on the run and alive."""
         found = properties(self._lake.spark, self._lake.ensure("stage_log"))
-        for entry in self._entries.values():
-            if entry.outcome == "running" and not self._is_mine(entry) and entry.owner:
-                began = entry.finished_at.replace(tzinfo=UTC).timestamp()
-                if _lives(entry.owner, float(found.get(f"{_PROPERTY}{self.run_id}.{entry.owner}", began))):
-                    return entry
-        return None
+        others = [entry for entry in self._entries.values() if not self._is_mine(entry)]
+        return next((entry for entry in others if _is_alive(entry, self.run_id, found)), None)
 
     def _is_mine(self, entry: Entry) -> bool:
         return entry.outcome == "running" and entry.owner == self._owner
@@ -218,6 +214,35 @@ class _SignsOfLife(threading.Thread):
                 change_properties(self._spark, self._table, {self._key: None})
             except (Py4JError, PySparkException, Conflict) as error:
                 _LOG.warning("could not take back the sign of life: %s", str(error).splitlines()[0])
+
+
+def at_work(lake: Lake) -> tuple[dict[str, str], dict[str, str]]:
+    """Return run -> who is at work on it, of processes that are alive and of those that are gone."""
+    names = [column.name for column in declared("stage_log").columns]
+    rows = lake.read_all("stage_log").where("outcome = 'running'").select("run_id", *names).collect()
+    signs = properties(lake.spark, lake.ensure("stage_log"))
+    alive: dict[str, str] = {}
+    dead: dict[str, str] = {}
+    for run_id, *values in map(tuple, rows):
+        entry = Entry(*values)
+        (alive if _is_alive(entry, run_id, signs) else dead)[run_id] = _words(entry)
+    return alive, dead
+
+
+def withdraw(lake: Lake, run_id: str, stage: str, why: str) -> None:
+    """Let a stage of a run count as failed, so that it runs again, and all that read its rows."""
+    with RunLog(lake, run_id) as log:
+        if stage in log.finished():
+            entry = log.finished()[stage]
+            log.begin(stage, entry.fingerprint)
+            log.finish(stage, "failed", why, entry.seconds)
+
+
+def _is_alive(entry: Entry, run_id: str, signs: dict[str, str]) -> bool:
+    if entry.outcome != "running" or not entry.owner:
+        return False
+    began = entry.finished_at.replace(tzinfo=UTC).timestamp()
+    return _lives(entry.owner, float(signs.get(f"{SIGN_OF_LIFE}{run_id}.{entry.owner}", began)))
 
 
 def _lives(owner: str, at: float) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable
@@ -41,8 +42,10 @@ def jar_properties(config: Config) -> dict[str, str]:
     return {"spark.jars.packages": ",".join(missing)} if missing else {}
 
 
-def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql") -> SparkSession:
-    """Start (or return) the session of a stage's profile.
+def build_session(
+    config: Config, app_name: str = "ganrec", profile: str = "sql", makes_lake: bool = True
+) -> SparkSession:
+    """Start (or return) the session of a stage's profile; without `makes_lake` no folder of the lake is made.
 
     Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded.
     """
@@ -59,8 +62,9 @@ def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql"
         builder = builder.master(config.spark.master)
     elif not submitted:
         builder = builder.master("local[*]")
-    if "://" not in config.lake.root:
+    if makes_lake and "://" not in config.lake.root:
         Path(lake_root(config)).mkdir(parents=True, exist_ok=True)
+    catalog = catalog_properties(config)
     fast_start = java_options(spark_jars_dir().parent)
     kernels = os.environ.get(blas.VARIABLE)
     properties = {
@@ -73,10 +77,10 @@ def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql"
         "spark.sql.catalogImplementation": "in-memory",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.bindAddress": "0.0.0.0",
+        **_addresses(config, submitted),
         "spark.log.level": "ERROR",
         **({f"spark.executorEnv.{blas.VARIABLE}": kernels} if kernels else {}),
-        **catalog_properties(config),
+        **{key: value for key, value in catalog.items() if not _is_secret(key)},
         **({} if submitted else jar_properties(config)),
         **({"spark.archives": ",".join(config.spark.archives)} if config.spark.archives and not submitted else {}),
         **stage_properties(config, profile),
@@ -84,11 +88,27 @@ def build_session(config: Config, app_name: str = "ganrec", profile: str = "sql"
     for key, value in properties.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
+    # What stands in the builder stands on the JVM's command line, for everyone on the machine to read.
+    for key, value in catalog.items():
+        if _is_secret(key):
+            session.conf.set(key, value)
     _require_iceberg(session, config)
     if not submitted:  # else --py-files brought them
         for file in config.spark.py_files:
             session.sparkContext.addPyFile(file)
     return session
+
+
+def _addresses(config: Config, submitted: bool) -> dict[str, str]:
+    """Return where the driver listens: on a cluster everywhere, else on this machine alone."""
+    local = not submitted and (config.spark.master or "local").startswith("local")
+    if not local:
+        return {"spark.driver.bindAddress": "0.0.0.0"}
+    return {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+
+
+def _is_secret(key: str) -> bool:
+    return re.search(r"password|secret|token|credential", key, re.IGNORECASE) is not None
 
 
 def _require_files(key: str, files: Iterable[str]) -> None:
@@ -181,6 +201,14 @@ def spark_sql_command(config: Config) -> str:
     properties |= {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():  # ${VARIABLE} stays, for the shell to fill in
         properties[f"{prefix}.{key}"] = value.replace("{root}", lake_root(config))
-    options = " ".join(f'--conf "{key}={value}"' for key, value in properties.items())
-    binary = Path(pyspark.__file__).parent / "bin" / "spark-sql"
-    return f"{binary} {options} --database {config.lake.namespace}"
+    secret = [f"{key} {value}" for key, value in properties.items() if _is_secret(key)]
+    options = [f"--conf {_for_shell(f'{key}={value}')}" for key, value in properties.items() if not _is_secret(key)]
+    if secret:  # bash's own printf is no process, so nobody sees its arguments
+        options.append(f"--properties-file <(printf '%s\\n' {' '.join(map(_for_shell, secret))})")
+    binary = shlex.quote(str(Path(pyspark.__file__).parent / "bin" / "spark-sql"))
+    return f"{binary} {' '.join(options)} --database {config.lake.namespace}"
+
+
+def _for_shell(text: str) -> str:
+    """Return the text in double quotes, in which the shell fills in ${VARIABLE} and nothing else."""
+    return '"' + re.sub(r'([\\"`]|\$(?!\{\w+\}))', r"\\\1", text) + '"'

@@ -1,27 +1,40 @@
-"""Where raw ratings come from: reading files and tables as they are, and noticing that they changed."""
+"""Where raw ratings come from: reading files and tables as they are."""
 
-import csv
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ganrec_spark.config import Ingest
 from ganrec_spark.errors import InputError
+from ganrec_spark.source_files import SAMPLE_BYTES, Files, first_bytes, local_stream, located, part_value
+from ganrec_spark.source_text import (
+    QUOTE,
+    Layout,
+    decoded,
+    json_names,
+    layout,
+    lines,
+    quotes_span_lines,
+    resolve,
+    unique,
+)
 
 # Holds a text line that does not have as many values as the file has columns; NULL for every other row.
 MALFORMED = "_malformed_line"
+_PATH, _BLOCK = "_metadata.file_path", "_metadata.file_block_start"
+_GIVEN = {"__globPaths__": "false"}  # paths are paths, whatever characters they have
 
-_DELIMITERS = {"csv": ",", "tsv": "\t", "movielens": "::"}
 
-
-def wanted_columns(ingest: Ingest) -> dict[str, str]:
-    """Return role -> column name of the columns that are read: user, item, and rating, timestamp, event if used.
+def wanted_columns(ingest: Ingest) -> dict[str, str | int]:
+    """Return role -> column of what is read: user, item, and rating, timestamp, event if used.
 
     The order is that of a file without header. With implicit feedback the event's weight takes the rating's place.
     """
@@ -37,30 +50,52 @@ def wanted_columns(ingest: Ingest) -> dict[str, str]:
     return {role: name for role, name in roles.items() if name is not None}
 
 
-def read_source(spark: SparkSession, ingest: Ingest, source: str) -> DataFrame:
+def read_source(spark: SparkSession, ingest: Ingest, source: str, scratch: Path | None = None) -> DataFrame:
     """Return every row of a file, folder or table: a column per role of `wanted_columns`, `source` and `raw`.
 
     `raw` is the whole row as a struct, text files as strings; `source` the file (or table) it came from. With
-    ingest.tie_order=source there is `position`, which orders the rows as the files, by path, have them.
-    Raises InputError where the source is missing, unreadable, empty, or lacks a column.
+    ingest.tie_order=source there is `position`, which orders the rows as the files, by path, have them. zip and zst
+    are unpacked into `scratch`. Raises InputError where the source is missing, unreadable, empty, or lacks a column.
     """
+    return _read(spark, ingest, source, wanted_columns(ingest), scratch)
+
+
+def read_column(spark: SparkSession, source: str, name: str, advice: str) -> DataFrame:
+    """Return one column, `name`, of a file, folder or table, as it is. Raises InputError that ends with `advice`."""
+    table = "/" not in source and not Path(source).suffix
+    with explained(source, advice):
+        frame = _read(spark, Ingest(format="table" if table else "auto"), source, {"item": name}, None)
+    return frame.select(F.col("item").alias(name))
+
+
+def _read(
+    spark: SparkSession, ingest: Ingest, source: str, wanted: dict[str, str | int], scratch: Path | None
+) -> DataFrame:
     with explained(source):
         if ingest.format == "table":
-            frame = spark.table(source).withColumn("_source", F.lit(source))
+            frame = spark.table(source)
+            origin, names = F.lit(source), frame.columns
+            place: list[Column] = []
         else:
-            frame = _read_files(spark, ingest, source).withColumn("_source", F.col("_metadata.file_path"))
-        found = [name for name in frame.columns if name not in (MALFORMED, "_source")]
-    roles = _resolve(source, wanted_columns(ingest), found)
-    raw = [F.col(f"`{name}`") for name in frame.columns if name != "_source"]
+            frame, names = _read_files(spark, ingest, located(spark, source, scratch), wanted)
+            hidden = frame.metadataColumn("_metadata")
+            origin = hidden["file_path"]
+            place = [origin, hidden["file_block_start"], F.monotonically_increasing_id()]
+    roles = resolve(source, wanted, names)
+    kept = [*names, *([MALFORMED] if MALFORMED in frame.columns and MALFORMED not in names else [])]
     # A task may read several pieces of files, each of them in the order of its rows.
-    places = (F.col("_metadata.file_path"), F.col("_metadata.file_block_start"), F.monotonically_increasing_id())
-    position = [F.struct(*places).alias("position")] if ingest.tie_order == "source" else []
+    position = [F.struct(*place).alias("position")] if ingest.tie_order == "source" else []
     return frame.select(
-        *[F.col(f"`{name}`").alias(role) for role, name in roles.items()],
-        F.col("_source").alias("source"),
-        F.struct(*raw).alias("raw"),
+        *[F.col(quoted(name)).alias(role) for role, name in roles.items()],
+        origin.alias("source"),
+        F.struct(*[F.col(quoted(name)) for name in kept]).alias("raw"),
         *position,
     )
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as Spark's parser wants it, whatever characters it has."""
+    return f"`{name.replace('`', '``')}`"
 
 
 @contextmanager
@@ -72,136 +107,167 @@ def explained(source: str, advice: str = "check ingest.source, ingest.test_sourc
         raise InputError(
             f"source '{source}': expected a readable file, folder or table, found: {_first_line(error)}; {advice}"
         ) from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(
+            f"source '{source}': expected readable, complete files, found: {error}; check permissions, deliver "
+            "the file "
+            f"again, or {advice}"
+        ) from error
     except (PySparkException, Py4JError) as error:
-        text = str(error)
-        if "CSV header does not conform" in text:
+        text = _whole(error)
+        if any(sign in text for sign in _UNREADABLE):
             raise InputError(
-                f"source '{source}': expected the same header in every file, found differing ones; "
-                "bring the columns into the same order"
-            ) from error
-        if any(sign in text for sign in ("FAILED_READ_FILE", "CANNOT_READ_FILE", "is not a Parquet file")):
-            raise InputError(
-                f"source '{source}': expected readable, complete files, found: {_first_line(error)}; "
+                f"source '{source}': expected readable, complete files, found: {_reason(text)}; "
                 f"check permissions, deliver the file again, or {advice}"
             ) from error
         raise
 
 
-def _read_files(spark: SparkSession, ingest: Ingest, source: str) -> DataFrame:
-    path = _location(source)
-    kind: str = ingest.format
-    head: list[str] = []
-    if kind == "auto" and path.rstrip("/").endswith(".parquet"):
+_UNREADABLE = (
+    "FAILED_READ_FILE",
+    "CANNOT_READ_FILE",
+    "is not a Parquet file",
+    "EOFException",
+    "not a gzip file",
+    "ZipException",
+    "IOException",
+    "FileNotFoundException",
+    "ParquetDecodingException",
+    "ArrayIndexOutOfBoundsException",
+    "SchemaColumnConvertNotSupportedException",
+    "BadPaddingException",
+)
+
+
+def _read_files(
+    spark: SparkSession, ingest: Ingest, files: Files, wanted: dict[str, str | int]
+) -> tuple[DataFrame, list[str]]:
+    """Return the rows of all files, and the names of their columns; text has MALFORMED besides."""
+    source, kind = files.source, str(ingest.format)
+    sample = first_bytes(spark, files.uris[0]) if kind != "parquet" else b""
+    if kind == "auto" and (sample.startswith(b"PAR1") or files.uris[0].endswith(".parquet")):
         kind = "parquet"
-    if kind != "parquet":
-        head = _head(spark, path, source)
-        if kind == "auto":
-            kind = _kind(source, head[0])
     if kind == "parquet":
         # pandas writes times in nanoseconds, which Spark can only read as plain numbers.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        return spark.read.parquet(path)
-    return _read_text(spark, ingest, source, kind, head)
+        frame = spark.read.options(**_GIVEN).parquet(*files.uris)
+        names = [name for name in frame.columns if name not in files.parts]
+    else:
+        text, encoding = decoded(sample, ingest, source)
+        head = lines(text, len(sample) < SAMPLE_BYTES)
+        if not head:
+            raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
+        if kind == "json" or (kind == "auto" and head[0].lstrip()[:1] in ("{", "[")):
+            frame, names = _read_json(spark, files, head, encoding)
+        else:
+            wanted = {role: name for role, name in wanted.items() if name not in files.parts}
+            where = source if len(files.uris) == 1 else f"{source} ({files.uris[0]})"
+            frame, names = _read_text(spark, ingest, files, layout(head, encoding, ingest, where, wanted))
+    parts = [F.expr(part_value(_PATH, name)).alias(name) for name in files.parts]
+    if parts:
+        frame = frame.select(*[F.col(quoted(name)) for name in frame.columns if name not in files.parts], *parts)
+    return frame, [*names, *files.parts]
 
 
-def _location(source: str) -> str:
-    """Return a local path as a file URI, whatever file system Spark defaults to; others as they are."""
-    local = Path(source).expanduser()
-    return f"file://{local.absolute()}" if "://" not in source and local.exists() else source
-
-
-def _head(spark: SparkSession, path: str, source: str) -> list[str]:
-    lines = spark.read.text(path).where((F.col("_metadata.file_block_start") == 0) & (F.length("value") > 0))
-    head = [row.value for row in lines.limit(2).collect()]
-    if not head:
-        raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
-    if not head[0].startswith("PAR1") and any(sign in line for line in head for sign in ("\ufffd", "\x00")):
-        raise InputError(
-            f"source '{source}': expected UTF-8 text or Parquet, found {head[0][:80]!r}; convert the file to UTF-8"
-        )
-    return head
-
-
-def _kind(source: str, line: str) -> str:
-    if line.startswith("PAR1"):
-        return "parquet"
-    suffix = Path(source.removesuffix(".gz").removesuffix(".bz2")).suffix
-    first = {".csv": "csv", ".tsv": "tsv"}.get(suffix, "movielens")
-    for kind in (first, "movielens", "tsv", "csv"):
-        if _DELIMITERS[kind] in line:
-            return kind
-    raise InputError(
-        f"source '{source}': expected ',', tab or '::' as the delimiter of columns, found first line {line[:120]!r}; "
-        "convert the file"
-    )
-
-
-def _read_text(spark: SparkSession, ingest: Ingest, source: str, kind: str, head: list[str]) -> DataFrame:
-    delimiter, wanted = _DELIMITERS[kind], wanted_columns(ingest)
-    values = _split(head[0], delimiter)
-    named = {_plain(value) for value in values} >= {_plain(name) for name in wanted.values()}
-    header = named or (ingest.header and kind != "movielens")
-    if header and not named:
-        _explain_missing(source, list(wanted.values()), values, head[0])
-    if not header and len(values) < len(wanted):
-        raise InputError(
-            f"source '{source}': expected {len(wanted)} columns ({', '.join(wanted)}) separated by {delimiter!r}, "
-            f"found {len(values)} in the first line {head[0][:120]!r}; check ingest.format, or set ingest.columns "
-            "of what the file does not have to null"
-        )
-    names = _unique(
-        values if header else [*wanted.values(), *[f"column_{i + 1}" for i in range(len(wanted), len(values))]]
-    )
+def _read_json(spark: SparkSession, files: Files, head: list[str], encoding: str) -> tuple[DataFrame, list[str]]:
+    names, _ = json_names(head, files.source)
     schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
-    return spark.read.csv(
-        _location(source),
+    several = head[0].lstrip().startswith("[")
+    frame = spark.read.options(**_GIVEN).json(
+        list(files.uris),
         schema=schema,
-        sep=delimiter,
-        header=header,
-        enforceSchema=False,
-        quote="" if kind == "movielens" else '"',
-        escape='"',
+        columnNameOfCorruptRecord=MALFORMED,
+        multiLine=several,
+        encoding=encoding,
+        lineSep="\n",
+    )
+    return frame, list(names)
+
+
+def _read_text(spark: SparkSession, ingest: Ingest, files: Files, found: Layout) -> tuple[DataFrame, list[str]]:
+    _require_same_header(spark, ingest, files, found)
+    quotes, several = found.quoted, found.encoding.startswith(("utf-16", "utf-32"))
+    if quotes and not several and _has_open_quotes(spark, files, found):
+        quotes, several = _open_quotes(ingest, files, found)
+    names = unique(found.names, reserved=[MALFORMED])
+    schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
+    spark.conf.set("spark.sql.legacy.javaCharsets", "true")  # else only ISO 8859-1 and Unicode
+    frame = spark.read.options(**_GIVEN).csv(
+        list(files.uris),
+        schema=schema,
+        sep=found.delimiter,
+        encoding=found.encoding,
+        header=found.header,
+        enforceSchema=True,  # by position: names may be blank or repeated
+        quote=QUOTE if quotes else "",
+        escape=QUOTE,
+        multiLine=several,
         mode="PERMISSIVE",
         columnNameOfCorruptRecord=MALFORMED,
+        ignoreLeadingWhiteSpace=False,
+        ignoreTrailingWhiteSpace=False,
     )
+    return frame, list(names)
 
 
-def _split(line: str, delimiter: str) -> list[str]:
-    return line.split(delimiter) if len(delimiter) > 1 else next(csv.reader([line], delimiter=delimiter))
+def _require_same_header(spark: SparkSession, ingest: Ingest, files: Files, found: Layout) -> None:
+    if not found.header:
+        return
+    for uri in files.uris[1:]:
+        text, _ = decoded(first_bytes(spark, uri, 1 << 16), ingest, uri)
+        head = lines(text, whole=True)
+        if head and head[0] != found.first_line:
+            raise InputError(
+                f"source '{files.source}': expected the same header in every file, found "
+                f"{found.first_line[:80]!r} and, "
+                f"in {uri}, {head[0][:80]!r}; bring the columns into the same order, or take away what is no data"
+            )
 
 
-def _unique(names: list[str]) -> list[str]:
-    """Return `names` with later repetitions and blanks numbered, as Spark wants distinct columns."""
-    seen: set[str] = set()
-    result = []
-    for position, name in enumerate(names, 1):
-        fresh = name if name.strip() and _plain(name) not in seen else f"{name.strip()}_{position}"
-        seen.add(_plain(fresh))
-        result.append(fresh)
-    return result
+def _has_open_quotes(spark: SparkSession, files: Files, found: Layout) -> bool:
+    text = spark.read.options(**_GIVEN).text(list(files.uris))
+    quotes = F.length("value") - F.length(F.replace("value", F.lit(QUOTE), F.lit("")))
+    return not text.where(quotes % 2 == 1).isEmpty()
 
 
-def _plain(name: str) -> str:
-    return name.strip().lower()
+def _open_quotes(ingest: Ingest, files: Files, found: Layout) -> tuple[bool, bool]:
+    """Return whether quotes quote, and whether what they quote goes over several lines."""
+    if ingest.quote == QUOTE:
+        return True, True
+    local = [uri for uri in files.uris if uri.startswith("file://")]
+    if len(local) == len(files.uris) and quotes_span_lines(map(local_stream, local), found):
+        return True, True
+    if len(local) < len(files.uris) or _some_wrapped(files, found):
+        raise InputError(
+            f"source '{files.source}': expected every quote to be closed in its line, found lines that leave one open; "
+            f"set ingest.quote to '{QUOTE}' where text goes over several lines, to none where quotes are "
+            "characters like "
+            "others, or mend the file"
+        )
+    return False, False
 
 
-def _resolve(source: str, wanted: dict[str, str], found: list[str]) -> dict[str, str]:
-    by_name = {_plain(name): name for name in reversed(found)}
-    missing = [name for name in wanted.values() if _plain(name) not in by_name]
-    if missing:
-        _explain_missing(source, list(wanted.values()), found, "")
-    return {role: by_name[_plain(name)] for role, name in wanted.items()}
+def _some_wrapped(files: Files, found: Layout) -> bool:
+    """Whether some of the first lines have values in quotes, so that not all quotes are mere characters."""
+    with local_stream(files.uris[0]) as stream:
+        text = stream.read(SAMPLE_BYTES).decode(found.encoding, errors="replace")
+    edge = re.escape(found.delimiter)
+    return re.search(rf'(^|{edge})"[^"\n]*"({edge}|\r?$)', text, re.MULTILINE) is not None
 
 
-def _explain_missing(source: str, wanted: list[str], found: list[str], line: str) -> None:
-    present = {_plain(name) for name in found}
-    missing = [name for name in wanted if _plain(name) not in present]
-    where = f"first line {line[:120]!r}" if line else f"columns {', '.join(found)}"
-    raise InputError(
-        f"source '{source}': expected columns {', '.join(wanted)}, found {where}; missing: {', '.join(missing)}. "
-        "Check the delimiter (ingest.format), name the columns in ingest.columns (null where the file has none), "
-        "or set ingest.header=false if the first line is data"
-    )
+def _whole(error: BaseException) -> str:
+    if isinstance(error, Py4JJavaError):
+        return str(error)
+    return f"{error} {getattr(error, 'getErrorClass', lambda: '')() or ''}"
+
+
+def _reason(text: str) -> str:
+    """Return the innermost cause that a trace tells, with the file where it is named."""
+    causes = re.findall(r"^Caused by: (.+)$", text, re.MULTILINE)
+    found = causes[-1] if causes else text.strip().splitlines()[0]
+    file = re.search(r"(?:file|s3a?|hdfs|abfss?|gs):/[^\s,'\"]+", text)
+    where = f" (in {file.group(0)})" if file and file.group(0) not in found else ""
+    return found[:300] + where
 
 
 def _first_line(error: BaseException) -> str:

@@ -105,6 +105,12 @@ TABLES: tuple[Table, ...] = (
         _columns(_RATING + "origin string: source (ingest.source), test_source (ingest.test_source)"),
     ),
     Table(
+        "disliked_ratings",
+        "one valid rating below ingest.liked_from: the item is no hit for the user and never listed to them",
+        ("user_idx", "item_idx", "origin"),
+        _columns(_RATING + "origin string: source (ingest.source), test_source (ingest.test_source)"),
+    ),
+    Table(
         "rejected_ratings",
         "one input row that was not used, as it was read, and the rule that it broke",
         (),

@@ -231,9 +231,9 @@ def serve(
 ) -> DataFrame:
     """Return each user's final list of fill `published`: ranking.serving.Served as columns, one row per user.
 
-    In: one row per user as every `Fusion` reads them, with user_idx and seen (observed items); the list of column
-    `tail` fills up. `facts`: the arrays of ranking.serving.Catalogue. Columns candidates and candidate_scores are what
-    `fuse_lists` gives of the same rows, a list per fill in the order of `fusions`.
+    In: one row per user as every `Fusion` reads them, with user_idx, seen (observed items) and disliked; the list of
+    column `tail` fills up. `facts`: the arrays of ranking.serving.Catalogue. Columns candidates, candidate_scores are
+    what `fuse_lists` gives of the same rows, a list per fill in the order of `fusions`.
     """
 
     def recommend(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -243,9 +243,9 @@ def serve(
             listed = fusions[published]
             columns = [lists(batch, member) for member in listed.members]
             served = [
-                final_list(blended, ranked, listed.weights, listed.constant, popular, seen, catalogue, n)
-                for blended, *ranked, popular, seen in zip(
-                    fused[published], *columns, tails, lists(batch, "seen"), strict=True
+                final_list(blended, ranked, listed.weights, listed.constant, popular, seen, disliked, catalogue, n)
+                for blended, *ranked, popular, seen, disliked in zip(
+                    fused[published], *columns, tails, lists(batch, "seen"), lists(batch, "disliked"), strict=True
                 )
             ]
             own = [[getattr(user, name) for user in served] for name in _SERVED_ARROW.names[1:-2]]

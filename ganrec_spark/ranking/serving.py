@@ -58,17 +58,19 @@ def final_list(
     constant: float,
     tail: Items,
     seen: Items,
+    disliked: Items,
     catalogue: Catalogue,
     n: int,
 ) -> Served:
-    """Cut `blended`, the items and scores of the blend of `ranked`, without seen and forbidden items, to n.
+    """Cut `blended`, the items and scores of the blend of `ranked`, without seen, disliked and forbidden items, to n.
 
     Filled up from `tail`, popular items that the user has not seen; where they do not suffice, the whole catalogue is
     searched, so the list is short only where fewer than n allowed items are left.
     """
+    gone = np.union1d(seen, disliked)
     for popular in (tail, catalogue.popular):
         items, scores = fill_up(*blended, popular, constant)
-        kept = catalogue.allowed[items] & ~np.isin(items, seen)
+        kept = catalogue.allowed[items] & ~np.isin(items, gone)
         items, scores = items[kept][:n], scores[kept][:n]
         if len(items) == n:
             break
@@ -82,8 +84,8 @@ def final_list(
         scores,
         sources,
         because,
-        len(catalogue.popular) - len(seen),
-        catalogue.n_allowed - int(catalogue.allowed[seen].sum()),
+        len(catalogue.popular) - len(gone),
+        catalogue.n_allowed - int(catalogue.allowed[gone].sum()),
     )
 
 

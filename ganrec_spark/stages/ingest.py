@@ -1,8 +1,11 @@
 """Validate the raw ratings, quarantine bad rows with a reason, give every id its dense index."""
 
+import shutil
+from collections.abc import Sequence
 from functools import reduce
+from pathlib import Path
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Ingest
@@ -10,42 +13,72 @@ from ganrec_spark.context import Context
 from ganrec_spark.dense_index import with_positions
 from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.lake import Addition
-from ganrec_spark.rules import judge, mark_duplicates, row_as_json
+from ganrec_spark.rules import IGNORED, judge, mark_duplicates, row_as_json
 from ganrec_spark.sources import explained, read_source
+from ganrec_spark.times import time_form
 
 _MAX_INDEX = 2**31 - 1
+_COMMON = 0.01
+Counts = dict[tuple[str, str | None], int]  # (origin, rule) -> rows; rule None: valid
+# What takes rows of a rule, or what to do about them. Examples are values of ratings and times, never ids.
+_KEYS = {
+    "bad_rating": "see ingest.decimal and ingest.columns.rating",
+    "bad_time": "say how times are written in ingest.timestamp_format, or set ingest.columns.timestamp to null",
+    "malformed_row": "lines have another number of values than the file has columns; see ingest.delimiter and quote",
+    "bad_encoding": "the file is no UTF-8; say what it is in ingest.encoding (latin-1, cp1252, ...)",
+    "inexact_id": "ids came as floating-point numbers too large to be exact; write them as text or whole numbers",
+    "exact_duplicate": "the same rows are there more than once; what may happen twice, as purchases, is for "
+    "ingest.feedback=implicit, where times that are whole days or none at all make each row count",
+    "missing_id": "see ingest.columns.user and item",
+}
 
 
 def run(context: Context) -> str:
-    """Write ratings, rejected_ratings and the new ids of users and items.
+    """Write ratings, disliked_ratings, rejected_ratings and the new ids of users and items.
 
     Raises InputError where a source cannot be read, has no valid row, or too many rows were rejected;
     rejected_ratings then says which, and the run's ratings stay as they were. Raises LakeError where the dictionaries
     do not give every id one index.
     """
     ingest = context.config.ingest
-    judged = judge_sources(context).persist()
+    scratch = Path(context.work_dir) / "unpacked" if "://" not in context.work_dir else None
+    judged = judge_sources(context, scratch).persist()
     try:
         with explained(str(ingest.source)):
             counts = count_rules(judged)
         context.lake.write("rejected_ratings", rejected_rows(judged))
-        check_counts(counts, ingest, context.run_id)
-        valid = merge_events(judged, ingest)
-        new_users = extend_dictionary(context, valid, "users", "user")
-        new_items = extend_dictionary(context, valid, "items", "item")
+        advice = [line for rule in common_rules(counts) for line in [advice_on(judged, rule, ingest)] if line]
+        check_counts(counts, ingest, context.run_id, advice)
+        everyone = merge_events(judged, ingest).persist()
+        liked_from = threshold(everyone, ingest)
+        valid, disliked = (everyone.where(split) for split in liked_or_not(liked_from))
+        new_users = extend_dictionary(context, everyone, "users", "user")
+        new_items = extend_dictionary(context, everyone, "items", "item")
         n_ratings = context.lake.write("ratings", with_indices(context, valid))
-        n_valid = valid.count()
-        if n_ratings != n_valid:
+        n_disliked = context.lake.write("disliked_ratings", with_indices(context, disliked))
+        n_valid = everyone.count()
+        if n_ratings + n_disliked != n_valid:
             raise LakeError(
                 f"tables 'users' and 'items': expected one row for each id, so that {n_valid} ratings stay as many, "
-                f"found {n_ratings} after the join; the dictionaries are damaged, `ganrec doctor` says how"
+                f"found {n_ratings + n_disliked} after the join; the dictionaries are damaged, `ganrec doctor` says how"
             )
+        if not n_ratings:
+            raise InputError(
+                f"ingest.source '{ingest.source}': expected ratings of at least {liked_from}, found "
+                f"{n_disliked} below it "
+                "and none else; see ingest.liked_from"
+            )
+        everyone.unpersist()
     finally:
         judged.unpersist()
-    return _message(counts, n_ratings, new_users, new_items)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+    if n_disliked:
+        advice.append(f"{n_disliked} ratings below {liked_from:g} are dislikes (ingest.liked_from)")
+    return "; ".join([_message(counts, n_ratings + n_disliked, new_users, new_items), *advice])
 
 
-def judge_sources(context: Context) -> DataFrame:
+def judge_sources(context: Context, scratch: Path | None = None) -> DataFrame:
     """Return every row of all sources with origin (source, test_source) and the rule it broke, or NULL."""
     ingest = context.config.ingest
     if not ingest.source:
@@ -55,9 +88,12 @@ def judge_sources(context: Context) -> DataFrame:
     frames = []
     for origin, source in (("source", ingest.source), ("test_source", ingest.test_source)):
         if source:
-            rows = judge(read_source(context.spark, ingest, source), ingest, context.run_id)
-            # Without times, equal events are counts, no copies.
-            if ingest.feedback == "explicit" or ingest.columns.timestamp:
+            read = read_source(context.spark, ingest, source, scratch)
+            with explained(source):
+                form = time_form(read, ingest) if "timestamp" in read.columns else None
+            rows = judge(read, ingest, context.run_id, form)
+            # Without times, or with days alone, equal events are as many, no copies.
+            if ingest.feedback == "explicit" or (form is not None and not form.days):
                 rows = mark_duplicates(rows.withColumn("origin", F.lit(origin)), ingest.feedback == "implicit")
             else:
                 rows = rows.withColumn("origin", F.lit(origin))
@@ -69,22 +105,58 @@ def judge_sources(context: Context) -> DataFrame:
     return reduce(DataFrame.unionByName, frames)
 
 
-def count_rules(judged: DataFrame) -> dict[tuple[str, str | None], int]:
+def count_rules(judged: DataFrame) -> Counts:
     """Return the number of rows per (origin, rule); rule None counts the valid ones."""
     rows = judged.groupBy("origin", "rule").count().collect()
     return {(row["origin"], row["rule"]): row["count"] for row in rows}
 
 
 def rejected_rows(judged: DataFrame) -> DataFrame:
-    """Return (rule, source, row) of the rows that broke a rule."""
-    return judged.where(F.col("rule").isNotNull()).select("rule", "source", "row")
+    """Return (rule, source, row) of the rows that broke a rule; those that the settings ignore are counted alone."""
+    broken = F.col("rule").isNotNull() & ~F.col("rule").isin(*IGNORED)
+    return judged.where(broken).select("rule", "source", "row")
 
 
-def check_counts(counts: dict[tuple[str, str | None], int], ingest: Ingest, run_id: str) -> None:
+def common_rules(counts: Counts) -> list[str]:
+    """Return the rules that more than one row in a hundred broke, and unknown_event always, most frequent first."""
+    totals, read = _by_rule(counts), sum(counts.values())
+    often = [rule for rule, count in totals.items() if count > _COMMON * read or rule == "unknown_event"]
+    return sorted((rule for rule in often if rule not in IGNORED), key=lambda rule: -totals[rule])
+
+
+def advice_on(judged: DataFrame, rule: str, ingest: Ingest) -> str:
+    """Return what rows of a rule look like, and the key that would take them; nothing where there is none."""
+    rows = judged.where(F.col("rule") == rule)
+    if rule == "unknown_event":
+        kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(5).collect()
+        found = ", ".join(f"'{row['event']}' {row['count']}" for row in kinds)
+        return f"unknown events: {found}; give them a weight (ingest.event_weights.NAME), 0 to leave them out"
+    if rule == "rating_out_of_range":
+        low, high = rows.agg(F.min("rating"), F.max("rating")).collect()[0]
+        return (
+            f"ratings from {low:g} to {high:g} are outside ingest.rating_min {ingest.rating_min:g} and rating_max "
+            f"{ingest.rating_max:g}; widen them, and where low ratings mean dislike set ingest.liked_from, too"
+        )
+    if rule == "conflicting_duplicate":
+        return "several ratings of one user and item: ingest.feedback=implicit adds them up, explicit keeps the newest"
+    if rule == "future_time":
+        newest = rows.agg(F.max("ts")).collect()[0][0]
+        return f"times up to {newest} UTC lie after the run's date"
+    if rule in ("bad_rating", "bad_time"):
+        column = ingest.columns.rating if rule == "bad_rating" else ingest.columns.timestamp
+        values = rows.select(F.get_json_object("row", f"$['{column}']").alias("value")).distinct()
+        found = ", ".join(repr(row["value"]) for row in values.orderBy("value").limit(3).collect())
+        return f"{rule}: {found}; {_KEYS[rule]}"
+    return f"{rule}: {_KEYS[rule]}" if rule in _KEYS else ""
+
+
+def check_counts(counts: Counts, ingest: Ingest, run_id: str, advice: Sequence[str] = ()) -> None:
     """Raise InputError where a source has no rows, no valid rows, or more rejects than ingest.max_rejected_share.
 
-    Every rule counts, exact duplicates too: a file that was delivered twice should not pass unseen.
+    Every rule counts, exact duplicates too: a file that was delivered twice should not pass unseen. What the settings
+    ignore is no reject.
     """
+    hints = "".join(f". {line[0].upper()}{line[1:]}" for line in advice)
     for origin in ("source", "test_source"):
         name = getattr(ingest, origin)
         total = sum(count for (where, _), count in counts.items() if where == origin)
@@ -93,14 +165,16 @@ def check_counts(counts: dict[tuple[str, str | None], int], ingest: Ingest, run_
         if name and not counts.get((origin, None)):
             raise InputError(
                 f"ingest.{origin} '{name}': all {total} rows were rejected ({_per_rule(counts)}); "
-                f"{_where_rejected(run_id)}"
+                f"{_where_rejected(run_id)}{hints}"
             )
-    read, rejected = sum(counts.values()), sum(count for (_, rule), count in counts.items() if rule)
+    rejected = sum(count for (_, rule), count in counts.items() if rule and rule not in IGNORED)
+    read = sum(counts.values())
     if rejected > ingest.max_rejected_share * read:
         raise InputError(
             f"ingest.source '{ingest.source}': {rejected} of {read} rows ({rejected / read:.1%}) were rejected, "
             f"allowed are {ingest.max_rejected_share:.1%}: {_per_rule(counts)}; {_where_rejected(run_id)}, "
-            "then correct the source or raise ingest.max_rejected_share"
+            "then correct the source or the settings; ingest.max_rejected_share is how many rows you can do "
+            f"without{hints}"
         )
 
 
@@ -118,6 +192,20 @@ def merge_events(judged: DataFrame, ingest: Ingest) -> DataFrame:
         latest = F.max(F.struct(*when)).alias("latest")
         valid = valid.groupBy(*keys).agg(weight.alias("rating"), latest).select(*keys, "rating", "latest.*")
     return in_source_order(valid).select(*keys, "rating", "ts")
+
+
+def threshold(valid: DataFrame, ingest: Ingest) -> float | None:
+    """Return the rating from which on a user likes an item: ingest.liked_from; by itself 0 where some are below it."""
+    if ingest.liked_from != "auto":
+        return ingest.liked_from
+    low = valid.agg(F.min("rating")).collect()[0][0]
+    return 0.0 if low is not None and low < 0 else None
+
+
+def liked_or_not(liked_from: float | None) -> tuple[Column, Column]:
+    """Return the conditions of ratings that count for an item, and of those that count against it."""
+    liked = F.lit(True) if liked_from is None else F.col("rating") >= F.lit(liked_from)
+    return liked, ~liked
 
 
 def in_source_order(valid: DataFrame) -> DataFrame:
@@ -155,11 +243,16 @@ def with_indices(context: Context, valid: DataFrame) -> DataFrame:
     return valid.join(users, "user_id").join(items, "item_id").select("user_idx", "item_idx", "rating", "ts", "origin")
 
 
-def _per_rule(counts: dict[tuple[str, str | None], int]) -> str:
+def _by_rule(counts: Counts) -> dict[str, int]:
     totals: dict[str, int] = {}
     for (_, rule), count in counts.items():
         if rule:
             totals[rule] = totals.get(rule, 0) + count
+    return totals
+
+
+def _per_rule(counts: Counts, ignored: bool = False) -> str:
+    totals = {rule: count for rule, count in _by_rule(counts).items() if (rule in IGNORED) == ignored}
     return ", ".join(f"{rule} {count}" for rule, count in sorted(totals.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -167,11 +260,15 @@ def _where_rejected(run_id: str) -> str:
     return f"look at table rejected_ratings where run_id = '{run_id}'"
 
 
-def _message(counts: dict[tuple[str, str | None], int], n_ratings: int, new_users: int, new_items: int) -> str:
+def _message(counts: Counts, n_ratings: int, new_users: int, new_items: int) -> str:
     read, valid = sum(counts.values()), sum(count for (_, rule), count in counts.items() if rule is None)
     parts = [f"{read} rows read, {n_ratings} ratings"]
     if valid > n_ratings:
         parts.append(f"{valid - n_ratings} events merged into others of the same user and item")
-    parts.append(f"{read - valid} rejected" + (f" ({_per_rule(counts)})" if read > valid else ""))
+    ignored = sum(count for rule, count in _by_rule(counts).items() if rule in IGNORED)
+    rejected = read - valid - ignored
+    parts.append(f"{rejected} rejected" + (f" ({_per_rule(counts)})" if rejected else ""))
+    if ignored:
+        parts.append(f"{ignored} ignored ({_per_rule(counts, ignored=True)})")
     parts.append(f"{new_users} new users, {new_items} new items")
     return ", ".join(parts)

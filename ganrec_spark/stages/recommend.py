@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,9 @@ from ganrec_spark.ranking.blend import bagged, weight_grid
 from ganrec_spark.ranking.bootstrap import bonferroni, poisson_weights
 from ganrec_spark.ranking.fill_rules import Judgement, refusal, segment_rows, words
 from ganrec_spark.ranking.serving import NO_REASON
+from ganrec_spark.rules import id_text
 from ganrec_spark.seeding import stable_seed
-from ganrec_spark.sources import explained
+from ganrec_spark.sources import explained, read_column
 
 _K = 10
 _RESAMPLES = 200
@@ -95,8 +95,9 @@ def _fills(context: Context) -> list[str]:
 
 
 def _users(context: Context) -> DataFrame:
-    """Return (user_idx) of every user of the run, those with held-out ratings alone included."""
-    return context.lake.read("ratings").select("user_idx").distinct()
+    """Return (user_idx) of every user of the run, those with held-out ratings or dislikes alone included."""
+    parts = [context.lake.read(name).select("user_idx") for name in ("ratings", "disliked_ratings")]
+    return parts[0].union(parts[1]).distinct()
 
 
 def _columns(fill: str) -> dict[str, str]:
@@ -280,7 +281,12 @@ def _served_lists(context: Context, fusions: Mapping[str, Fusion], published: st
     """Return one row per user of the run: the final list with sources and explanations (distributed.fusion.serve)."""
     observed = context.lake.read("merged_ratings", "final").where("source = 'observed'")
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
-    rows = _member_lists(context, _users(context), "final", tuple(fusions)).join(seen, "user_idx", "left")
+    # An item that nobody likes is in no list anyway.
+    liked = observed.select("item_idx").distinct()
+    disliked = context.lake.read("disliked_ratings").join(liked, "item_idx", "left_semi").groupBy("user_idx")
+    refused = disliked.agg(F.sort_array(F.collect_set("item_idx")).alias("disliked"))
+    rows = _member_lists(context, _users(context), "final", tuple(fusions))
+    rows = rows.join(seen, "user_idx", "left").join(refused, "user_idx", "left")
     settings = context.config.recommend
     facts = _catalogue(context, observed)
     return serve(rows, fusions, published, _TAIL, settings.n, settings.n_candidates, facts)
@@ -325,20 +331,28 @@ def _catalogue(context: Context, observed: DataFrame) -> Shipped:
 
 
 def _named_items(context: Context, source: str, key: str) -> NDArray[np.int64]:
-    """Return the indices of the items named in a file or table with a column item_id; unknown ids do not matter."""
-    spark, suffix = context.spark, Path(source).suffix.lower()
+    """Return the indices of the items named in a file or table with a column item_id, read as the ratings' ids are.
+
+    Ids of items that nobody rated yet do not matter. Raises InputError where there are ids and none is known.
+    """
+    try:
+        listed = read_column(context.spark, source, "item_id", f"check recommend.{key}")
+    except InputError as error:
+        raise InputError(f"recommend.{key}: {error}") from error
+    kind = listed.schema["item_id"].dataType
+    named = listed.select(id_text(F.col("item_id"), kind, "item_id").alias("item_id")).where("item_id <> ''").distinct()
     with explained(source, f"check recommend.{key}"):
-        if suffix in (".csv", ".tsv"):
-            frame = spark.read.csv(source, header=True, sep="\t" if suffix == ".tsv" else ",")
-        elif "/" in source or suffix == ".parquet":
-            frame = spark.read.parquet(source)
-        else:
-            frame = spark.table(source)
-        if "item_id" not in frame.columns:
-            raise InputError(f"recommend.{key} '{source}': expected a column item_id, found {', '.join(frame.columns)}")
-        named = frame.select(F.col("item_id").cast("string").alias("item_id")).distinct()
-        rows = context.lake.read("items").join(named, "item_id").select("item_idx").toPandas()
-    return rows["item_idx"].to_numpy(dtype=np.int64)
+        known = context.lake.read("items").join(named, "item_id").select("item_idx").toPandas()
+        n_named = named.count()
+    if not len(known) and (n_named or key == "available_items"):
+        found = ", ".join(repr(row.item_id) for row in named.orderBy("item_id").limit(3).collect()) or "none"
+        raise InputError(
+            f"recommend.{key} '{source}': expected ids of items as the ratings have them, found {n_named} ids "
+            "and none of "
+            f"them among the items: {found}; compare them with table items"
+        )
+    context.log(f"recommend.{key}: {len(known)} of {n_named} ids are items of this lake")
+    return known["item_idx"].to_numpy(dtype=np.int64)
 
 
 def _marked(indices: NDArray[np.int64], slots: int) -> NDArray[np.bool_]:

@@ -101,7 +101,7 @@ def upstream(tasks: dict[str, Any], name: str) -> set[str]:
 def test_each_task_submits_its_own_stage(described: dict[str, Any]) -> None:
     for stage in STAGES:
         task = described["tasks"][stage.name]
-        assert task["kind"] == "SparkSubmitOperator"
+        assert task["kind"] == "StageOperator"
         assert Path(task["application"]) == REPOSITORY / "jobs" / "run_stage.py"
         assert task["application_args"][:3] == ["--stage", stage.name, "--run-date"]
         assert "dag_run.logical_date" in task["application_args"][3]

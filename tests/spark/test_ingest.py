@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from spark.dictionaries import add_ids
 
 from ganrec_spark.dense_index import with_positions
-from ganrec_spark.errors import ConfigError, InputError
+from ganrec_spark.errors import ConfigError, InputError, LakeError
 from ganrec_spark.lake import Lake, StageLake
 
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -36,8 +37,8 @@ u5,i2,3, -> bad_time
 u5,i3,3,12:30 -> bad_time
 u5,i4,3,1e300 -> bad_time
 u5,i5,3,2026-11-01T23:59:59Z -> ok
-u5,i6,3,2026-11-02 -> future_time
-u5,i7,3,1793577600000 -> future_time
+u5,i6,3,2999-11-02 -> future_time
+u5,i7,3,32500915200000 -> future_time
 u6,i1,3 -> malformed_row
 u6,i2,3,1700000000,5 -> malformed_row
 """
@@ -206,3 +207,92 @@ def test_the_same_event_twice_at_one_time_is_one_whatever_stands_between(
 def test_a_table_has_no_order_of_its_own(make_config):
     with pytest.raises(ConfigError, match="rows of a table have no order"):
         make_config("ingest.source=x", "ingest.format=table", "ingest.tie_order=source")
+
+
+def ingested(lake: Lake, run_stages, config) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float], str]:
+    """Return what a user rated and liked, what they disliked, and what the stage said."""
+    (outcome,) = run_stages(config, "ingest")
+    users, items = lake.read("users", RUN), lake.read("items", RUN)
+    rows = lake.read("disliked_ratings", RUN).join(users, "user_idx").join(items, "item_idx").collect()
+    return pairs(lake), {(row.user_id, row.item_id): row.rating for row in rows}, outcome.message
+
+
+def test_ratings_that_mean_dislike_are_kept_apart(lake: Lake, make_config, run_stages, tmp_path: Path):
+    source = tmp_path / "votes.csv"
+    source.write_text("user_id,item_id,rating\nu,a,-5.5\nu,b,3\nu,c,0\nv,a,9\nw,a,-1\n")
+    shared = (f"ingest.source={source}", "ingest.columns.timestamp=null", "ingest.rating_min=-10")
+    likes, dislikes, told = ingested(lake, run_stages, make_config(*shared))
+    assert likes == {("u", "b"): 3.0, ("u", "c"): 0.0, ("v", "a"): 9.0}
+    assert dislikes == {("u", "a"): -5.5, ("w", "a"): -1.0}
+    assert "5 rows read, 5 ratings" in told
+    assert "2 ratings below 0 are dislikes (ingest.liked_from)" in told
+    likes, dislikes, _ = ingested(lake, run_stages, make_config(*shared, "ingest.liked_from=5"))
+    assert likes == {("v", "a"): 9.0}
+    likes, dislikes, _ = ingested(lake, run_stages, make_config(*shared, "ingest.liked_from=null"))
+    assert (len(likes), len(dislikes)) == (5, 0)
+    likes, dislikes, told = ingested(lake, run_stages, make_config(*shared, "ingest.unrated=0"))
+    assert ("u", "c") not in likes | dislikes
+    assert "1 ignored (not_rated 1)" in told
+    with pytest.raises(InputError, match="expected ratings of at least 50"):
+        run_stages(make_config(*shared, "ingest.liked_from=50"), "ingest")
+
+
+def test_events_of_weight_nought_are_counted_and_left_out(lake: Lake, make_config, run_stages, tmp_path: Path):
+    source = tmp_path / "events.csv"
+    source.write_text("user_id,item_id,event,timestamp\n" + "u,a,view,1\n" * 3 + "u,b,cart,2\nu,c,wish,3\n")
+    shared = (f"ingest.source={source}", "ingest.feedback=implicit", "ingest.columns.event=event")
+    config = make_config(*shared, "ingest.event_weights.view=0", "ingest.event_weights.wish=2")
+    likes, _, told = ingested(lake, run_stages, config)
+    assert likes == {("u", "b"): 3.0, ("u", "c"): 2.0}, "maps merge over the defaults"
+    assert "0 rejected, 3 ignored (ignored_event 3)" in told
+    assert lake.read("rejected_ratings", RUN).isEmpty()
+    config = make_config(*shared, "ingest.max_rejected_share=0.7")
+    assert "unknown events: 'wish' 1; give them a weight" in ingested(lake, run_stages, config)[2]
+
+
+def test_events_of_one_day_are_as_many(lake: Lake, make_config, run_stages, tmp_path: Path):
+    source = tmp_path / "bought.csv"
+    source.write_text("user_id,item_id,timestamp\nu,a,2004-11-09\nu,a,2004-11-09\nu,b,2004-11-10\n")
+    config = make_config(f"ingest.source={source}", "ingest.feedback=implicit", "ingest.columns.rating=null")
+    assert ingested(lake, run_stages, config)[0] == {("u", "a"): 2.0, ("u", "b"): 1.0}
+
+
+HINTS = [
+    ("u,a,5000,1", "Ratings from 5000 to 5000 are outside", "rating_max 1000; widen them"),
+    ("u,a,many,1", "Bad_rating: 'many'", "ingest.columns.rating"),
+    ("u,a,3,soon", "Bad_time: 'soon'", "ingest.timestamp_format"),
+    ("u,a,3", "Malformed_row", "ingest.delimiter"),
+    ("u,b,4,1", "Several ratings of one user and item", "ingest.feedback=implicit"),
+]
+
+
+@pytest.mark.parametrize(("row", "found", "key"), HINTS)
+def test_a_common_reject_names_the_key_that_would_take_it(
+    lake: Lake, make_config, run_stages, tmp_path: Path, row: str, found: str, key: str
+):
+    (tmp_path / "a.csv").write_text(HEADER + "u,b,3,1\nv,b,3,2\n" + f"{row}\n")
+    with pytest.raises(InputError) as error:
+        run_stages(make_config(f"ingest.source={tmp_path / 'a.csv'}"), "ingest")
+    assert found in str(error.value)
+    assert key in str(error.value)
+
+
+def test_damaged_dictionaries_do_not_double_ratings_unseen(lake: Lake, make_config, run_stages, tmp_path: Path):
+    (tmp_path / "a.csv").write_text(HEADER + "u,b,3,1\nv,b,3,2\n")
+    config = make_config(f"ingest.source={tmp_path / 'a.csv'}")
+    run_stages(config, "ingest")
+    add_ids(lake, "users", lake.read_all("users").where("user_id = 'u'"))
+    with pytest.raises(LakeError, match=r"2 ratings stay as many, found 3 after the join; .*ganrec doctor"):
+        run_stages(config, "ingest")
+
+
+def test_a_backfill_from_a_source_that_has_gone_on_leaves_later_rows_for_later(
+    lake: Lake, make_config, run_stages, tmp_path: Path
+):
+    days = ["2026-10-31", "2026-11-01", "2026-11-02", "2026-11-03", "2999-01-01"]
+    (tmp_path / "a.csv").write_text(HEADER + "".join(f"u,i{day},3,{day}\n" for day in days))
+    config = make_config(f"ingest.source={tmp_path / 'a.csv'}", "ingest.max_rejected_share=0.2")
+    likes, _, told = ingested(lake, run_stages, config)
+    assert likes.keys() == {("u", "i2026-10-31"), ("u", "i2026-11-01")}
+    assert "1 rejected (future_time 1), 2 ignored (not_yet_given 2)" in told
+    assert [row.rule for row in lake.read("rejected_ratings", RUN).collect()] == ["future_time"]

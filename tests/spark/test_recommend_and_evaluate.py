@@ -7,6 +7,7 @@ from math import log2
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pyspark.sql import Row, SparkSession
 from spark.dictionaries import add_ids
@@ -246,10 +247,53 @@ def test_a_filter_file_without_item_ids_or_none_at_all_is_one_clear_error(
 ) -> None:
     source = tmp_path / "blocked.csv"
     source.write_text("movie\ni4\n")
-    with pytest.raises(InputError, match=r"recommend\.blocked_items .* expected a column item_id, found movie"):
+    with pytest.raises(
+        InputError, match=r"recommend\.blocked_items: .*expected columns item_id, found first line 'movie'"
+    ):
         recommend.run(make_context("recommend", f"recommend.blocked_items={source}"))
-    with pytest.raises(InputError, match=r"missing\.csv.*check recommend\.available_items"):
+    with pytest.raises(InputError, match=r"recommend\.available_items: .*missing\.csv"):
         recommend.run(make_context("recommend", f"recommend.available_items={tmp_path / 'missing.csv'}"))
+
+
+def test_ids_of_a_filter_are_read_as_the_ratings_are_and_must_be_known(
+    world: Lake, written: Written, make_context: MakeContext, tmp_path: Path
+) -> None:
+    quoted, numbers, foreign = (tmp_path / name for name in ("quoted.csv", "numbers.parquet", "foreign.csv"))
+    quoted.write_text('item_id\n i4\n"i5 "\n')
+    context = make_context("recommend")
+    found = recommend._named_items(context, str(quoted), "blocked_items")
+    assert sorted(found) == [4, 5]
+    add_ids(world, "items", context.lake.frame("items", [("500", 12, RUN)]))
+    pd.DataFrame({"item_id": [500.0, 501.0]}).to_parquet(numbers)
+    assert recommend._named_items(context, str(numbers), "blocked_items").tolist() == [12]
+    foreign.write_text("item_id\nI4\n007\n")
+    with pytest.raises(InputError, match=r"found 2 ids and none of them among the items: '007', 'I4'"):
+        recommend.run(make_context("recommend", f"recommend.blocked_items={foreign}"))
+    foreign.write_text("item_id\n")
+    assert recommend._named_items(context, str(foreign), "blocked_items").size == 0
+    with pytest.raises(InputError, match="found 0 ids"):
+        recommend._named_items(context, str(foreign), "available_items")
+
+
+def test_what_a_user_dislikes_is_never_listed_to_them_alone(
+    world: Lake, written: Written, make_context: MakeContext
+) -> None:
+    first = written.recommendations[0]
+    others = {row.user_id for row in written.recommendations if row.item_idx == first.item_idx} - {first.user_id}
+    context = make_context("recommend")
+    rows = [(first.user_idx, first.item_idx, -1.0, DAY, "source"), (9, 1, -1.0, DAY, "source")]
+    world.replace("disliked_ratings", context.lake.frame("disliked_ratings", rows), RUN)
+    add_ids(world, "users", context.lake.frame("users", [("u9", 9, RUN)]))
+    try:
+        recommend.run(context)
+        now = listed(world)
+        assert (first.user_id, first.item_idx) not in {(row.user_id, row.item_idx) for row in now}
+        assert others <= {row.user_id for row in now if row.item_idx == first.item_idx}
+        mine = {row.item_idx for row in now if row.user_id == "u9"}
+        assert mine, "who only dislikes gets what is trending"
+        assert 1 not in mine
+    finally:
+        world.clear("disliked_ratings", RUN)
 
 
 def test_an_item_that_was_first_rated_in_validation_is_on_every_axis(

@@ -1,5 +1,8 @@
 """Reading raw ratings: formats, ids of any size, and every kind of input that cannot be read."""
 
+import bz2
+import gzip
+import zipfile
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,16 +15,16 @@ from pyspark.sql import SparkSession
 from ganrec_spark.config import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.rules import judge
-from ganrec_spark.sources import explained, read_source
+from ganrec_spark.sources import read_source
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 WHEN = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)  # 1700000000
 NO_RATING_NO_TIME = {"rating": None, "timestamp": None}
 
 
-def judged(spark: SparkSession, path: Path, ingest: dict) -> list[tuple]:
+def judged(spark: SparkSession, path: Path, ingest: dict, scratch: Path | None = None) -> list[tuple]:
     settings = Ingest.model_validate(ingest)
-    rows = judge(read_source(spark, settings, str(path)), settings, "2026-11-01").collect()
+    rows = judge(read_source(spark, settings, str(path), scratch), settings, "2026-11-01").collect()
     return sorted((row.user_id, row.item_id, row.rating, row.ts.replace(tzinfo=UTC), row.rule) for row in rows)
 
 
@@ -90,15 +93,30 @@ def test_parquet_times_of_any_type_and_a_folder_of_files(spark: SparkSession, tm
     ("name", "content", "ingest", "expected"),
     [
         ("empty.csv", b"", {}, ["empty file"]),
-        ("semicolon.csv", b"user_id;item_id;rating;timestamp\nu;i;3;1\n", {}, ["delimiter", "user_id;item_id"]),
+        ("hats.csv", b"user_id^item_id^rating^timestamp\nu^i^3^1\n", {}, ["ingest.delimiter", "user_id^item_id"]),
         ("tabs.csv", b"user_id\titem_id\trating\ttimestamp\n", {"format": "csv"}, ["expected columns", "delimiter"]),
         ("a.csv", b"user_id,item_id,stars,timestamp\nu,i,3,1\n", {}, ["missing: rating", "ingest.columns", "stars"]),
         ("bare.csv", b"u,i,3,1\nu,j,3,1\n", {}, ["first line 'u,i,3,1'", "ingest.header=false"]),
         ("short.csv", b"u,i,3\n", {"header": False}, ["expected 4 columns", "found 3", "to null"]),
         ("latin.csv", HEADER.encode() + "é,i,3,1\n".encode("latin-1"), {}, ["expected UTF-8"]),
-        ("wide.csv", HEADER.encode("utf-16"), {}, ["expected UTF-8"]),
+        (
+            "yoo.dat",
+            b"1,2004-11-09T17:16:58.115Z,214,0\n",
+            {"header": False},
+            ["ids of items", "2004-11-09T", "from 1"],
+        ),
         ("cut.parquet", b"PAR1 and then nothing", {}, ["cut.parquet", "expected readable"]),
         ("odd.csv", b"PAR1 and then nothing", {"format": "parquet"}, ["odd.csv", "expected readable"]),
+        (
+            "cut.csv.gz",
+            gzip.compress(HEADER.encode() * 9)[:30],
+            {},
+            ["expected readable, complete files", "ended before"],
+        ),
+        ("fake.csv.gz", HEADER.encode(), {}, ["expected readable", "Not a gzipped file"]),
+        ("pair.csv", b"user_id,item_id,rating,rating,timestamp\nu,i,3,4,1\n", {}, ["one column rating", "position"]),
+        ("o.json", b'{"reviewerID": "u", "asin": "i", "overall": 5}\n', {}, ["ingest.columns.user=reviewerID"]),
+        ("q.csv", HEADER.encode() + b'"u",i,3,1\n"v,i,4,1\n', {}, ["ingest.quote"]),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(
@@ -117,8 +135,117 @@ def test_a_missing_file_or_table_is_one_clear_error(spark: SparkSession, tmp_pat
             read_source(spark, Ingest.model_validate({"format": kind}), "nowhere.ratings")
 
 
+def text_of(rows: list[str]) -> str:
+    return HEADER + "".join(f"{row}\n" for row in rows)
+
+
+ONE = [("u1", "i1", 3.5, WHEN, None), ("u2", "i2", 4.0, WHEN, None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ingest"),
+    [
+        ("pandas.csv", ",user_id,item_id,rating,timestamp\n0,u1,i1,3.5,1700000000\n1,u2,i2,4,1700000000\n", {}),
+        ("trailing.csv", "user_id,item_id,rating,timestamp,\nu1,i1,3.5,1700000000,\nu2,i2,4,1700000000,\n", {}),
+        ("names.csv", "user_id,item_id,n,n,a`b,_malformed_line,rating,timestamp\n"
+         "u1,i1,x,y,z,m,3.5,1700000000\nu2,i2,x,y,z,m,4,1700000000\n", {}),
+        ("semi.csv", "user_id;item_id;rating;timestamp\nu1;i1;3,5;1700000000\nu2;i2;4;1700000000\n", {"decimal": ","}),
+        ("pipes.txt", "u1|i1|3.5|1700000000\nu2|i2|4|1700000000\n", {"header": False}),
+        ("blanks.txt", "u1 i1 3.5 1700000000\nu2 i2 4 1700000000\n", {"header": False}),
+        ("hats.txt", HEADER.replace(",", "^") + "u1^i1^3.5^1700000000\nu2^i2^4^1700000000\n", {"delimiter": "^"}),
+        ("places.csv", "1700000000,i1,u1,3.5\n1700000000,i2,u2,4\n",
+         {"header": False, "columns": {"user": 3, "item": 2, "rating": 4, "timestamp": 1}}),
+        ("lines.json", '{"user_id": "u1", "item_id": "i1", "rating": 3.5, "timestamp": 1700000000, "more": {"a": 1}}\n'
+         '{"item_id": "i2", "user_id": "u2", "rating": "4", "timestamp": "2023-11-14T22:13:20Z"}\n', {}),
+        ("array.json", '[{"user_id": "u1", "item_id": "i1", "rating": 3.5, "timestamp": 1700000000},\n'
+         '{"user_id": "u2", "item_id": "i2", "rating": 4, "timestamp": 1700000000}]', {}),
+        ("gl[o]b*{a,b}?.csv", text_of(["u1,i1,3.5,1700000000", "u2,i2,4,1700000000"]), {}),
+        ("col:on.csv", text_of(["u1,i1,3.5,1700000000", "u2,i2,4,1700000000"]), {}),
+        ("slashes.csv", text_of(["u1,i1,3.5,2023/11/14 22:13:20", "u2,i2,4,2023/11/14 22:13:20"]), {}),
+        ("pattern.csv", text_of(["u1,i1,3.5,20:13:22 14-11-2023", "u2,i2,4,20:13:22 14-11-2023"]),
+         {"timestamp_format": "ss:mm:HH dd-MM-yyyy"}),
+        ("spoken.csv", text_of(["u1,i1,3.5,Tue Nov 14 15:13:20 -0700 2023", "u2,i2,4,Tue Nov 14 22:13:20 +0000 2023"]),
+         {}),
+    ],
+)  # fmt: skip
+def test_a_newcomers_file_at_the_first_try(spark: SparkSession, tmp_path: Path, name: str, content: str, ingest: dict):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / f"{name}x").write_text("somebody else's file")
+    assert judged(spark, tmp_path / name, ingest, tmp_path / "scratch") == ONE
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
+def test_other_encodings(spark: SparkSession, tmp_path: Path, encoding: str):
+    (tmp_path / "a.csv").write_bytes((HEADER + "ü,é,4,1700000000\n").encode(encoding))
+    ingest = {} if encoding.startswith("utf") else {"encoding": encoding}
+    assert judged(spark, tmp_path / "a.csv", ingest) == [("ü", "é", 4.0, WHEN, None)]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "zip", "zst"])
+def test_packed_files(spark: SparkSession, tmp_path: Path, suffix: str):
+    plain = text_of(["u1,i1,3.5,1700000000", "u2,i2,4,1700000000"]).encode()
+    path = tmp_path / f"a.csv.{suffix}"
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("inner/a.csv", plain)
+            archive.writestr("__MACOSX/a.csv", b"junk")
+    elif suffix == "zst":
+        with pa.CompressedOutputStream(pa.OSFile(str(path), "wb"), "zstd") as stream:
+            stream.write(plain)
+    else:
+        path.write_bytes({"gz": gzip, "bz2": bz2}[suffix].compress(plain))  # type: ignore[attr-defined]
+    assert judged(spark, path, {}, tmp_path / "scratch") == ONE
+
+
+def test_quoted_text_over_lines_is_text_and_lone_quotes_are_characters(spark: SparkSession, tmp_path: Path):
+    head = "user_id,item_id,rating,timestamp,text\n"
+    forged = 'u1,i1,3.5,1700000000,"nice\nvictim,i1,5,1700000000,"\nu2,i2,4,1700000000,ok\n'
+    (tmp_path / "forged.csv").write_text(head + forged)
+    assert judged(spark, tmp_path / "forged.csv", {}) == ONE
+    (tmp_path / "ids.csv").write_text(HEADER + '"a\nb",i1,3,1700000000\n')
+    assert judged(spark, tmp_path / "ids.csv", {}) == [("a\nb", "i1", 3.0, WHEN, None)]
+    (tmp_path / "lone.tsv").write_text('u1\t"weird\t3\nu2\t7" single\t4\nu3\t"al"s\t4\nu4\tplain\t5\n')
+    found = judged(spark, tmp_path / "lone.tsv", {"header": False, "columns": {"timestamp": None}})
+    assert [row[1] for row in found] == ['"weird', '7" single', '"al"s', "plain"]
+
+
+def test_a_tree_of_folders_with_parts_as_text(spark: SparkSession, tmp_path: Path):
+    for user in ("007", "7", "a b+c"):
+        folder = tmp_path / "in" / f"user_id={user.replace(' ', '%20')}" / "day=1"
+        folder.mkdir(parents=True)
+        (folder / "part-0.csv").write_text("item_id,rating,timestamp\ni1,3,1700000000\n")
+    (tmp_path / "in" / "_SUCCESS").touch()
+    assert [row[0] for row in judged(spark, tmp_path / "in", {})] == ["007", "7", "a b+c"]
+    (tmp_path / "in" / "more").mkdir()
+    (tmp_path / "in" / "more" / "b.csv").write_text("item_id,rating,timestamp\ni1,3,1700000000\n")
+    with pytest.raises(InputError, match="same parts"):
+        read_source(spark, Ingest(), str(tmp_path / "in"))
+
+
+def test_columns_that_cannot_be_ratings_or_times_are_named(spark: SparkSession, tmp_path: Path):
+    plain = {"user_id": ["u"], "item_id": ["i"], "rating": [3.0], "timestamp": [1700000000]}
+    odd = {"rating": [[WHEN], [b"3"], [True]], "timestamp": [[True], [[1, 2]]]}
+    for column, values in odd.items():
+        for number, value in enumerate(values):
+            pq.write_table(pa.table({**plain, column: value}), tmp_path / f"{column}{number}.parquet")
+            with pytest.raises(InputError, match=f"column '{column}': expected"):
+                judged(spark, tmp_path / f"{column}{number}.parquet", {})
+
+
+def test_bytes_large_doubles_and_a_column_named_metadata(spark: SparkSession, tmp_path: Path):
+    plain = {"item_id": ["i", "j"], "rating": [3.0, 3.0], "timestamp": [1700000000] * 2, "_metadata": ["x", "y"]}
+    for name, ids, rules in (
+        ("bytes", [b"\xff\xfe", b" ok "], ["bad_encoding", None]),
+        ("doubles", [2.0**53 + 2, 2.0**53], ["inexact_id", None]),
+    ):
+        pq.write_table(pa.table({"user_id": ids, **plain}), tmp_path / f"{name}.parquet")
+        found = {row[1]: row for row in judged(spark, tmp_path / f"{name}.parquet", {})}
+        assert [found[item][4] for item in ("i", "j")] == rules
+    assert found["j"][0] == "9007199254740992"
+
+
 def test_files_of_a_folder_must_have_the_same_header(spark: SparkSession, tmp_path: Path):
     (tmp_path / "a.csv").write_text(HEADER + "u,i,3,1\n")
     (tmp_path / "b.csv").write_text("item_id,user_id,rating,timestamp\ni,u,3,1\n")
-    with pytest.raises(InputError, match="same header"), explained("folder"):
-        read_source(spark, Ingest(), str(tmp_path)).collect()
+    with pytest.raises(InputError, match=r"same header in every file.*b\.csv"):
+        read_source(spark, Ingest(), str(tmp_path))

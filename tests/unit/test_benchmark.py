@@ -316,6 +316,12 @@ def test_bpr_finds_the_checkerboards_other_items() -> None:
     assert (scores.diagonal() > np.where(board, -np.inf, scores - 100 * np.eye(60)).max(axis=1)).mean() > 0.9
 
 
+def test_a_peer_that_diverges_is_the_worst_and_ends_no_search() -> None:
+    board = sparse.csr_matrix(np.eye(30, 20, dtype=np.float32) + np.eye(30, 20, 1, dtype=np.float32))
+    setting = {"factors": 16, "learning_rate": 1e30, "regularization": 0.0, "iterations": 5}
+    assert not peers.implicit_bpr(board, setting, 1)(slice(0, 5)).any()
+
+
 def test_a_peers_budget_is_at_least_half_of_the_pipelines_time() -> None:
     assert quality.allowed(None, 600)[0] == 600
     assert quality.allowed(900, 600) == (900, "Each peer's search had 900 s, 150 % of the pipeline's time.")

@@ -18,11 +18,18 @@ def catalogue(blocked: tuple[int, ...] = ()) -> Catalogue:
 
 
 def served_list(
-    lists: list[NDArray[np.int64]], weights: list[float], tail: list[int], seen: list[int], items: Catalogue, n: int
+    lists: list[NDArray[np.int64]],
+    weights: list[float],
+    tail: list[int],
+    seen: list[int],
+    items: Catalogue,
+    n: int,
+    disliked: tuple[int, ...] = (),
 ) -> Served:
     shares = np.array(weights)
     blended = fuse(lists, [place_values(np.zeros(len(one)), "ranks", 30.0) for one in lists], shares)
-    return final_list(blended, lists, shares, 30.0, np.array(tail, int), np.array(seen, int), items, n)
+    own = [np.array(some, int) for some in (tail, seen, disliked)]
+    return final_list(blended, lists, shares, 30.0, *own, items, n)
 
 
 def test_sources_and_explanations() -> None:
@@ -39,6 +46,13 @@ def test_seen_and_blocked_items_are_never_listed_and_the_list_is_filled_from_the
     served = served_list(lists, [1.0], [2], [1], catalogue(blocked=(5, 2)), 6)
     assert served.items.tolist() == [6, 7, 0, 3, 4, 8]
     assert (np.diff(served.scores) < 0).all()
+
+
+def test_disliked_items_are_never_listed_and_explain_nothing() -> None:
+    served = served_list([np.array([6, 7, 5])], [1.0], [2, 3], [4], catalogue(), 3, disliked=(1, 0, 7, 2))
+    assert served.items.tolist() == [6, 5, 3]
+    assert served.because.tolist() == [NO_REASON] * 3  # 0 and 1, which speak for 5 and 6, are disliked
+    assert (served.n_unseen, served.n_available) == (5, 5)
 
 
 def test_short_only_where_too_few_items_are_left() -> None:
