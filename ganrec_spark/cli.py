@@ -1,6 +1,7 @@
 """The console script `ganrec` and the entry points behind jobs/: parse arguments, run, map errors to exit codes."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -133,9 +134,10 @@ def _cancel_jobs() -> None:
     from pyspark import SparkContext
 
     context = SparkContext._active_spark_context
-    while context is not None:
-        context.cancelAllJobs()
-        time.sleep(0.5)
+    with contextlib.suppress(Exception):  # the session is ending under our hands
+        while context is not None:
+            context.cancelAllJobs()
+            time.sleep(0.5)
 
 
 def stage_options(parser: argparse.ArgumentParser) -> None:

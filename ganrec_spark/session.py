@@ -78,6 +78,7 @@ def build_session(
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         **_addresses(config, submitted),
+        "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop sets modes by itself, whatever the process's umask
         "spark.log.level": "ERROR",
         **({f"spark.executorEnv.{blas.VARIABLE}": kernels} if kernels else {}),
         **{key: value for key, value in catalog.items() if not _is_secret(key)},

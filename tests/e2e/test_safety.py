@@ -1,0 +1,106 @@
+"""What a process leaves behind and shows to others: files, command lines, ports, and how it ends when it is told to."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside
+
+PASSWORD = "seen-by-nobody-4711"
+
+
+def command_lines() -> str:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has ended meanwhile
+    return "\n".join(found)
+
+
+def test_no_command_line_and_no_log_shows_the_catalogs_password(tmp_path: Path) -> None:
+    catalog = {"ADDRESS": "127.0.0.1:1/nobody", "USER": "ganrec", "PASSWORD": PASSWORD}
+    options = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"), *LOCAL, "--set", "spark.py_files=[]")
+    environment = {f"GANREC_CATALOG_{name}": value for name, value in catalog.items()}
+    lakeside = Lakeside(tmp_path, tmp_path / "none.parquet", options, environment)
+    seen, ended = [], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            seen.append(command_lines())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    done = lakeside.ganrec("publications")
+    ended.set()
+    watcher.join()
+    assert done.returncode == 4
+    assert any("org.apache.spark.deploy.SparkSubmit" in lines for lines in seen), "the JVM was never seen"
+    assert not any(PASSWORD in lines for lines in seen)
+    assert PASSWORD not in done.stdout + done.stderr
+    told = lakeside.ganrec("sql").stdout
+    assert PASSWORD not in told
+    assert "<(printf" in told
+    # bash fills it in for the file alone.
+    script = told.replace(told.split()[0], "grep_args", 1).replace("--properties-file ", "--file ")
+    shell = f'grep_args() {{ for word in "$@"; do echo "$word"; done; cat "${{@: -3:1}}"; }}; {script}'
+    shown = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+    assert f"jdbc.password {PASSWORD}" in shown.stdout, shown
+
+
+def test_files_are_their_owners_and_reading_makes_no_lake(tmp_path: Path) -> None:
+    source = tmp_path / "ratings.csv"
+    source.write_text("user_id,item_id,rating,timestamp\n" + "".join(f"u{n % 9},i{n % 5},3,{n}\n" for n in range(45)))
+    lakeside = Lakeside(tmp_path / "lake", source)
+    assert lakeside.ganrec("publications").returncode == 4
+    assert not lakeside.root.exists()
+    assert lakeside.ganrec("doctor").returncode == 0
+    assert lakeside.ganrec("look", str(source)).returncode == 0
+    assert not lakeside.root.exists()
+    done = lakeside.ganrec("stage", "--stage", "ingest", "--run-date", RUN_DATE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    entries = [lakeside.root, *lakeside.root.rglob("*")]
+    assert len(entries) > 20
+    for entry in entries:
+        mode = stat.S_IMODE(entry.stat().st_mode)
+        assert mode & 0o077 == 0, f"{entry}: {mode:o}"
+    missing = lakeside.pipeline("--metrics-json", str(tmp_path / "nowhere" / "metrics.json"))
+    assert missing.returncode == 2
+    assert "expected an existing folder" in missing.stderr
+    assert "Spark" not in missing.stderr
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("moment", ["ingest", "transformer_choose"])
+def test_sigterm_ends_a_run_within_ten_seconds_and_lets_it_go(tmp_path: Path, source: Path, moment: str) -> None:
+    lakeside = Lakeside(tmp_path / "lake", source)
+    more = ("--set", "transformer.max_epochs=400", "--set", "transformer.patience=500")
+    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings(), *more]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f"] {moment}:" in line or f"{moment}: epoch" in line:
+            break
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 143, rest[-3000:]
+    assert time.monotonic() - began < 12
+    assert "Traceback" not in rest
+    for _ in range(50):
+        if str(tmp_path) not in command_lines():
+            break
+        time.sleep(0.2)
+    assert str(tmp_path) not in command_lines(), "something was left running"
+    again = lakeside.ganrec("stage", "--stage", "ingest", "--run-date", RUN_DATE)
+    assert again.returncode == 0, again.stderr[-3000:]
