@@ -101,11 +101,24 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     except GanrecError as error:
         print(f"ganrec: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
-    except Exception:
+    except Exception as error:
         if not _TERMINATED.is_set():
-            raise
+            told = _explained(error, arguments.command if "command" in arguments else Path(sys.argv[0]).stem)
+            if told is None:
+                raise
+            print(f"ganrec: {type(told).__name__}: {told}", file=sys.stderr)
+            return told.exit_code
     print("ganrec: ended by SIGTERM; run it again, what has finished is kept", file=sys.stderr)
     return _SIGTERM_CODE
+
+
+def _explained(error: Exception, what: str) -> GanrecError | None:
+    """Return an error of Spark's as one line, where there is something that a person can do about it."""
+    if not type(error).__module__.startswith(("py4j", "pyspark", "builtins")):
+        return None
+    from ganrec_spark.failures import explained
+
+    return explained(error, what)
 
 
 def _end_on_sigterm() -> None:

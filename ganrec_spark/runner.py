@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config import Config
 from ganrec_spark.context import Context
 from ganrec_spark.errors import LakeError
+from ganrec_spark.failures import explained
 from ganrec_spark.fingerprints import differences, fingerprint
 from ganrec_spark.lake import Lake, StageLake, check_run_id
 from ganrec_spark.pipeline import STAGES, Stage
@@ -70,18 +73,24 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
 
 def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog) -> Outcome:
     fingerprint = _fingerprint(config, stage, log.finished(), _outside(lake.spark, config, stage))
-    log.begin(stage.name, fingerprint)
     started = time.monotonic()
-    context = stage_context(lake, config, stage, log.run_id, log.require)
-    if stage.needs_sparse_users and not fill_wanted(lake, log.run_id):
-        for table in stage.writes:
-            lake.clear(table, log.run_id, stage.phase)
-        outcome, message = "skipped", "matrix_profile calls for no filling"
-    else:
-        module = importlib.import_module(f"ganrec_spark.stages.{stage.module}")
-        outcome, message = "done", str(module.run(context))
-    seconds = time.monotonic() - started
-    log.finish(stage.name, outcome, message, seconds)
+    try:
+        log.begin(stage.name, fingerprint)
+        context = stage_context(lake, config, stage, log.run_id, log.require)
+        if stage.needs_sparse_users and not fill_wanted(lake, log.run_id):
+            for table in stage.writes:
+                lake.clear(table, log.run_id, stage.phase)
+            outcome, message = "skipped", "matrix_profile calls for no filling"
+        else:
+            module = importlib.import_module(f"ganrec_spark.stages.{stage.module}")
+            outcome, message = "done", str(module.run(context))
+        seconds = time.monotonic() - started
+        log.finish(stage.name, outcome, message, seconds)
+    except (Py4JError, PySparkException, OSError) as error:
+        told = explained(error, stage.name)
+        if told is None:
+            raise
+        raise told from error
     return Outcome(stage.name, outcome, message, seconds)
 
 
