@@ -26,7 +26,7 @@ from ganrec_spark.iceberg import change_properties, properties
 from ganrec_spark.lake import Lake
 from ganrec_spark.publication import stored_editions
 from ganrec_spark.run_log import SIGN_OF_LIFE, at_work, withdraw
-from ganrec_spark.session import build_session, spark_jars_dir
+from ganrec_spark.session import build_session, require_known, spark_jars_dir
 from ganrec_spark.source_files import located
 from ganrec_spark.submit import lake_root
 
@@ -102,6 +102,11 @@ def _machine(config: Config) -> Iterator[Finding]:
         for package in config.spark.packages
         if not any(spark_jars_dir().glob(f"*{package.split(':')[1]}-{package.split(':')[2]}.jar"))
     ]
+    for jar in spark_jars_dir().glob("*.jar"):
+        try:
+            require_known(jar)
+        except GanrecError as error:
+            yield Finding("fail", "jars", str(error))
     if missing and not config.spark.jars:
         yield Finding("warn", "jars", f"{', '.join(missing)} not beside Spark", "run `ganrec install-jars`")
     else:

@@ -1,5 +1,6 @@
 """The Spark session with the lake's catalog; works under spark-submit and plain python alike."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -17,6 +18,12 @@ from ganrec_spark.config import Config
 from ganrec_spark.errors import ConfigError, LakeError
 from ganrec_spark.submit import java_options, lake_root, stage_properties
 
+# Of the packages that config.py pins.
+_SHA256 = {
+    "iceberg-spark-runtime-4.0_2.13-1.11.0": "63c3b812549dc232c1920865ff42436df8604a9bbacd693930985c06bd97e6dc",
+    "sqlite-jdbc-3.53.1.0": "28aceecfcc9535645bd19fa988385703c7b89982c1506a6855f5942b4032eca6",
+    "postgresql-42.7.8": "2a32a9dcbc42d67a50ad3a0de5efd102c8d2be46720045f2cbd6689f160ab7c7",
+}
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
 
 
@@ -177,6 +184,8 @@ def install_jars(config: Config) -> list[Path]:
         session.stop()
         wanted = tuple(package.split(":")[1] for package in missing)
         local = [Path(jar.removeprefix("file://")) for jar in jars if any(name in jar for name in wanted)]
+    for jar in local:
+        require_known(jar)
     for package, old in _installed(folder, config):
         if package in missing:
             old.unlink()  # two versions on one class path fail in ways that name neither
@@ -186,6 +195,19 @@ def install_jars(config: Config) -> list[Path]:
         shutil.copyfile(jar, partial)
         partial.rename(folder / jar.name)
     return sorted(path for _, path in _installed(folder, config))
+
+
+def require_known(jar: Path) -> None:
+    """Raise LakeError where a jar of a package that we pin is not, byte for byte, the one that we pinned."""
+    expected = next((digest for name, digest in _SHA256.items() if jar.name.endswith(f"{name}.jar")), None)
+    if expected is None:
+        return  # a package or version of the user's own
+    found = hashlib.sha256(jar.read_bytes()).hexdigest()
+    if found != expected:
+        raise LakeError(
+            f"jar '{jar}': expected SHA-256 {expected}, found {found}; it is not what was published under this name: "
+            "delete it and ask where it came from"
+        )
 
 
 def _installed(folder: Path, config: Config) -> list[tuple[str, Path]]:

@@ -52,6 +52,11 @@ def run(context: Context) -> str:
         everyone = merge_events(judged, ingest).persist()
         liked_from = threshold(everyone, ingest)
         valid, disliked = (everyone.where(split) for split in liked_or_not(liked_from))
+        if valid.isEmpty():
+            raise InputError(
+                f"ingest.source '{ingest.source}': expected ratings of at least {liked_from}, found lower ones alone; "
+                "see ingest.liked_from"
+            )
         new_users = extend_dictionary(context, everyone, "users", "user")
         new_items = extend_dictionary(context, everyone, "items", "item")
         n_ratings = context.lake.write("ratings", with_indices(context, valid))
@@ -61,12 +66,6 @@ def run(context: Context) -> str:
             raise LakeError(
                 f"tables 'users' and 'items': expected one row for each id, so that {n_valid} ratings stay as many, "
                 f"found {n_ratings + n_disliked} after the join; the dictionaries are damaged, `ganrec doctor` says how"
-            )
-        if not n_ratings:
-            raise InputError(
-                f"ingest.source '{ingest.source}': expected ratings of at least {liked_from}, found "
-                f"{n_disliked} below it "
-                "and none else; see ingest.liked_from"
             )
         everyone.unpersist()
     finally:
