@@ -141,6 +141,12 @@ class Lake:
                 "did meanwhile, and wrote nothing; see which (`ganrec doctor`) and let one of them run at a time"
             ) from None
 
+    def as_of(self, table: str, seen: int | None) -> DataFrame:
+        """Return every row of a table as of a snapshot, with run_id; columns that came later are NULL."""
+        frame = self.spark.sql(f"SELECT * FROM {self.ensure(table)}" + (f" VERSION AS OF {seen}" if seen else ""))
+        later = [column for column in declared(table).columns if column.name not in frame.columns]
+        return frame.select("*", *[F.lit(None).cast(column.type).alias(column.name) for column in later])
+
     def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
         """Add what `additions` finds missing among a dictionary's rows; return the number of rows added.
 
@@ -149,8 +155,7 @@ class Lake:
         full_name = self.ensure(table)
         for _ in range(_TRIES):
             seen = current_snapshot(self.spark, full_name)
-            known = self.spark.sql(f"SELECT * FROM {full_name}" + (f" VERSION AS OF {seen}" if seen else ""))
-            new = additions(known)
+            new = additions(self.as_of(table, seen))
             if not new.count:
                 return 0
             above = F.col(new.index) >= F.lit(new.first)  # matches no row that is known, and every one added since
@@ -200,7 +205,7 @@ class Lake:
         seen = current_snapshot(self.spark, full_name)
         if seen is None:
             return Pointer(None, None, None)
-        row = self.spark.sql(f"SELECT published_run_id, edition FROM {full_name} VERSION AS OF {seen}").first()
+        row = self.as_of("current_run", seen).select("published_run_id", "edition").first()
         return Pointer(None, None, seen) if row is None else Pointer(str(row[0]), str(row[1]), seen)
 
     def point_to(self, run_id: str, edition: str, instead: Pointer) -> bool:

@@ -154,9 +154,8 @@ class RunLog:
     def _read(self) -> None:
         full_name = self._lake.ensure("stage_log")
         self._seen = current_snapshot(self._lake.spark, full_name)
-        version = f" VERSION AS OF {self._seen}" if self._seen else ""
         names = [column.name for column in declared("stage_log").columns]
-        rows = self._lake.spark.sql(f"SELECT * FROM {full_name}{version}").where(F.col("run_id") == self.run_id)
+        rows = self._lake.as_of("stage_log", self._seen).where(F.col("run_id") == self.run_id)
         self._entries = {row.stage: Entry(*row) for row in rows.select(*names).collect()}
 
     def _write(self) -> None:

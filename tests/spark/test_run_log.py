@@ -179,3 +179,29 @@ def test_two_processes_cannot_replace_the_same_rows(lake: Lake, spark: SparkSess
     with pytest.raises(LakeError, match=r"no other process to write this run's rows"):
         stage.write("train_ratings", rows)
     assert lake.read("train_ratings", RUN).count() == 1
+
+
+def test_a_lake_of_version_f81ba5d_is_brought_along(
+    lake: Lake, make_config: MakeConfig, run_stages, source: Path, spark: SparkSession
+) -> None:
+    lake.ensure("users")  # makes the namespace
+    spark.sql(
+        f"CREATE TABLE {lake.name('stage_log')} (run_id string, stage string, fingerprint string, outcome string, "
+        "message string, seconds double, finished_at timestamp) USING iceberg PARTITIONED BY (run_id, stage)"
+    )
+    for stage in ("ingest", "split"):
+        spark.sql(
+            f"INSERT INTO {lake.name('stage_log')} VALUES ('{RUN}', '{stage}', '0123456789abcdef', 'done', '', 1.0, "
+            "timestamp '2026-10-01')"
+        )
+    spark.sql(
+        f"CREATE TABLE {lake.name('publish_checks')} (run_id string, name string, value double, `limit` double, "
+        "passed boolean, message string) USING iceberg PARTITIONED BY (run_id)"
+    )
+    config = make_config(f"ingest.source={source}")
+    with pytest.raises(LakeError, match="another version of the code; run stage 'ingest' again"):
+        run_stages(config, "split")
+    run_stages(config, "ingest", "split")
+    assert outcomes(lake) == {"ingest": "done", "split": "done"}
+    assert len(lake.data_files("stage_log", RUN)) == 1, "one row set a run, not a file for each stage"
+    assert "severity" in spark.table(lake.ensure("publish_checks")).columns
