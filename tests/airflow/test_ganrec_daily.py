@@ -44,19 +44,33 @@ print(json.dumps({
     "heavy": sorted({"pyspark", "torch", "pandas", "numpy"} & set(sys.modules)),
 }, default=str))
 """
+# A spark-submit that ends with the exit code in its environment: what becomes of the task.
+FAILS = """
+import json, os, sys
+from airflow.dag_processing.dagbag import DagBag
+task = DagBag(sys.argv[1]).dags["ganrec_daily"].get_task("ingest")
+found = {}
+for code in sys.argv[2:]:
+    os.environ["CODE"] = code
+    try:
+        task.execute({})
+        found[code] = "done"
+    except Exception as error:
+        found[code] = f"{type(error).__name__}: {error}"
+print(json.dumps(found))
+"""
 BRANCH = "sparse_or_not"
 
 
-@pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def told_by_airflow(home: Path, code: str, *arguments: str, **more: str) -> dict[str, Any]:
+    """Run Python code in Airflow's environment; return the JSON in the last line of its output."""
     python = AIRFLOW / "bin" / "python"
     if not python.exists():
         pytest.fail(f"expected Airflow's environment in {AIRFLOW}, found none; run `make airflow`")
-    home = tmp_path_factory.mktemp("airflow")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "GANREC"))}
-    environment |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": ""}
+    environment |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": "", **more}
     done = subprocess.run(
-        [python, "-c", DESCRIBE, REPOSITORY / "airflow_dags"],
+        [python, "-c", code, REPOSITORY / "airflow_dags", *arguments],
         env=environment,
         cwd=home,
         capture_output=True,
@@ -67,6 +81,26 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return told_by_airflow(tmp_path_factory.mktemp("airflow"), DESCRIBE)
+
+
+def test_what_would_end_in_the_same_way_is_not_retried(tmp_path: Path) -> None:
+    submit = tmp_path / "spark-submit"
+    submit.write_text("#!/bin/sh\nexit $CODE\n")
+    submit.chmod(0o755)
+    connection = '{"conn_type": "spark", "host": "local[1]"}'
+    codes = ("0", "1", "2", "3", "4", "5", "6", "143")
+    settings = {"GANREC_SPARK_SUBMIT": str(submit), "AIRFLOW_CONN_SPARK": connection}
+    found = told_by_airflow(tmp_path, FAILS, *codes, **settings)
+    assert found["0"] == "done"
+    ended = {code: told.partition(":")[0] for code, told in found.items() if code != "0"}
+    assert {code for code, kind in ended.items() if kind == "AirflowFailException"} == {"2", "3", "6"}
+    assert {code for code, kind in ended.items() if kind == "AirflowException"} == {"1", "4", "5", "143"}
+    assert "exit code 3, input data" in found["3"]
 
 
 def test_imports_without_error(described: dict[str, Any]) -> None:
