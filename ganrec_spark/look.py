@@ -19,6 +19,7 @@ from ganrec_spark.times import TimeForm, recognised, time_form
 
 _ROWS = 10_000
 _NUMBER = re.compile(r"^[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?$")
+_LARGEST_RATING = 1000.0
 _FEW = 20  # kinds of events, at most
 
 
@@ -68,7 +69,7 @@ def _seen(spark: SparkSession, ingest: Ingest, source: str) -> Seen:
         names, objects = json_names(head, source)
         rows = tuple(tuple("" if one.get(name) is None else str(one[name]) for name in names) for one in objects)
         return Seen(f"{what}JSON, {encoding}", names, rows)
-    found = layout(head, encoding, ingest.model_copy(update={"header": False}), source, {"user": 1, "item": 2})
+    found = layout(head, encoding, ingest.model_copy(update={"header": False}), source, {"rating": 2})
     header = bool(found.rows) and _is_header(found.rows)
     names = tuple(found.rows[0]) if header else tuple(f"column {place}" for place in range(1, len(found.names) + 1))
     told = f"{what}text, {encoding}, columns separated by {found.delimiter!r}, {'a' if header else 'no'} header"
@@ -148,28 +149,33 @@ def _by_values(seen: Seen) -> dict[str, object]:
     places = list(range(len(seen.names)))
     columns = {place: [row[place] for row in seen.rows if place < len(row)] for place in places}
     found: dict[str, object] = {}
-    for place in reversed(places):
-        large = all(
-            _NUMBER.match(value) and abs(float(value.replace(",", "."))) > 1e8 for value in columns[place][:200]
-        )
-        if columns[place] and (large or _form(columns[place]) is not None):
-            found["timestamp"] = place + 1
-            places.remove(place)
-            break
+    written = [place for place in places if columns[place] and _form(columns[place]) is not None]
+    counted = [place for place in places if columns[place] and all(map(_is_epoch, columns[place][:200]))]
+    for place in [*written, *counted][:1]:
+        found["timestamp"] = place + 1
+        places.remove(place)
     for place in reversed(places):
         values = columns[place]
-        if (
-            place > 1
-            and values
-            and all(_NUMBER.match(value) for value in values)
-            and len(set(values)) <= len(values) / 2
-        ):
+        few = 1 < len(set(values)) <= len(values) / 2
+        if place > 1 and few and all(map(_is_rating, values)):
             found["rating"] = place + 1
             places.remove(place)
             break
     for role, place in zip(("user", "item"), places, strict=False):
         found[role] = place + 1
     return found
+
+
+def _is_rating(text: str) -> bool:
+    return _NUMBER.match(text) is not None and abs(float(text.replace(",", "."))) <= _LARGEST_RATING
+
+
+def _is_epoch(text: str) -> bool:
+    """Whether a number may be seconds or milliseconds of the years 1990 to 2100."""
+    if not _NUMBER.match(text):
+        return False
+    value = float(text.replace(",", "."))
+    return 6.3e8 < value < 4.2e9 or 6.3e11 < value < 4.2e12
 
 
 def _judged(sample: DataFrame, ingest: Ingest, run_date: str) -> list[str]:

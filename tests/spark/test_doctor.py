@@ -117,12 +117,13 @@ FILES = [
     ("".join(f"{n}\ti{n % 7}\t{n % 5}\t{1_700_000_000 + n}\n" for n in range(40)), 40),
     ("timestamp,visitorid,event,itemid,transactionid\n"
      + "".join(f"{1_700_000_000_000 + n},{n},{'view' if n % 3 else 'addtocart'},{n % 7},\n" for n in range(40)), 40),
+    ("".join(f"{n},2014-04-07T10:51:{n:02}.277Z,i{n % 7},0\n" for n in range(40)), 40),
     ("t_dat,customer_id,article_id,price\n"
      + "".join(f"2023-11-{n % 28 + 1:02},{n},0{n % 7},.5\n" for n in range(40)), 40),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "valid"), FILES, ids=["movielens", "u.data", "events", "purchases"])
+@pytest.mark.parametrize(("text", "valid"), FILES, ids=["movielens", "u.data", "events", "clicks", "purchases"])
 def test_what_look_advises_is_what_ingest_takes(
     spark: SparkSession, make_config, run_stages, tmp_path: Path, text: str, valid: int
 ) -> None:
