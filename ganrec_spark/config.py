@@ -7,6 +7,7 @@ Environment: GANREC_SPARSITY__MAX_RATINGS=10 sets sparsity.max_ratings. Values a
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -108,6 +109,7 @@ class Ingest(Section):
     timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
     timestamp_format: Annotated[str, Field(min_length=1)] | None = None
     tie_order: Literal["random", "source"] = "random"
+    pseudonym_salt: Annotated[str, Field(min_length=1)] | None = None
     max_rejected_share: Share = 0.05
 
     @model_validator(mode="after")
@@ -406,6 +408,17 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         section, _, name = key.partition(".")
         merged[section] = {**merged[section], name: value}
     return _validated(merged)
+
+
+def from_environment(key: str, value: str) -> str:
+    """Return the value of a key with ${NAME} filled in. Raises ConfigError where the environment has no such name."""
+
+    def lookup(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigError(f"{key}: expected environment variable {match[1]}, found none")
+        return os.environ[match[1]]
+
+    return re.sub(r"\$\{(\w+)\}", lookup, value)
 
 
 def section_json(config: Config, sections: Iterable[str]) -> str:

@@ -126,7 +126,7 @@ STAGES: tuple[Stage, ...] = (
         "ingest",
         "Validate the raw ratings, quarantine bad rows with a reason, give every id its dense index.",
         (),
-        ("ratings", "disliked_ratings", "rejected_ratings", "users", "items"),
+        ("ratings", "disliked_ratings", "rejected_ratings", "pseudonyms", "users", "items"),
         ("ingest",),
     ),
     Stage(

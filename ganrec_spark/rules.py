@@ -17,7 +17,7 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from ganrec_spark.config import Ingest
+from ganrec_spark.config import Ingest, from_environment
 from ganrec_spark.errors import InputError
 from ganrec_spark.sources import MALFORMED, quoted
 from ganrec_spark.times import TimeForm, time_column, time_form
@@ -37,7 +37,8 @@ def judge(rows: DataFrame, ingest: Ingest, run_date: str, form: TimeForm | None 
 
     In and out: one row per input row (see sources.read_source); nothing is dropped. Ids become trimmed strings,
     times UTC, as `form` says they are written (by default recognised). A time after the end of `run_date` (UTC) is
-    not_yet_given where it has passed by now, as in a backfill from a source that has gone on, else future_time.
+    not_yet_given where it has passed by now, as in a backfill from a source that has gone on, else future_time. With
+    ingest.pseudonym_salt user_id is a pseudonym, in `raw`, too, and `source_id` the id.
     """
     types = {field.name: field.dataType for field in rows.schema.fields}
     by_event, has_rating, has_time = (name in types for name in ("event", "rating", "timestamp"))
@@ -50,11 +51,17 @@ def judge(rows: DataFrame, ingest: Ingest, run_date: str, form: TimeForm | None 
     if has_time:
         form = form or time_form(rows, ingest)
         ts = time_column(F.col("timestamp"), types["timestamp"], form, ingest.timestamp_unit)
+    user = id_text(F.col("user"), types["user"], str(ingest.columns.user))
+    raw, shown = F.col("raw"), user
+    if ingest.pseudonym_salt:
+        shown = pseudonym(user, from_environment("ingest.pseudonym_salt", ingest.pseudonym_salt))
+        raw = _without_user(types["raw"], str(rows.schema["user"].metadata["column"]), shown)
     parsed = rows.select(
         "source",
-        "raw",
+        raw.alias("raw"),
+        user.alias("source_id"),
         *(["position"] if "position" in rows.columns else []),
-        id_text(F.col("user"), types["user"], str(ingest.columns.user)).alias("user_id"),
+        shown.alias("user_id"),
         id_text(F.col("item"), types["item"], str(ingest.columns.item)).alias("item_id"),
         rating.alias("rating"),
         ts.alias("ts"),
@@ -62,7 +69,22 @@ def judge(rows: DataFrame, ingest: Ingest, run_date: str, form: TimeForm | None 
         (_inexact(F.col("user"), types["user"]) | _inexact(F.col("item"), types["item"])).alias("inexact"),
     )
     malformed = F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in _fields(types["raw"]) else F.lit(False)
-    return parsed.withColumn("rule", _rule(ingest, malformed, end_of(run_date))).drop("inexact")
+    judged = parsed.withColumn("rule", _rule(ingest, malformed, end_of(run_date)))
+    return judged.drop("inexact", *([] if ingest.pseudonym_salt else ["source_id"]))
+
+
+def pseudonym(user_id: Column, salt: str) -> Column:
+    """Return what stands for a user's id: 32 hex digits of SHA-256 of salt and id, the same in every run."""
+    return F.substring(F.sha2(F.concat(F.lit(f"{salt}\x1f"), user_id), 256), 1, 32)
+
+
+def _without_user(raw: DataType, user: str, shown: Column) -> Column:
+    """Return `raw` with the user's id replaced; a malformed line, in which it may stand anywhere, is withheld."""
+    fields = {name: F.col(f"raw.{quoted(name)}") for name in _fields(raw)}
+    fields[user] = shown
+    if MALFORMED in fields:
+        fields[MALFORMED] = F.when(fields[MALFORMED].isNotNull(), F.lit("withheld (ingest.pseudonym_salt)"))
+    return F.struct(*[column.alias(name) for name, column in fields.items()])
 
 
 def mark_duplicates(judged: DataFrame, keep_conflicts: bool) -> DataFrame:
@@ -134,7 +156,7 @@ def id_text(column: Column, kind: DataType, name: str) -> Column:
 
 
 def _rule(ingest: Ingest, malformed: Column, end: datetime) -> Column:
-    user, item, rating, ts = (F.col(name) for name in ("user_id", "item_id", "rating", "ts"))
+    user, item, rating, ts = (F.col(name) for name in ("source_id", "item_id", "rating", "ts"))
     garbled = user.contains("\ufffd") | item.contains("\ufffd")
     unusable = "unknown_event" if ingest.feedback == "implicit" and ingest.columns.event else "bad_rating"
     infinite = F.isnan(rating) | rating.isin(float("inf"), float("-inf"))

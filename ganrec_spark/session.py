@@ -14,7 +14,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from ganrec_spark import blas
-from ganrec_spark.config import Config
+from ganrec_spark.config import Config, from_environment
 from ganrec_spark.errors import ConfigError, LakeError
 from ganrec_spark.submit import java_options, lake_root, stage_properties
 
@@ -32,7 +32,8 @@ def catalog_properties(config: Config) -> dict[str, str]:
     prefix = f"spark.sql.catalog.{config.lake.catalog}"
     properties = {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():
-        properties[f"{prefix}.{key}"] = _from_environment(key, value.replace("{root}", lake_root(config)))
+        filled = from_environment(f"lake.properties.{key}", value)
+        properties[f"{prefix}.{key}"] = filled.replace("{root}", lake_root(config))
     return properties
 
 
@@ -152,16 +153,6 @@ def spark_jars_dir() -> Path:
 def _is_installed(package: str) -> bool:
     _, artifact, version = package.split(":")
     return any(spark_jars_dir().glob(f"*{artifact}-{version}.jar"))
-
-
-def _from_environment(key: str, value: str) -> str:
-    def lookup(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise ConfigError(f"lake.properties.{key}: expected environment variable {name}, found none")
-        return os.environ[name]
-
-    return re.sub(r"\$\{(\w+)\}", lookup, value)
 
 
 def install_jars(config: Config) -> list[Path]:

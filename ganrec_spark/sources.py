@@ -53,7 +53,8 @@ def wanted_columns(ingest: Ingest) -> dict[str, str | int]:
 def read_source(spark: SparkSession, ingest: Ingest, source: str, scratch: Path | None = None) -> DataFrame:
     """Return every row of a file, folder or table: a column per role of `wanted_columns`, `source` and `raw`.
 
-    `raw` is the whole row as a struct, text files as strings; `source` the file (or table) it came from. With
+    The metadata of a role's column has the name of its `column` in `raw`, the whole row as a struct, text files as
+    strings; `source` the file (or table) it came from. With
     ingest.tie_order=source there is `position`, which orders the rows as the files, by path, have them. zip and zst
     are unpacked into `scratch`. Raises InputError where the source is missing, unreadable, empty, or lacks a column.
     """
@@ -86,7 +87,7 @@ def _read(
     # A task may read several pieces of files, each of them in the order of its rows.
     position = [F.struct(*place).alias("position")] if ingest.tie_order == "source" else []
     return frame.select(
-        *[F.col(quoted(name)).alias(role) for role, name in roles.items()],
+        *[F.col(quoted(name)).alias(role, metadata={"column": name}) for role, name in roles.items()],
         origin.alias("source"),
         F.struct(*[F.col(quoted(name)) for name in kept]).alias("raw"),
         *position,

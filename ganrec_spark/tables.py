@@ -105,6 +105,15 @@ TABLES: tuple[Table, ...] = (
         _columns(_RATING + "origin string: source (ingest.source), test_source (ingest.test_source)"),
     ),
     Table(
+        "pseudonyms",
+        "whose a pseudonym is, with ingest.pseudonym_salt; keep it from those who need not know",
+        ("user_id",),
+        _columns("""
+            user_id string: what stands for the user in every other table
+            source_id string: the source's id
+        """),
+    ),
+    Table(
         "disliked_ratings",
         "one valid rating below ingest.liked_from: the item is no hit for the user and never listed to them",
         ("user_idx", "item_idx", "origin"),

@@ -34,7 +34,7 @@ _KEYS = {
 
 
 def run(context: Context) -> str:
-    """Write ratings, disliked_ratings, rejected_ratings and the new ids of users and items.
+    """Write ratings, disliked_ratings, rejected_ratings, pseudonyms and the new ids of users and items.
 
     Raises InputError where a source cannot be read, has no valid row, or too many rows were rejected;
     rejected_ratings then says which, and the run's ratings stay as they were. Raises LakeError where the dictionaries
@@ -49,6 +49,7 @@ def run(context: Context) -> str:
         context.lake.write("rejected_ratings", rejected_rows(judged))
         advice = [line for rule in common_rules(counts) for line in [advice_on(judged, rule, ingest)] if line]
         check_counts(counts, ingest, context.run_id, advice)
+        context.lake.write("pseudonyms", known_pseudonyms(judged))
         everyone = merge_events(judged, ingest).persist()
         liked_from = threshold(everyone, ingest)
         valid, disliked = (everyone.where(split) for split in liked_or_not(liked_from))
@@ -102,6 +103,13 @@ def judge_sources(context: Context, scratch: Path | None = None) -> DataFrame:
                 ).drop("raw")
             )
     return reduce(DataFrame.unionByName, frames)
+
+
+def known_pseudonyms(judged: DataFrame) -> DataFrame:
+    """Return (user_id, source_id) of the valid rows' users; none without ingest.pseudonym_salt."""
+    if "source_id" not in judged.columns:
+        return judged.select("user_id", F.col("user_id").alias("source_id")).limit(0)
+    return judged.where(F.col("rule").isNull()).select("user_id", "source_id").distinct()
 
 
 def count_rules(judged: DataFrame) -> Counts:

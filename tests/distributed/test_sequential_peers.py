@@ -14,8 +14,8 @@ pytestmark = pytest.mark.skipif(not sequential.python().exists(), reason="needs 
 
 def histories() -> sequential.Histories:
     # Everyone walks along the items from their own start, so the next item is known.
-    rows = [(user, (user + step) % 30, step) for user in range(90) for step in range(6)]
-    whole = pd.DataFrame(rows, columns=["user_idx", "item_idx", "ts"])
+    rows = [(user, (user + step) % 30, step, 0) for user in range(90) for step in range(6)]
+    whole = pd.DataFrame(rows, columns=["user_idx", "item_idx", "ts", "tie"])
     train, validation = whole[whole["ts"] < 4], whole[whole["ts"] == 4]
     return sequential.Histories(train, validation, np.arange(90))
 

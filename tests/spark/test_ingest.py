@@ -1,5 +1,6 @@
 """From raw rows to ratings, rejects and dictionaries."""
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -296,3 +297,33 @@ def test_a_backfill_from_a_source_that_has_gone_on_leaves_later_rows_for_later(
     assert likes.keys() == {("u", "i2026-10-31"), ("u", "i2026-11-01")}
     assert "1 rejected (future_time 1), 2 ignored (not_yet_given 2)" in told
     assert [row.rule for row in lake.read("rejected_ratings", RUN).collect()] == ["future_time"]
+
+
+def test_with_a_salt_no_table_but_one_knows_whose_a_rating_is(
+    lake: Lake, make_config, run_stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SALT_OF_TEST", "grains")
+    rows = "anna,a,3,1\nbert,a,4,2\nbert,a,5,3\ncarl,b,many,4\nd\ufffdra,b,3,4\ndora,b,3\n"
+    (tmp_path / "a.csv").write_text(HEADER + rows)
+    shared = (f"ingest.source={tmp_path / 'a.csv'}", "ingest.max_rejected_share=0.9")
+    config = make_config(*shared, "ingest.pseudonym_salt=${SALT_OF_TEST}")
+    likes, _, told = ingested(lake, run_stages, config)
+    known = {row.user_id: row.source_id for row in lake.read("pseudonyms", RUN).collect()}
+    assert set(known.values()) == {"anna", "bert"}
+    assert {(known[user], item): rating for (user, item), rating in likes.items()} == {
+        ("anna", "a"): 3.0,
+        ("bert", "a"): 5.0,
+    }
+    anna = hashlib.sha256(b"grains\x1fanna").hexdigest()[:32]
+    assert known[anna] == "anna"
+    rejected = lake.read("rejected_ratings", RUN).collect()
+    assert {row.rule for row in rejected} == {"conflicting_duplicate", "bad_rating", "bad_encoding", "malformed_row"}
+    for table in ("users", "items", "ratings", "rejected_ratings", "stage_log"):
+        content = str(lake.read(table, RUN).collect())
+        assert not any(name in content for name in ("anna", "bert", "carl", "dora")), table
+    assert "anna" not in told
+    # The same people in a later run are the same users.
+    run_stages(config, "ingest", run_id="2026-11-02")
+    assert lake.read("users", RUN).count() == 2
+    with pytest.raises(ConfigError, match="expected environment variable NO_SALT"):
+        run_stages(make_config(*shared, "ingest.pseudonym_salt=${NO_SALT}"), "ingest")
