@@ -110,3 +110,18 @@ def test_many_ratings_ask_for_a_larger_transformer(
 ) -> None:
     config = load_config(overrides=[f"transformer.embedding_size={configured}"], environ={}).transformer
     assert (config.size(n_ratings), config.heads(size)) == (size, heads)
+
+
+def test_maps_merge_over_the_defaults_in_every_layer(tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text("ingest: {event_weights: {view: 0.5, wish: 2.0}}\nlake: {properties: {jdbc.user: bob}}\n")
+    environ = {"GANREC_INGEST__EVENT_WEIGHTS__CART": "4.0"}
+    config = load_config(file, ["ingest.event_weights.purchase=null", "spark.profiles.training.a=b"], environ)
+    assert config.ingest.event_weights == {"view": 0.5, "click": 2.0, "cart": 4.0, "wish": 2.0}
+    assert config.lake.properties["type"] == "jdbc"
+    assert config.lake.properties["jdbc.user"] == "bob"
+    assert config.spark.profiles.training["spark.dynamicAllocation.enabled"] == "false"
+    # Another kind of catalog has none of this one's properties.
+    rest = load_config(overrides=["lake.properties={type: rest, uri: 'https://catalog'}"], environ={})
+    assert rest.lake.properties == {"type": "rest", "uri": "https://catalog"}
+    assert load_config(environ={}) == Config()
