@@ -103,7 +103,8 @@ def act(work: Path, action: str, date: str) -> int:
         elif action == "publish":
             publish_small(lake, config, date)
         else:
-            told(work, "rollback", roll_back(lake))
+            told(work, "rollback", date)  # before it, for a process that is killed could not say so afterwards
+            roll_back(lake)
     except GanrecError as error:
         print(f"{action} {date}: {error}", file=sys.stderr)
         return error.exit_code
@@ -219,9 +220,7 @@ def went_back(lake: Lake, work: Path) -> list[str]:
     for before, after in itertools.pairwise(history):
         if after.run_id < before.run_id:
             at = datetime.fromisoformat(after.committed_at).replace(tzinfo=UTC)
-            # A rollback that was killed after its commit could not say so.
-            near = any(timedelta(0) <= moment - at < timedelta(seconds=30) for moment in moments)
-            if not near and after.run_id not in {one.run_id for one in history[: history.index(after)]}:
+            if not any(timedelta(0) <= at - moment < timedelta(seconds=60) for moment in moments):
                 broken.append(f"the pointer went from {before.run_id} to {after.run_id} at {after.committed_at}")
     return broken
 

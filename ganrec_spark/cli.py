@@ -99,8 +99,9 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         if not _TERMINATED.is_set():
             return code
     except GanrecError as error:
-        print(f"ganrec: {type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
+        if not _TERMINATED.is_set():
+            print(f"ganrec: {type(error).__name__}: {error}", file=sys.stderr)
+            return error.exit_code
     except Exception as error:
         if not _TERMINATED.is_set():
             told = _explained(error, arguments.command if "command" in arguments else Path(sys.argv[0]).stem)
@@ -147,10 +148,11 @@ def _cancel_jobs() -> None:
     from pyspark import SparkContext
 
     context = SparkContext._active_spark_context
-    with contextlib.suppress(Exception):  # the session is ending under our hands
-        while context is not None:
-            context.cancelAllJobs()
-            time.sleep(0.5)
+    with contextlib.suppress(Exception):  # the session may be ending under our hands
+        for _ in range(2):  # what runs now, and what was just about to; the log's last commit must not be cancelled
+            if context is not None:
+                context.cancelAllJobs()
+            time.sleep(0.3)
 
 
 def stage_options(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config
-from ganrec_spark.errors import GanrecError
-from ganrec_spark.iceberg import change_properties, properties
+from ganrec_spark.errors import GanrecError, LakeError
+from ganrec_spark.iceberg import change_properties, current_snapshot, properties, reason
 from ganrec_spark.lake import Lake
 from ganrec_spark.publication import stored_editions
 from ganrec_spark.run_log import SIGN_OF_LIFE, at_work, withdraw
 from ganrec_spark.session import build_session, require_known, spark_jars_dir
-from ganrec_spark.source_files import located
+from ganrec_spark.source_files import Files, located
 from ganrec_spark.submit import lake_root
 
 _JAVA = 17
@@ -72,10 +73,13 @@ def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
     except (GanrecError, Py4JError, PySparkException) as error:
         return [
             *findings,
-            Finding("fail", "Spark", str(error).splitlines()[0], "see spark.master and spark.properties"),
+            Finding("fail", "Spark", reason(error), "see spark.master and spark.properties"),
         ], []
-    findings += _executors(spark, config)
-    findings += _source(spark, config)
+    for part in (_executors, _source):
+        try:
+            findings += part(spark, config)
+        except (GanrecError, Py4JError, PySparkException) as error:
+            findings.append(Finding("fail", part.__name__.strip("_"), reason(error), "see the message"))
     if "://" not in config.lake.root and not Path(lake_root(config)).is_dir():
         return [*findings, Finding("ok", "lake", "none yet; the first run makes it")], []
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
@@ -89,7 +93,7 @@ def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
             findings += told
             repairs += mended
     except (GanrecError, Py4JError, PySparkException) as error:
-        words = str(error).splitlines()[0]
+        words = reason(error)
         return [*findings, Finding("fail", "lake", words, "see lake.properties, and whether the catalog runs")], []
     return findings, repairs
 
@@ -165,15 +169,18 @@ def _source(spark: SparkSession, config: Config) -> Iterator[Finding]:
     if not source or config.ingest.format == "table":
         return
     try:
-        files = located(spark, source)
-    except GanrecError as error:
-        yield Finding("fail", "ingest.source", str(error))
-        return
+        with tempfile.TemporaryDirectory(prefix="ganrec-doctor-") as scratch:
+            files = located(spark, source, Path(scratch))
+            yield _size(spark, config, files)
+    except (GanrecError, OSError, Py4JError, PySparkException) as error:
+        yield Finding("fail", "ingest.source", reason(error))
+
+
+def _size(spark: SparkSession, config: Config, files: Files) -> Finding:
     local = [Path(uri.removeprefix("file://")) for uri in files.uris if uri.startswith("file://")]
     size = sum(path.stat().st_size for path in local)
     if len(local) < len(files.uris):
-        yield Finding("ok", "ingest.source", f"{len(files.uris)} files")
-        return
+        return Finding("ok", "ingest.source", f"{len(files.uris)} files")
     if all(path.suffix == ".parquet" for path in local):
         n_ratings = spark.read.option("__globPaths__", "false").parquet(*files.uris).count()
     else:
@@ -184,7 +191,7 @@ def _source(spark: SparkSession, config: Config) -> Iterator[Finding]:
     found = f"{len(files.uris)} files, {size / _GIB:.2f} GiB, about {n_ratings} ratings; spark.driver_memory {memory}"
     enough = have >= wanted
     advice = "" if enough else f"set spark.driver_memory to {wanted:.0f}g"
-    yield Finding("ok" if enough else "warn", "ingest.source", found, advice)
+    return Finding("ok" if enough else "warn", "ingest.source", found, advice)
 
 
 def _clock(lake: Lake) -> Finding:
@@ -222,7 +229,11 @@ def _dictionaries(lake: Lake) -> tuple[list[Finding], list[Repair]]:
 
 
 def _renumber(lake: Lake, table: str, kind: str) -> None:
-    rows = lake.read_all(table)
+    alive, _ = at_work(lake)
+    if alive:
+        raise LakeError(f"table '{table}': expected nobody at work, found {'; '.join(alive.values())}; repair it later")
+    seen = current_snapshot(lake.spark, lake.ensure(table))
+    rows = lake.as_of(table, seen)
     first = Window.partitionBy(f"{kind}_id").orderBy("first_run_id", f"{kind}_idx")
     once = rows.withColumn("place", F.row_number().over(first)).where("place = 1").drop("place")
     owner = Window.partitionBy(f"{kind}_idx").orderBy("first_run_id", f"{kind}_id")
@@ -230,17 +241,21 @@ def _renumber(lake: Lake, table: str, kind: str) -> None:
     top = marked.agg(F.max(f"{kind}_idx")).collect()[0][0]
     fresh = Window.orderBy("first_run_id", f"{kind}_id")
     moved = marked.where("place > 1").withColumn(f"{kind}_idx", (F.lit(top) + F.row_number().over(fresh)).cast("int"))
-    lake.rewrite(table, marked.where("place = 1").unionByName(moved).drop("place"))
-    runs = [row.run_id for row in lake.read_all("stage_log").select("run_id").distinct().collect()]
-    for run_id in runs:
-        withdraw(lake, run_id, "ingest", f"table {table} was numbered anew (ganrec doctor --repair)")
+    # First of all no run counts any more: where this one ends half-way, nobody builds on rows of the old numbers.
+    for row in lake.read_all("stage_log").select("run_id").distinct().collect():
+        withdraw(lake, row.run_id, "ingest", f"table {table} was numbered anew (ganrec doctor --repair)")
+    lake.rewrite(table, marked.where("place = 1").unionByName(moved).drop("place"), seen)
 
 
 def _doubled_ratings(lake: Lake) -> tuple[list[Finding], list[Repair]]:
-    pairs = lake.read_all("ratings").groupBy("run_id", "origin", "user_idx", "item_idx").count().where("count > 1")
+    # Of the newest run and of the published one: what is older is read by nobody.
+    newest = lake.read_all("stage_log").agg(F.max("run_id")).collect()[0][0]
+    runs = [run_id for run_id in {newest, lake.published().run_id} if run_id is not None]
+    ratings = lake.read_all("ratings").where(F.col("run_id").isin(runs))
+    pairs = ratings.groupBy("run_id", "origin", "user_idx", "item_idx").count().where("count > 1")
     found = pairs.groupBy("run_id").count().orderBy("run_id").collect()
     if not found:
-        return [Finding("ok", "ratings", "one for each pair of user and item in every run")], []
+        return [Finding("ok", "ratings", "one for each pair of user and item")], []
     told = ", ".join(f"{row['count']} in run {row['run_id']}" for row in found)
     advice = "the dictionaries gave an id two indices; repair them (--repair), then run these dates again"
     return [Finding("fail", "ratings", f"pairs rated twice: {told}", advice)], []

@@ -8,7 +8,7 @@ from pyspark.errors import PySparkException
 from ganrec_spark.errors import GanrecError, LakeError
 from ganrec_spark.iceberg import causes
 from ganrec_spark.pipeline import STAGES
-from ganrec_spark.tables import EDITIONS
+from ganrec_spark.tables import EDITIONS, TABLE_BY_NAME
 
 # A sign in the trace, what it means, what to do.
 _KINDS = (
@@ -68,8 +68,8 @@ def _damaged_table(text: str) -> LakeError | None:
         file = match.group(0).rsplit("/", 1)[-1]
         if match["table"] in {table.name for table in EDITIONS}:
             advice = "`ganrec rollback` to another edition, then run the date again"
-        elif match["what"] == "metadata":
-            advice = "restore the table's metadata from a backup of the lake"
+        elif match["what"] == "metadata" or TABLE_BY_NAME[match["table"]].scope == "append":
+            advice = "restore the table from a backup of the lake: nothing else has these rows"
         else:
             advice = f"run stage '{stage.name}' again (`ganrec stage --stage {stage.name}`), then those after it"
         return LakeError(f"{what}: expected its files, found one missing or damaged ({file}); {advice}")

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -73,6 +73,16 @@ def causes(error: Py4JJavaError) -> Iterator[tuple[str, str]]:
     while cause is not None:
         yield str(cause.getClass().getName()), str(cause.getMessage())
         cause = cause.getCause()
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's innermost cause in one line, never the call that it came through."""
+    told = [message for _, message in causes(error) if message and message != "None"] if _is_java(error) else []
+    return (told[-1] if told else str(error)).strip().splitlines()[0][:300]
+
+
+def _is_java(error: BaseException) -> TypeGuard[Py4JJavaError]:
+    return isinstance(error, Py4JJavaError)
 
 
 def _newest_first(spark: SparkSession, full_name: str) -> Iterator[Any]:

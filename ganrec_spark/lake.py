@@ -167,10 +167,9 @@ class Lake:
             f"table '{table}': expected to add rows, found others adding theirs at each of {_TRIES} tries; run it again"
         )
 
-    def rewrite(self, table: str, frame: DataFrame) -> None:
-        """Replace all rows of a dictionary: for repairs alone. Raises LakeError where it changed meanwhile."""
+    def rewrite(self, table: str, frame: DataFrame, seen: int | None) -> None:
+        """Replace all rows of a dictionary: for repairs alone. Raises LakeError where it changed since `seen`."""
         full_name = self.ensure(table)
-        seen = current_snapshot(self.spark, full_name)
         try:
             replace_rows(frame.select(*_cast_columns(declared(table))), full_name, F.lit(True), seen)
         except Conflict:

@@ -2,8 +2,11 @@
 
 import json
 import re
+import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -35,27 +38,32 @@ class Seen:
 
 def look(spark: SparkSession, config: Config, source: str, run_date: str) -> list[str]:
     """Return lines that say what a sample of the source holds, what ingest would reject of it, and what to set."""
-    seen = _seen(spark, config.ingest, source)
+    with tempfile.TemporaryDirectory(prefix="ganrec-look-") as scratch:
+        return _look(spark, config, source, run_date, Path(scratch))
+
+
+def _look(spark: SparkSession, config: Config, source: str, run_date: str, scratch: Path) -> list[str]:
+    seen = _seen(spark, config.ingest, source, scratch / "first")
     columns = [f"  {place}. {name}: {_values(seen.rows, place - 1)}" for place, name in enumerate(seen.names, 1)]
     told = [f"{source}: {seen.what}", "columns:", *columns]
     values = _settings(config.ingest, seen)
     fitting = with_values(config, {f"ingest.{name}": value for name, value in values.items()}).ingest
     try:
-        rows = read_source(spark, fitting, source)
+        rows = read_source(spark, fitting, source, scratch / "again")
         sample = spark.createDataFrame(rows.limit(_ROWS).collect(), rows.schema) if rows.take(1) else rows
         told += _judged(sample, fitting, run_date)
     except InputError as error:
         told.append(f"ingest would refuse it: {error}")
-    options = [f"--set 'ingest.source={json.dumps(source)}'"]
-    options += [f"--set {_option(name, value)}" for name, value in _flat(values)]
+    words = [("source", json.dumps(source)), *_flat(values)]
+    options = [f"--set {shlex.quote(f'ingest.{name}={_yaml(value)}')}" for name, value in words]
     return [*told, "settings:", f"  {' '.join(options)}"]
 
 
-def _seen(spark: SparkSession, ingest: Ingest, source: str) -> Seen:
+def _seen(spark: SparkSession, ingest: Ingest, source: str, scratch: Path) -> Seen:
     if ingest.format == "table":
         frame = spark.table(source)
         return Seen("a table", tuple(frame.columns), _texts(frame))
-    files = located(spark, source)
+    files = located(spark, source, scratch)
     sample = first_bytes(spark, files.uris[0])
     what = f"{len(files.uris)} files, the first is " if len(files.uris) > 1 else ""
     if sample.startswith(b"PAR1"):
@@ -215,19 +223,19 @@ def _judged(sample: DataFrame, ingest: Ingest, run_date: str) -> list[str]:
 
 
 def _flat(values: dict[str, object]) -> list[tuple[str, object]]:
-    """Return keys with dots of what differs; of columns and weights each one of its own."""
-    base = Ingest()
+    """Return keys with dots of what differs; of columns each one of its own, event weights as a map."""
+    columns = Ingest().columns.model_dump()
     flat: list[tuple[str, object]] = []
     for name, value in values.items():
-        if isinstance(value, dict):
-            default = base.columns.model_dump() if name == "columns" else dict(base.event_weights)
-            flat += [(f"{name}.{key}", one) for key, one in value.items() if key not in default or default[key] != one]
+        if name == "columns" and isinstance(value, dict):
+            flat += [(f"columns.{role}", one) for role, one in value.items() if columns[role] != one]
+        elif name == "event_weights" and isinstance(value, dict):
+            known = Ingest().event_weights
+            flat.append((name, {kind: weight for kind, weight in value.items() if known.get(kind) != weight}))
         else:
             flat.append((name, value))
     return flat
 
 
-def _option(name: str, value: object) -> str:
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    quoted = f"ingest.{name}={text}"
-    return f"'{quoted}'" if re.search(r"[^\w.=:/-]", quoted) else quoted
+def _yaml(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -78,6 +78,15 @@ def roll_back(lake: Lake, run_id: str | None = None) -> str:
             f"table 'current_run': expected {shown.run_id} to be published still, found that another process moved it; "
             "look at `ganrec publications` and decide again"
         )
+    if target not in stored_editions(lake):
+        back = (shown.run_id, shown.edition)
+        if shown.run_id and shown.edition and back in kept:
+            lake.point_to(shown.run_id, shown.edition, instead=lake.published())
+        raise LakeError(
+            f"run '{target[0]}': expected edition {target[1]} to be kept, found that another process pruned it "
+            "meanwhile; "
+            "readers see what they saw before, see `ganrec publications`"
+        )
     return target[0]
 
 
@@ -118,6 +127,8 @@ def prune_editions(lake: Lake, keep: int) -> int:
     spared = {_key(lake.published()), *published[:keep], *never[:keep]}
     doomed = [key for key in stored if key not in spared]
     for run_id, edition in doomed:
+        if (run_id, edition) == _key(lake.published()):
+            continue  # a rollback has just gone there
         for name in EDITED:
             lake.spark.sql(
                 f"DELETE FROM {lake.ensure(f'{name}_editions')} WHERE run_id = :run_id AND edition = :edition",

@@ -28,6 +28,8 @@ _NOT_FINITE = r"^(?i)[+-]?(nan|inf|infinity)$"
 _BLANKS = " \t\r\n"
 # Doubles and floats hold whole numbers exactly up to here; beyond it two ids may have become one.
 _EXACT: dict[type[DataType], float] = {DoubleType: 2.0**53, FloatType: 2.0**24}
+# What stood in the columns of these roles, to show what was rejected.
+RAW_VALUES = {"rating": "raw_rating", "timestamp": "raw_time"}
 # Rows of these rules are no faults: the settings say that they do not count.
 IGNORED = ("ignored_event", "not_rated", "not_yet_given")
 
@@ -60,6 +62,7 @@ def judge(rows: DataFrame, ingest: Ingest, run_date: str, form: TimeForm | None 
         "source",
         raw.alias("raw"),
         user.alias("source_id"),
+        *[_as_text(F.col(role), types.get(role)).alias(name) for role, name in RAW_VALUES.items()],
         *(["position"] if "position" in rows.columns else []),
         shown.alias("user_id"),
         id_text(F.col("item"), types["item"], str(ingest.columns.item)).alias("item_id"),
@@ -193,6 +196,11 @@ def _number(column: Column, kind: DataType, ingest: Ingest) -> Column:
     if ingest.decimal == ",":
         text = F.when(~text.contains("."), F.replace(text, F.lit(","), F.lit(".")))
     return F.when(text.rlike(_NUMBER) | text.rlike(_NOT_FINITE), text.try_cast("double"))
+
+
+def _as_text(column: Column, kind: DataType | None) -> Column:
+    plain = isinstance(kind, StringType | NumericType)
+    return F.substring(column.cast("string"), 1, 40) if plain else F.lit(None).cast("string")
 
 
 def _inexact(column: Column, kind: DataType) -> Column:

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +22,15 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
-from ganrec_spark.iceberg import Conflict, change_properties, current_snapshot, properties, replace_rows
+from ganrec_spark.iceberg import Conflict, change_properties, current_snapshot, properties, reason, replace_rows
 from ganrec_spark.lake import Lake, check_run_id, declared
 
 # A process whose last sign of life is older is taken for dead.
 LEASE_SECONDS = 120
 _BEAT_SECONDS = 30
 _LOOK_SECONDS = 2
+_BETWEEN = "(between stages)"
+_UNKNOWN = "unknown"
 SIGN_OF_LIFE = "ganrec.alive."
 _LOG = logging.getLogger("ganrec")
 
@@ -54,8 +57,8 @@ class Entry:
 class RunLog:
     """The log of one run, as the process at work on it sees and writes it. Use as a context manager.
 
-    Between `begin` and `finish` of a stage the run is held. `wait_seconds` is how long `begin` waits for another
-    process that holds it.
+    From `begin` to `finish` of a stage the run is held, and on to the next stage where `finish` is told so.
+    `wait_seconds` is how long `begin` waits for another process that holds it.
     """
 
     def __init__(self, lake: Lake, run_id: str, wait_seconds: float = 0.0) -> None:
@@ -75,6 +78,7 @@ class RunLog:
         mine = [entry for entry in self._entries.values() if self._is_mine(entry)]
         for entry in mine:
             self._entries[entry.stage] = replace(entry, outcome="failed", finished_at=_now())
+        self._entries.pop(_BETWEEN, None)
         if mine:
             try:
                 self._write()
@@ -89,10 +93,12 @@ class RunLog:
         """Return stage -> row of what has finished, as last read or written."""
         return {name: entry for name, entry in self._entries.items() if entry.finished}
 
-    def begin(self, stage: str, fingerprint: str) -> str:
+    def begin(self, stage: str, prepare: Callable[[dict[str, Entry]], str]) -> str:
         """Withdraw the stage's row, before its first write, and hold the run; return the execution's id.
 
-        Raises LakeError where another process is at work on the run, for longer than `wait_seconds`.
+        `prepare` gets what has finished when nobody else holds the run, and returns the stage's fingerprint or raises
+        where its inputs are not there any more. Raises LakeError where another process is at work on the run, for
+        longer than `wait_seconds`.
         """
         execution = uuid.uuid4().hex[:12]
         until = time.monotonic() + self._wait
@@ -100,14 +106,16 @@ class RunLog:
         while True:
             other = self._other()
             if other is None:
-                entry = Entry(stage, fingerprint, "running", "", 0.0, _now(), execution, self._owner)
+                entry = Entry(stage, prepare(self.finished()), "running", "", 0.0, _now(), execution, self._owner)
+                self._entries.pop(_BETWEEN, None)
                 self._entries[stage] = entry
+                begun = _clock()
                 try:
                     self._write()
                 except Conflict:
                     self._read()
                     continue
-                self._signs.renew()
+                self._signs.renew(begun)
                 return execution
             if time.monotonic() >= until:
                 raise LakeError(
@@ -120,8 +128,13 @@ class RunLog:
             time.sleep(_LOOK_SECONDS)
             self._read()
 
-    def finish(self, stage: str, outcome: str, message: str, seconds: float) -> None:
-        """Log what became of a stage. Raises LakeError where another process took the run meanwhile."""
+    def finish(self, stage: str, outcome: str, message: str, seconds: float, go_on: bool = False) -> None:
+        """Log what became of a stage, and hold the run for another one where `go_on`.
+
+        Raises LakeError where another process took the run meanwhile.
+        """
+        if go_on:
+            self._entries[_BETWEEN] = Entry(_BETWEEN, "", "running", "", 0.0, _now(), None, self._owner)
         self._entries[stage] = replace(
             self._entries[stage], outcome=outcome, message=message, seconds=seconds, finished_at=_now()
         )
@@ -135,12 +148,13 @@ class RunLog:
         """Raise LakeError where this process was silent for so long that another one took the run."""
         if not self._signs.silent():
             return
+        begun = _clock()
         try:
             self._write()  # nobody did
         except Conflict:
             self._entries = {}
             raise LakeError(_taken(self.run_id)) from None
-        self._signs.renew()
+        self._signs.renew(begun, at_once=True)
 
     def _other(self) -> Entry | None:
         """Return the row of another process that is at work on the run and alive."""
@@ -179,9 +193,11 @@ class _SignsOfLife(threading.Thread):
         self._spark, self._table, self._key = spark, table, f"{name}.{owner}"
         self._ended, self._last, self._shown = threading.Event(), _clock(), False
 
-    def renew(self) -> None:
-        """Take the log's commit just made for a sign of life; start giving others, unless started before."""
-        self._last = _clock()
+    def renew(self, moment: float, at_once: bool = False) -> None:
+        """Take the log's commit begun at `moment` for a sign of life; start giving others, unless started before."""
+        self._last = moment
+        if at_once:
+            self._beat()
         if not self.is_alive() and not self._ended.is_set():
             self.start()
 
@@ -191,13 +207,14 @@ class _SignsOfLife(threading.Thread):
             try:
                 self._beat()
             except (Py4JError, PySparkException, Conflict) as error:  # the catalog may be back at the next beat
-                _LOG.warning("could not say that this process is alive: %s", str(error).splitlines()[0])
+                _LOG.warning("could not say that this process is alive: %s", reason(error))
 
     def _beat(self) -> None:
         if self.silent():
             return  # too late: the log says whether somebody took the run
+        moment = _clock()
         change_properties(self._spark, self._table, {self._key: str(int(time.time()))})
-        self._last, self._shown = _clock(), True
+        self._last, self._shown = moment, True
 
     def silent(self) -> bool:
         """Whether the process gave no sign for longer than a lease lasts."""
@@ -212,7 +229,7 @@ class _SignsOfLife(threading.Thread):
             try:
                 change_properties(self._spark, self._table, {self._key: None})
             except (Py4JError, PySparkException, Conflict) as error:
-                _LOG.warning("could not take back the sign of life: %s", str(error).splitlines()[0])
+                _LOG.warning("could not take back the sign of life: %s", reason(error))
 
 
 def at_work(lake: Lake) -> tuple[dict[str, str], dict[str, str]]:
@@ -233,7 +250,7 @@ def withdraw(lake: Lake, run_id: str, stage: str, why: str) -> None:
     with RunLog(lake, run_id) as log:
         if stage in log.finished():
             entry = log.finished()[stage]
-            log.begin(stage, entry.fingerprint)
+            log.begin(stage, lambda _: entry.fingerprint)
             log.finish(stage, "failed", why, entry.seconds)
 
 
@@ -241,21 +258,26 @@ def _is_alive(entry: Entry, run_id: str, signs: dict[str, str]) -> bool:
     if entry.outcome != "running" or not entry.owner:
         return False
     began = entry.finished_at.replace(tzinfo=UTC).timestamp()
-    return _lives(entry.owner, float(signs.get(f"{SIGN_OF_LIFE}{run_id}.{entry.owner}", began)))
+    sign = float(signs.get(f"{SIGN_OF_LIFE}{run_id}.{entry.owner}", began))
+    return _lives(entry.owner, max(began, sign))
 
 
 def _lives(owner: str, at: float) -> bool:
-    """Whether a process seen `at` may be alive: one of this machine exists, others gave a sign lately."""
+    """Whether a process seen `at` may be alive: one of this machine runs, others gave a sign lately."""
     host, namespace, pid, started = [*owner.split("/"), "", "", ""][:4]
-    if (host, namespace) == tuple(_this_process().split("/")[:2]) and pid.isdigit():
-        return _started(int(pid)) == started
+    if (host, namespace) == tuple(_this_process().split("/")[:2]) and pid.isdigit() and started != _UNKNOWN:
+        state, since = _state(int(pid))
+        if since != started or state in "ZX":
+            return False
+        if state != "T":  # one that is stopped may go on, or never
+            return True
     return time.time() - at < LEASE_SECONDS
 
 
 def _this_process() -> str:
     """Return host/namespace of process ids/process id/when it started, which no other process shares."""
     pid = os.getpid()
-    return f"{socket.gethostname()}/{_namespace()}/{pid}/{_started(pid)}"
+    return f"{socket.gethostname()}/{_namespace()}/{pid}/{_state(pid)[1]}"
 
 
 def _namespace() -> str:
@@ -264,14 +286,16 @@ def _namespace() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot[:8]}-{Path('/proc/self/ns/pid').readlink().name[5:-1]}"
     except OSError:
-        return "unknown"
+        return _UNKNOWN
 
 
-def _started(pid: int) -> str:
+def _state(pid: int) -> tuple[str, str]:
+    """Return the state of a process of this machine (R, S, T, Z, ...) and when it started, as Linux has them."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return fields[0], fields[19]
     except (OSError, IndexError):
-        return "gone"
+        return "X", _UNKNOWN
 
 
 def _clock() -> float:

@@ -46,8 +46,7 @@ def run_stage(spark: SparkSession, config: Config, stage: Stage, run_id: str) ->
         for earlier in _sources(stage):
             known = "sparsity" in log.finished() and earlier.needs_sparse_users
             if known and _stale(config, log.finished(), earlier) and not fill_wanted(lake, run_id):
-                _execute(config, lake, earlier, log)
-        require_inputs(log, stage, config)
+                _execute(config, lake, earlier, log, go_on=True)
         return _execute(config, lake, stage, log)
 
 
@@ -65,17 +64,23 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
                     outcomes.append(Outcome(stage.name, "kept", "done before with the same inputs", 0.0))
                     _LOG.info("%s: kept, done before with the same inputs", stage.name)
                     continue
-            outcome = _execute(config, lake, stage, log)
+            outcome = _execute(config, lake, stage, log, go_on=number < len(STAGES))
             _LOG.info("%s: %s in %.1f s: %s", stage.name, outcome.outcome, outcome.seconds, outcome.message)
             outcomes.append(outcome)
     return outcomes
 
 
-def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog) -> Outcome:
-    fingerprint = _fingerprint(config, stage, log.finished(), _outside(lake.spark, config, stage))
+def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool = False) -> Outcome:
+    outside = _outside(lake.spark, config, stage)
+
+    def prepare(finished: Mapping[str, Entry]) -> str:
+        # Asked once the run is ours: another process may have had it until now.
+        _require_inputs(finished, log.run_id, stage, config)
+        return _fingerprint(config, stage, finished, outside)
+
     started = time.monotonic()
     try:
-        log.begin(stage.name, fingerprint)
+        log.begin(stage.name, prepare)
         context = stage_context(lake, config, stage, log.run_id, log.require)
         if stage.needs_sparse_users and not fill_wanted(lake, log.run_id):
             for table in stage.writes:
@@ -85,7 +90,7 @@ def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog) -> Outcome:
             module = importlib.import_module(f"ganrec_spark.stages.{stage.module}")
             outcome, message = "done", str(module.run(context))
         seconds = time.monotonic() - started
-        log.finish(stage.name, outcome, message, seconds)
+        log.finish(stage.name, outcome, message, seconds, go_on)
     except (Py4JError, PySparkException, OSError) as error:
         told = explained(error, stage.name)
         if told is None:
@@ -131,23 +136,27 @@ def _inputs(stage: Stage) -> list[Stage]:
     return [earlier for earlier in STAGES if earlier.name in names]
 
 
-def require_inputs(log: RunLog, stage: Stage, config: Config | None = None) -> None:
+def require_inputs(log: RunLog, stage: Stage) -> None:
+    """Raise LakeError where a stage that `stage` follows from has not run, with whatever settings."""
+    _require_inputs(log.finished(), log.run_id, stage)
+
+
+def _require_inputs(finished: Mapping[str, Entry], run_id: str, stage: Stage, config: Config | None = None) -> None:
     """Raise LakeError naming the first stage to run (again) before `stage`, if there is one.
 
     Without `config` it is enough that they ran, with whatever settings.
     """
-    finished = log.finished()
     wanted = _ancestors(stage, finished)
     for earlier in (one for one in STAGES if one.name in wanted):
         if earlier.name not in finished:
             tables = sorted(set(earlier.writes) & set(stage.reads)) or list(earlier.writes)
             raise LakeError(
-                f"table '{tables[0]}', run '{log.run_id}': stage '{stage.name}' expected its rows, found none, or "
+                f"table '{tables[0]}', run '{run_id}': stage '{stage.name}' expected its rows, found none, or "
                 f"those of an attempt that did not finish; run stage '{earlier.name}' first"
             )
         if config and (reasons := _stale(config, finished, earlier)):
             raise LakeError(
-                f"run '{log.run_id}': stage '{stage.name}' expected rows of stage '{earlier.name}' by this code and "
+                f"run '{run_id}': stage '{stage.name}' expected rows of stage '{earlier.name}' by this code and "
                 f"these settings, found them made with {' and '.join(reasons)}; run stage '{earlier.name}' again, then "
                 f"those after it, or give this stage the settings of that run (sections {', '.join(earlier.config)})"
             )

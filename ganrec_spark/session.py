@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def build_session(
 
     Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded.
     """
+    # PySpark takes times without a zone for local ones; ours are UTC.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     if config.spark.python:
         os.environ["PYSPARK_PYTHON"] = config.spark.python
     # Else workers take the first python3 of the PATH, which need not have our packages.
@@ -72,7 +76,10 @@ def build_session(
         builder = builder.master("local[*]")
     if makes_lake and "://" not in config.lake.root:
         Path(lake_root(config)).mkdir(parents=True, exist_ok=True)
-    catalog = catalog_properties(config)
+    catalog, own = catalog_properties(config), stage_properties(config, profile)
+    prefix = f"spark.sql.catalog.{config.lake.catalog}."
+    given = {f"{prefix}{key}": value for key, value in config.lake.properties.items()}
+    hidden = {key for key, value in given.items() if _is_secret(key, value)}
     fast_start = java_options(spark_jars_dir().parent)
     kernels = os.environ.get(blas.VARIABLE)
     properties = {
@@ -89,18 +96,21 @@ def build_session(
         "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop sets modes by itself, whatever the process's umask
         "spark.log.level": "ERROR",
         **({f"spark.executorEnv.{blas.VARIABLE}": kernels} if kernels else {}),
-        **{key: value for key, value in catalog.items() if not _is_secret(key)},
+        **{key: value for key, value in catalog.items() if key not in hidden},
         **({} if submitted else jar_properties(config)),
         **({"spark.archives": ",".join(config.spark.archives)} if config.spark.archives and not submitted else {}),
-        **stage_properties(config, profile),
+        **{key: value for key, value in own.items() if not _is_hadoop_secret(key)},
     }
     for key, value in properties.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     # What stands in the builder stands on the JVM's command line, for everyone on the machine to read.
-    for key, value in catalog.items():
-        if _is_secret(key):
-            session.conf.set(key, value)
+    for key in hidden:
+        session.conf.set(key, catalog[key])
+    for key, value in own.items():
+        if _is_hadoop_secret(key):
+            hadoop = session.sparkContext._jsc.hadoopConfiguration()
+            hadoop.set(key.removeprefix("spark.hadoop."), from_environment(f"spark.properties.{key}", value))
     _require_iceberg(session, config)
     if not submitted:  # else --py-files brought them
         for file in config.spark.py_files:
@@ -116,8 +126,13 @@ def _addresses(config: Config, submitted: bool) -> dict[str, str]:
     return {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 
 
-def _is_secret(key: str) -> bool:
-    return re.search(r"password|secret|token|credential", key, re.IGNORECASE) is not None
+def _is_secret(key: str, value: str) -> bool:
+    """Whether a property is for nobody's eyes: by its name, or because it is filled in from the environment."""
+    return "${" in value or re.search(r"password|secret|token|credential", key, re.IGNORECASE) is not None
+
+
+def _is_hadoop_secret(key: str) -> bool:
+    return key.startswith("spark.hadoop.") and _is_secret(key, "")
 
 
 def _require_files(key: str, files: Iterable[str]) -> None:
@@ -207,20 +222,26 @@ def _installed(folder: Path, config: Config) -> list[tuple[str, Path]]:
     return [(name, jar) for name in packages for jar in folder.glob(f"*{name.split(':')[1]}-[0-9]*.jar")]
 
 
-def spark_sql_command(config: Config) -> str:
-    """Return the shell command that opens spark-sql on the lake's tables."""
+def spark_sql_command(config: Config, more: str = "") -> str:
+    """Return the shell command that opens spark-sql on the lake's tables, with `more` at its end."""
     properties = {"spark.sql.extensions": _EXTENSIONS, "spark.sql.defaultCatalog": config.lake.catalog}
     properties |= {"spark.sql.catalogImplementation": "in-memory"} | jar_properties(config)
     prefix = f"spark.sql.catalog.{config.lake.catalog}"
     properties |= {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():  # ${VARIABLE} stays, for the shell to fill in
         properties[f"{prefix}.{key}"] = value.replace("{root}", lake_root(config))
-    secret = [f"{key} {value}" for key, value in properties.items() if _is_secret(key)]
-    options = [f"--conf {_for_shell(f'{key}={value}')}" for key, value in properties.items() if not _is_secret(key)]
-    if secret:  # bash's own printf is no process, so nobody sees its arguments
-        options.append(f"--properties-file <(printf '%s\\n' {' '.join(map(_for_shell, secret))})")
+    hidden = {key for key, value in properties.items() if _is_secret(key, value)}
+    options = [f"--conf {_for_shell(f'{key}={value}')}" for key, value in properties.items() if key not in hidden]
     binary = shlex.quote(str(Path(pyspark.__file__).parent / "bin" / "spark-sql"))
-    return f"{binary} {' '.join(options)} --database {config.lake.namespace}"
+    words = f"{binary} {' '.join(options)} --database {config.lake.namespace}"
+    if not hidden:
+        return words + more
+    # Through a file that only its owner reads, gone at the end: command lines are for everyone to see.
+    lines = " ".join(_for_shell(f"{key} {properties[key]}") for key in hidden)
+    return (
+        f"( f=$(mktemp) && trap 'rm -f \"$f\"' EXIT && printf '%s\\n' {lines} > \"$f\" && "
+        f'{words} --properties-file "$f"{more} )'
+    )
 
 
 def _for_shell(text: str) -> str:

@@ -16,11 +16,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ganrec_spark.errors import InputError
+from ganrec_spark.iceberg import reason
 
 SAMPLE_BYTES = 1 << 18
 _PACKED = (".zip", ".zst")
 _PART = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
-_GLOB = set("*?[]{}")
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Fi
         root = local.absolute()
         files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
         files = [file for file in files if file == root or not _hidden(file.relative_to(root))]
+        named = [(file, str(file.relative_to(root)) if file != root else file.name) for file in files]
         if scratch is not None:
-            files = [unpacked for file in files for unpacked in _unpacked(file, scratch)]
-        relative = [str(file.relative_to(root)) if file.is_relative_to(root) else file.name for file in files]
-        uris = [f"file://{file}" for file in files]
+            named = [inner for file, name in named for inner in _unpacked(file, name, scratch, source)]
+        uris, relative = [f"file://{file}" for file, _ in named], [name for _, name in named]
     else:
         root_uri, found = _remote(spark, source)
         uris = sorted(found)
@@ -115,33 +115,40 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(("_", ".")) and "=" not in part for part in path.parts)
 
 
-def _unpacked(file: Path, scratch: Path) -> Iterator[Path]:
-    """Yield the file, or what stands for it below `scratch`: what is in a zip or zst, a link with a name for Hadoop."""
+def _unpacked(file: Path, name: str, scratch: Path, source: str) -> Iterator[tuple[Path, str]]:
+    """Yield the file and its name below the source, or what stands for it below `scratch`.
+
+    That is what is in a zip or zst, and a link with a name that Hadoop can read.
+    """
     suffix = file.suffix.lower()
     if suffix not in _PACKED and ":" not in file.name:
-        yield file
+        yield file, name
         return
-    folder = scratch / f"{len(list(scratch.glob('*')))}" if scratch.exists() else scratch / "0"
+    folder = scratch / str(len(list(scratch.glob("*"))) if scratch.exists() else 0)
     folder.mkdir(parents=True)
     if suffix not in _PACKED:  # Hadoop takes what stands before a colon for a scheme
         target = folder / file.name.replace(":", "_")
         target.symlink_to(file)
-        yield target
+        yield target, name
         return
-    if suffix == ".zst":
-        target = folder / file.stem
-        with pa.input_stream(str(file), compression="zstd") as packed, target.open("wb") as plain:
-            shutil.copyfileobj(packed, plain)
-        yield target
-        return
-    with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
-            name = Path(entry.filename)
-            if not entry.is_dir() and not _hidden(name):
-                target = folder / name.name
-                with archive.open(entry) as packed, target.open("wb") as plain:
-                    shutil.copyfileobj(packed, plain)
-                yield target
+    try:
+        if suffix == ".zst":
+            target = folder / file.stem
+            with pa.input_stream(str(file), compression="zstd") as packed, target.open("wb") as plain:
+                shutil.copyfileobj(packed, plain)
+            yield target, name
+            return
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                inside = Path(entry.filename)
+                if not entry.is_dir() and not _hidden(inside):
+                    # extract keeps the entry's folders, and nothing outside of `folder`.
+                    yield Path(archive.extract(entry, folder)), str(Path(name).parent / inside)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+        raise InputError(
+            f"source '{source}': expected an archive that can be unpacked, found '{name}': {error}; deliver it again, "
+            "without a password, or pack it as gz or bz2"
+        ) from error
 
 
 def _remote(spark: SparkSession, source: str) -> tuple[str, list[str]]:
@@ -151,8 +158,10 @@ def _remote(spark: SparkSession, source: str) -> tuple[str, list[str]]:
     found: list[str] = []
     try:
         system = path.getFileSystem(spark._jsc.hadoopConfiguration())
-        literal = system.exists(path) if not set(source) & _GLOB else False
+        literal = system.exists(path)
         statuses = [system.getFileStatus(path)] if literal else list(system.globStatus(path) or [])
+        if not literal:  # as in a folder: what begins with _ or . is none of the data
+            statuses = [status for status in statuses if not _hidden(Path(status.getPath().getName()))]
         for status in statuses:
             if not status.isDirectory():
                 found.append(status.getPath().toString())
@@ -164,8 +173,7 @@ def _remote(spark: SparkSession, source: str) -> tuple[str, list[str]]:
                     found.append(file)
     except (Py4JError, PySparkException) as error:
         raise InputError(
-            f"source '{source}': expected a readable file, folder or table, found: "
-            f"{str(error).strip().splitlines()[0]}; "
+            f"source '{source}': expected a readable file, folder or table, found: {reason(error)}; "
             "check ingest.source and the file system's settings (spark.properties)"
         ) from error
-    return (path.toString(), found)
+    return path.toString(), [re.sub("^file:/(?!/)", "file:///", uri) for uri in found]

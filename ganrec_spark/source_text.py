@@ -113,16 +113,21 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
     if not named and _width(rows) < 2 and needed > 1 and not given:
         raise InputError(
             f"source '{source}': expected columns separated by ',', ';', tab, '|', '::' or blanks, found first line "
-            f"{sample[0][:120]!r}; name the separator in ingest.delimiter"
+            f"{shown(sample[0])}; name the separator in ingest.delimiter"
         )
     header = named or (ingest.header and delimiter != "::")
+    if header and not names and any(re.fullmatch(r"[+-]?[0-9.]+", cell.strip()) for cell in rows[0]):
+        raise InputError(
+            f"source '{source}': expected a first line that names the columns, found one with numbers; set "
+            "ingest.header=false where it is data, as columns that are named by position suggest"
+        )
     if header and not named and names:
         explain_missing(source, wanted, rows[0], sample[0])
     width = _width(rows[1:] if header else rows) if len(rows) > header else len(rows[0])
     if max(width, len(rows[0])) < max(len(wanted), places):
         raise InputError(
             f"source '{source}': expected {max(len(wanted), places)} columns ({', '.join(wanted)}) separated by "
-            f"{delimiter!r}, found {len(rows[0])} in the first line {sample[0][:120]!r}; check "
+            f"{delimiter!r}, found {len(rows[0])} in the first line {shown(sample[0])}; check "
             "ingest.delimiter, or set "
             "ingest.columns of what the file does not have to null"
         )
@@ -133,7 +138,7 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
     if twice:
         raise InputError(
             f"source '{source}': expected one column {twice[0]}, found {Counter(map(_plain, columns))[twice[0]]}; name "
-            f"the one to read by its position, from 1 (ingest.columns; first line {sample[0][:120]!r})"
+            f"the one to read by its position, from 1 (ingest.columns; first line {shown(sample[0])})"
         )
     kept = tuple(tuple(row) for row in rows[header:] if len(row) == len(columns))
     _require_no_times_as_ids(source, wanted, columns, kept)
@@ -153,7 +158,7 @@ def json_names(sample: Sequence[str], source: str) -> tuple[tuple[str, ...], tup
     objects = tuple(value for value in found if isinstance(value, dict))
     if not objects:
         raise InputError(
-            f"source '{source}': expected one JSON object a line, found {sample[0][:120]!r}; write it so, or as CSV"
+            f"source '{source}': expected one JSON object a line, found {shown(sample[0])}; write it so, or as CSV"
         )
     return tuple(dict.fromkeys(name for value in objects for name in value)), objects
 
@@ -198,7 +203,7 @@ def explain_missing(source: str, wanted: dict[str, str | int], found: Sequence[s
     """Raise InputError saying which of the wanted columns are not there, and the settings that would fit."""
     present = {_plain(name) for name in found}
     missing = [str(name) for name in wanted.values() if isinstance(name, int) or _plain(name) not in present]
-    where = f"first line {line[:120]!r}" if line else f"columns {', '.join(found)}"
+    where = f"first line {shown(line)}" if line else f"columns {', '.join(found)}"
     likely = [f"--set ingest.columns.{role}={name}" for role, name in likely_columns(found, wanted).items()]
     hint = f" It looks as if {' '.join(likely)} would fit." if likely else ""
     raise InputError(
@@ -229,6 +234,13 @@ def _require_no_times_as_ids(
                 f"source '{source}': expected ids of {role}s in column {place + 1}, found times such as "
                 f"{rows[0][place]!r}; name the columns by their positions, from 1: ingest.columns.user, item, ..."
             )
+
+
+def shown(line: str) -> str:
+    """Return a line as a message may show it: one that names columns as it is, of others no value, for some are ids."""
+    if not re.search(r"[0-9@]", line) and len(line) < 1000:
+        return repr(line[:200])
+    return f"of {len(line)} characters, that begins with data ({'digits' if line[:1].isdigit() else 'text'})"
 
 
 def _in_order(wanted: dict[str, str | int], width: int) -> list[str]:

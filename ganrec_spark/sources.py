@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from ganrec_spark.config import Ingest
 from ganrec_spark.errors import InputError
+from ganrec_spark.iceberg import reason
 from ganrec_spark.source_files import SAMPLE_BYTES, Files, first_bytes, local_stream, located, part_value
 from ganrec_spark.source_text import (
     QUOTE,
@@ -24,11 +26,13 @@ from ganrec_spark.source_text import (
     lines,
     quotes_span_lines,
     resolve,
+    shown,
     unique,
 )
 
 # Holds a text line that does not have as many values as the file has columns; NULL for every other row.
 MALFORMED = "_malformed_line"
+_FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".bz2", ".dat")
 _PATH, _BLOCK = "_metadata.file_path", "_metadata.file_block_start"
 _GIVEN = {"__globPaths__": "false"}  # paths are paths, whatever characters they have
 
@@ -63,7 +67,8 @@ def read_source(spark: SparkSession, ingest: Ingest, source: str, scratch: Path 
 
 def read_column(spark: SparkSession, source: str, name: str, advice: str) -> DataFrame:
     """Return one column, `name`, of a file, folder or table, as it is. Raises InputError that ends with `advice`."""
-    table = "/" not in source and not Path(source).suffix
+    named = Path(source).suffix.lower() in _FILES or "/" in source or Path(source).expanduser().exists()
+    table = not named
     with explained(source, advice):
         frame = _read(spark, Ingest(format="table" if table else "auto"), source, {"item": name}, None)
     return frame.select(F.col("item").alias(name))
@@ -83,6 +88,8 @@ def _read(
             origin = hidden["file_path"]
             place = [origin, hidden["file_block_start"], F.monotonically_increasing_id()]
     roles = resolve(source, wanted, names)
+    if ingest.pseudonym_salt:  # a folder's part may be the user's id
+        origin = F.regexp_replace(origin, f"/{re.escape(roles['user'])}=[^/]*", f"/{roles['user']}=withheld")
     kept = [*names, *([MALFORMED] if MALFORMED in frame.columns and MALFORMED not in names else [])]
     # A task may read several pieces of files, each of them in the order of its rows.
     position = [F.struct(*place).alias("position")] if ingest.tie_order == "source" else []
@@ -214,14 +221,16 @@ def _read_text(spark: SparkSession, ingest: Ingest, files: Files, found: Layout)
 def _require_same_header(spark: SparkSession, ingest: Ingest, files: Files, found: Layout) -> None:
     if not found.header:
         return
-    for uri in files.uris[1:]:
-        text, _ = decoded(first_bytes(spark, uri, 1 << 16), ingest, uri)
+    with ThreadPoolExecutor(16) as pool:  # object stores answer slowly, one file at a time
+        samples = list(pool.map(lambda uri: first_bytes(spark, uri, 1 << 16), files.uris[1:]))
+    for uri, sample in zip(files.uris[1:], samples, strict=True):
+        text, _ = decoded(sample, ingest, uri)
         head = lines(text, whole=True)
         if head and head[0] != found.first_line:
             raise InputError(
                 f"source '{files.source}': expected the same header in every file, found "
-                f"{found.first_line[:80]!r} and, "
-                f"in {uri}, {head[0][:80]!r}; bring the columns into the same order, or take away what is no data"
+                f"{shown(found.first_line)} and, "
+                f"in {uri}, {shown(head[0])}; bring the columns into the same order, or take away what is no data"
             )
 
 
@@ -272,4 +281,4 @@ def _reason(text: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:300]
+    return reason(error)

@@ -36,9 +36,8 @@ def print_summary(spark: SparkSession, config: Config, run_id: str) -> None:
     print(f"\nPublished run: {published.run_id or 'none'}")
     print(f"Tables: {config.lake.catalog}.{config.lake.namespace} in {lake_root(config)}")
     print(f"Report: {lake_root(config)}/reports/{run_id}.html")
-    print(
-        f"Query them with:\n  {spark_sql_command(config)} \\\n    -e 'SELECT * FROM published_recommendations LIMIT 20'"
-    )
+    query = " \\\n    -e 'SELECT * FROM published_recommendations LIMIT 20'"
+    print(f"Query them with:\n  {spark_sql_command(config, query)}")
 
 
 def gate_words(decisions: Sequence[Row], lake: Lake, run_id: str) -> str:

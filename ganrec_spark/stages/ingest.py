@@ -43,6 +43,7 @@ def run(context: Context) -> str:
     ingest = context.config.ingest
     scratch = Path(context.work_dir) / "unpacked" if "://" not in context.work_dir else None
     judged = judge_sources(context, scratch).persist()
+    everyone: DataFrame | None = None
     try:
         with explained(str(ingest.source)):
             counts = count_rules(judged)
@@ -68,8 +69,9 @@ def run(context: Context) -> str:
                 f"tables 'users' and 'items': expected one row for each id, so that {n_valid} ratings stay as many, "
                 f"found {n_ratings + n_disliked} after the join; the dictionaries are damaged, `ganrec doctor` says how"
             )
-        everyone.unpersist()
     finally:
+        if everyone is not None:
+            everyone.unpersist()
         judged.unpersist()
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -150,8 +152,11 @@ def advice_on(judged: DataFrame, rule: str, ingest: Ingest) -> str:
         newest = rows.agg(F.max("ts")).collect()[0][0]
         return f"times up to {newest} UTC lie after the run's date"
     if rule in ("bad_rating", "bad_time"):
-        column = ingest.columns.rating if rule == "bad_rating" else ingest.columns.timestamp
-        values = rows.select(F.get_json_object("row", f"$['{column}']").alias("value")).distinct()
+        # Where no row is valid the column may be the wrong one, and its values ids.
+        if judged.where(F.col("rule").isNull()).isEmpty():
+            return f"{rule}: {_KEYS[rule]}"
+        column = "raw_rating" if rule == "bad_rating" else "raw_time"
+        values = rows.select(F.col(column).alias("value")).distinct()
         found = ", ".join(repr(row["value"]) for row in values.orderBy("value").limit(3).collect())
         return f"{rule}: {found}; {_KEYS[rule]}"
     return f"{rule}: {_KEYS[rule]}" if rule in _KEYS else ""
@@ -170,8 +175,10 @@ def check_counts(counts: Counts, ingest: Ingest, run_id: str, advice: Sequence[s
         if name and not total:
             raise InputError(f"ingest.{origin} '{name}': expected ratings, found no rows; check the delivery")
         if name and not counts.get((origin, None)):
+            ignored = _per_rule(counts, ignored=True)
+            also = f", or ignored ({ignored}: see --run-date, ingest.unrated and event_weights)" if ignored else ""
             raise InputError(
-                f"ingest.{origin} '{name}': all {total} rows were rejected ({_per_rule(counts)}); "
+                f"ingest.{origin} '{name}': all {total} rows were rejected ({_per_rule(counts) or 'none'}){also}; "
                 f"{_where_rejected(run_id)}{hints}"
             )
     rejected = sum(count for (_, rule), count in counts.items() if rule and rule not in IGNORED)
@@ -203,6 +210,8 @@ def merge_events(judged: DataFrame, ingest: Ingest) -> DataFrame:
 
 def threshold(valid: DataFrame, ingest: Ingest) -> float | None:
     """Return the rating from which on a user likes an item: ingest.liked_from; by itself 0 where some are below it."""
+    if ingest.feedback == "implicit":
+        return None
     if ingest.liked_from != "auto":
         return ingest.liked_from
     low = valid.agg(F.min("rating")).collect()[0][0]

@@ -88,7 +88,7 @@ def test_doubled_ratings_dead_runs_and_a_pointer_into_nothing(
     lake.point_to(RUNS[0], "gone", lake.published())
     with monkeypatch.context() as patch:
         patch.setattr(run_log, "_this_process", lambda: "other-host/ns/77/1")
-        RunLog(lake, RUNS[1]).begin("split", "f")
+        RunLog(lake, RUNS[1]).begin("split", lambda _: "f")
     name = f"{run_log.SIGN_OF_LIFE}{RUNS[1]}.other-host/ns/77/1"
     change_properties(lake.spark, lake.name("stage_log"), {name: "1000"})
     findings, repairs = examined(config)

@@ -84,16 +84,16 @@ def test_one_process_at_a_time_and_a_dead_one_is_taken_over(lake: Lake, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(run_log, "_this_process", lambda: elsewhere)
         theirs = RunLog(lake, RUN)
-        theirs.begin("ingest", "f")
+        theirs.begin("ingest", lambda _: "f")
     ours = RunLog(lake, RUN)
     with pytest.raises(LakeError, match=r"no other process at work on it, found other-host/ns/77/1 in stage ingest"):
-        ours.begin("split", "f")
-    RunLog(lake, "2026-11-02").begin("ingest", "f")  # another date is nobody's business
+        ours.begin("split", lambda _: "f")
+    RunLog(lake, "2026-11-02").begin("ingest", lambda _: "f")  # another date is nobody's business
     # Its last sign of life is too old.
     key = f"ganrec.alive.{RUN}.{elsewhere}"
     change_properties(lake.spark, lake.name("stage_log"), {key: "1000"})
     with RunLog(lake, RUN) as ours:
-        ours.begin("split", "g")
+        ours.begin("split", lambda _: "g")
         assert outcomes(lake) == {"ingest": "failed", "split": "running"}
         with pytest.raises(LakeError, match="another process took it over"):
             theirs.finish("ingest", "done", "", 1.0)
@@ -101,11 +101,47 @@ def test_one_process_at_a_time_and_a_dead_one_is_taken_over(lake: Lake, monkeypa
     assert outcomes(lake) == {"ingest": "failed", "split": "done"}
 
 
+def test_a_run_is_held_between_its_stages_and_inputs_are_asked_for_when_it_is_ours(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(run_log, "_this_process", lambda: "other-host/ns/77/1")
+        theirs = RunLog(lake, RUN)
+        theirs.begin("ingest", lambda _: "f")
+        theirs.finish("ingest", "done", "", 1.0, go_on=True)
+    with pytest.raises(LakeError, match="no other process at work"):
+        RunLog(lake, RUN).begin("ingest", lambda _: "f")
+    ours = RunLog(lake, RUN, wait_seconds=60)
+    asked = []
+
+    def looks_away(_: float) -> None:
+        theirs.__exit__()  # it has ended, and somebody runs ingest again before we come back
+        with RunLog(lake, RUN) as third:
+            third.begin("ingest", lambda _: "other")
+            third.finish("ingest", "done", "", 1.0)
+
+    monkeypatch.setattr(run_log.time, "sleep", looks_away)
+    ours.begin("split", lambda finished: asked.append(finished["ingest"].fingerprint) or "f")
+    assert asked == ["other"]
+    assert "(between stages)" not in outcomes(lake)
+    ours.__exit__()
+
+
+@pytest.mark.parametrize(("state", "alive"), [("S", True), ("Z", False), ("X", False), ("T", False)])
+def test_of_this_machine_what_runs_is_alive(state: str, alive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = run_log._this_process()
+    since = mine.split("/")[3]
+    monkeypatch.setattr(run_log, "_state", lambda _: (state, since))
+    assert run_log._lives(mine, at=0.0) == alive
+    monkeypatch.setattr(run_log, "_state", lambda _: (state, "another"))
+    assert not run_log._lives(mine, at=run_log.time.time()), "the number was given to another process"
+
+
 def test_a_process_that_slept_too_long_writes_nothing_more(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(run_log, "_this_process", lambda: "other-host/ns/77/1")
         sleeper = RunLog(lake, RUN)
-        sleeper.begin("split", "f")
+        sleeper.begin("split", lambda _: "f")
     tables = ("train_ratings",)
     stage = StageLake(lake, RUN, "split", None, tables, tables, sleeper.require)
     rows = stage.frame("train_ratings", [])
@@ -115,7 +151,7 @@ def test_a_process_that_slept_too_long_writes_nothing_more(lake: Lake, monkeypat
     stage.write("train_ratings", rows)  # nobody wanted the run meanwhile
     monkeypatch.setattr(run_log, "_clock", lambda: now + 3000)
     monkeypatch.setattr(run_log, "_lives", lambda *_: False)
-    RunLog(lake, RUN).begin("split", "f")
+    RunLog(lake, RUN).begin("split", lambda _: "f")
     with pytest.raises(LakeError, match="took it over"):
         stage.write("train_ratings", rows)
 
@@ -123,7 +159,7 @@ def test_a_process_that_slept_too_long_writes_nothing_more(lake: Lake, monkeypat
 def test_signs_of_life_reach_the_table_while_the_slots_are_taken(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_log, "_BEAT_SECONDS", 0.05)
     with RunLog(lake, RUN) as log:
-        log.begin("ingest", "f")
+        log.begin("ingest", lambda _: "f")
         given = threading.Event()
         monkeypatch.setattr(run_log, "change_properties", lambda *rest: (change_properties(*rest), given.set()))
         assert given.wait(20)

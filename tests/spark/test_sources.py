@@ -96,7 +96,8 @@ def test_parquet_times_of_any_type_and_a_folder_of_files(spark: SparkSession, tm
         ("hats.csv", b"user_id^item_id^rating^timestamp\nu^i^3^1\n", {}, ["ingest.delimiter", "user_id^item_id"]),
         ("tabs.csv", b"user_id\titem_id\trating\ttimestamp\n", {"format": "csv"}, ["expected columns", "delimiter"]),
         ("a.csv", b"user_id,item_id,stars,timestamp\nu,i,3,1\n", {}, ["missing: rating", "ingest.columns", "stars"]),
-        ("bare.csv", b"u,i,3,1\nu,j,3,1\n", {}, ["first line 'u,i,3,1'", "ingest.header=false"]),
+        ("bare.csv", b"u,i,3,1\nu,j,3,1\n", {}, ["first line of 7 characters", "ingest.header=false"]),
+        ("two.zip", b"PK\x03\x04 and then nothing", {}, ["two.zip", "archive that can be unpacked"]),
         ("short.csv", b"u,i,3\n", {"header": False}, ["expected 4 columns", "found 3", "to null"]),
         ("latin.csv", HEADER.encode() + "é,i,3,1\n".encode("latin-1"), {}, ["expected UTF-8"]),
         (
@@ -124,7 +125,7 @@ def test_what_cannot_be_read_is_one_clear_error(
 ):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as error:
-        read_source(spark, Ingest.model_validate(ingest), str(tmp_path / name))
+        read_source(spark, Ingest.model_validate(ingest), str(tmp_path / name), tmp_path / "scratch")
     for part in [name, *expected]:
         assert part in str(error.value)
 
@@ -187,7 +188,10 @@ def test_packed_files(spark: SparkSession, tmp_path: Path, suffix: str):
     path = tmp_path / f"a.csv.{suffix}"
     if suffix == "zip":
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("inner/a.csv", plain)
+            # Two files of one name in two folders.
+            head, one, two = plain.splitlines(keepends=True)
+            archive.writestr("2024/a.csv", head + one)
+            archive.writestr("2025/a.csv", head + two)
             archive.writestr("__MACOSX/a.csv", b"junk")
     elif suffix == "zst":
         with pa.CompressedOutputStream(pa.OSFile(str(path), "wb"), "zstd") as stream:

@@ -1,5 +1,6 @@
 """What a session shows of secrets, where it listens, and which jars it trusts."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,18 +20,24 @@ def config(*overrides: str) -> Config:
 
 def test_the_sql_command_keeps_words_whole_and_secrets_off_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     told = spark_sql_command(
-        config("lake.root=/a b/$c`d`", "lake.properties={jdbc.password: '${GANREC_PW}', jdbc.user: '${GANREC_USER}'}")
+        config("lake.root=/a b/$c`d`", "lake.properties={jdbc.password: '${GANREC_PW}', jdbc.user: '${GANREC_USER}'}"),
+        " -e \"SELECT 'x'\"",
     )
-    binary = told.split(" --conf")[0]
+    binary = re.search(r"\S*/spark-sql", told)[0]  # type: ignore[index]
     script = (
-        'show() { while [ $# -gt 0 ]; do if [ "$1" = --properties-file ]; then shift; echo "FILE $(cat "$1")"; '
-        'else echo "WORD $1"; fi; shift; done; }; ' + told.replace(binary, "show", 1)
+        'show() { while [ $# -gt 0 ]; do if [ "$1" = --properties-file ]; then shift; stat -c "MODE %a" "$1"; '
+        'sed "s/^/FILE /" "$1"; echo "NAME $1"; else echo "WORD $1"; fi; shift; done; }; '
+        + told.replace(binary, "show")
     )
     environment = {"GANREC_PW": PASSWORD, "GANREC_USER": "bob", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
     lines = done.stdout.splitlines()
     assert f"FILE spark.sql.catalog.lake.jdbc.password {PASSWORD}" in lines
-    assert "WORD spark.sql.catalog.lake.jdbc.user=bob" in lines
+    assert "FILE spark.sql.catalog.lake.jdbc.user bob" in lines
+    assert "MODE 600" in lines
+    (name,) = [line.removeprefix("NAME ") for line in lines if line.startswith("NAME ")]
+    assert not Path(name).exists(), "the file is gone at the end"
+    assert lines[-1] == "WORD SELECT 'x'"
     assert "WORD spark.sql.catalog.lake.warehouse=/a b/$c`d`/warehouse" in lines
     assert "WORD spark.sql.catalog.lake.cache-enabled=false" in lines
     assert not any(PASSWORD in line for line in lines if line.startswith("WORD"))

@@ -61,6 +61,18 @@ def test_a_column_that_is_read_stands_once_or_is_named_by_position() -> None:
     assert found("i1,3,u1\ni2,4,u2\n", POSITIONS, header=False).rows[0] == ("i1", "3", "u1")
     with pytest.raises(InputError, match="expected 3 columns"):
         found("i1,3\ni2,4\n", POSITIONS, header=False)
+    # A first line of numbers is no header: it would be lost without a word.
+    with pytest.raises(InputError, match=r"expected a first line that names the columns.*header=false"):
+        found("7,3,u1\n8,4,u2\n", POSITIONS)
+    assert found("item,stars,who\ni1,3,u1\n", POSITIONS).rows == (("i1", "3", "u1"),)
+
+
+def test_no_message_shows_whose_ratings_they_are() -> None:
+    for wanted, settings in ((WANTED, {}), (POSITIONS, {"header": False}), (WANTED, {"delimiter": ";"})):
+        with pytest.raises(InputError) as error:
+            found("alice@example.org,242\nbob@example.org,243\n", wanted, **settings)
+        assert "alice" not in str(error.value)
+        assert "first line of 21 characters" in str(error.value)
 
 
 def test_decimal_commas_do_not_make_a_comma_the_delimiter() -> None:
