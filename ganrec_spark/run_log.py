@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -125,7 +126,7 @@ class RunLog:
             if not told:
                 _LOG.info("run %s: waiting for %s", self.run_id, _words(other))
                 told = True
-            time.sleep(_LOOK_SECONDS)
+            sleep(_LOOK_SECONDS)
             self._read()
 
     def finish(self, stage: str, outcome: str, message: str, seconds: float, go_on: bool = False) -> None:

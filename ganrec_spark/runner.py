@@ -75,7 +75,9 @@ def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool 
 
     def prepare(finished: Mapping[str, Entry]) -> str:
         # Asked once the run is ours: another process may have had it until now.
-        _require_inputs(finished, log.run_id, stage, config)
+        called_for = not stage.needs_sparse_users or "sparsity" not in finished or fill_wanted(lake, log.run_id)
+        if called_for:
+            _require_inputs(finished, log.run_id, stage, config)
         return _fingerprint(config, stage, finished, outside)
 
     started = time.monotonic()

@@ -91,6 +91,7 @@ def test_doubled_ratings_dead_runs_and_a_pointer_into_nothing(
         RunLog(lake, RUNS[1]).begin("split", lambda _: "f")
     name = f"{run_log.SIGN_OF_LIFE}{RUNS[1]}.other-host/ns/77/1"
     change_properties(lake.spark, lake.name("stage_log"), {name: "1000"})
+    monkeypatch.setattr(run_log, "LEASE_SECONDS", 0)
     findings, repairs = examined(config)
     found = {finding.name: finding for finding in findings}
     assert "35 in run 2026-11-01" in found["ratings"].found

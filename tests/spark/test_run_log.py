@@ -89,9 +89,12 @@ def test_one_process_at_a_time_and_a_dead_one_is_taken_over(lake: Lake, monkeypa
     with pytest.raises(LakeError, match=r"no other process at work on it, found other-host/ns/77/1 in stage ingest"):
         ours.begin("split", lambda _: "f")
     RunLog(lake, "2026-11-02").begin("ingest", lambda _: "f")  # another date is nobody's business
-    # Its last sign of life is too old.
+    # An old sign does not matter where it began lately; a lease that has run out does.
     key = f"ganrec.alive.{RUN}.{elsewhere}"
     change_properties(lake.spark, lake.name("stage_log"), {key: "1000"})
+    with pytest.raises(LakeError, match="no other process"):
+        RunLog(lake, RUN).begin("split", lambda _: "f")
+    monkeypatch.setattr(run_log, "LEASE_SECONDS", 0)
     with RunLog(lake, RUN) as ours:
         ours.begin("split", lambda _: "g")
         assert outcomes(lake) == {"ingest": "failed", "split": "running"}
@@ -120,7 +123,7 @@ def test_a_run_is_held_between_its_stages_and_inputs_are_asked_for_when_it_is_ou
             third.begin("ingest", lambda _: "other")
             third.finish("ingest", "done", "", 1.0)
 
-    monkeypatch.setattr(run_log.time, "sleep", looks_away)
+    monkeypatch.setattr(run_log, "sleep", looks_away)
     ours.begin("split", lambda finished: asked.append(finished["ingest"].fingerprint) or "f")
     assert asked == ["other"]
     assert "(between stages)" not in outcomes(lake)
