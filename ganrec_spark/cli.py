@@ -406,7 +406,10 @@ def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]"
         raise LakeError(f"lake '{root}': expected a lake, found no such folder; see lake.root")
     spark = build_session(config, makes_lake=False)
     try:
-        action(Lake(spark, config.lake.catalog, config.lake.namespace))
+        lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+        if not lake.exists():
+            raise LakeError(f"lake '{root}': expected tables of {lake.name('')[:-1]}, found none; see lake.root")
+        action(lake)
     finally:
         spark.stop()
     return 0

@@ -62,12 +62,15 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
                 expected = _fingerprint(config, stage, finished, _outside(spark, config, stage))
                 if finished[stage.name].fingerprint == expected:
                     outcomes.append(Outcome(stage.name, "kept", "done before with the same inputs", 0.0))
-                    _LOG.info("%s: kept, done before with the same inputs", stage.name)
+                    _tell(outcomes[-1])
                     continue
-            outcome = _execute(config, lake, stage, log, go_on=number < len(STAGES))
-            _LOG.info("%s: %s in %.1f s: %s", stage.name, outcome.outcome, outcome.seconds, outcome.message)
-            outcomes.append(outcome)
+            outcomes.append(_execute(config, lake, stage, log, go_on=number < len(STAGES)))
+            _tell(outcomes[-1])
     return outcomes
+
+
+def _tell(outcome: Outcome) -> None:
+    _LOG.info("%s: %s in %.1f s: %s", outcome.stage, outcome.outcome, outcome.seconds, outcome.message)
 
 
 def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool = False) -> Outcome:

@@ -21,7 +21,7 @@ def test_bad_input_is_one_message_with_exit_code_three(published: Published, tmp
     lakeside, _, _ = published
     before = lakeside.digests()
     bad = tmp_path / "ratings.csv"
-    bad.write_text("user_id;item_id;rating;timestamp\nu1;i1;5;1600000000\n")
+    bad.write_text("user_id^item_id^rating^timestamp\nu1^i1^5^1600000000\n")
     for source, words in ((bad, "delimiter"), (tmp_path / "missing.csv", "missing.csv")):
         done = Lakeside(lakeside.root, source).pipeline(run_date="2026-11-02")
         assert done.returncode == 3, done.stderr[-2000:]
@@ -36,7 +36,7 @@ def test_a_stage_without_its_inputs_names_what_to_run_first(published: Published
     lakeside, _, _ = published
     done = lakeside.ganrec("stage", "--stage", "als_final", "--run-date", "2026-10-01")
     assert done.returncode == 4
-    assert "run stage 'split' first" in done.stderr or "run stage 'merge_final' first" in done.stderr
+    assert "run stage 'ingest' first" in done.stderr
 
 
 def test_a_refused_run_keeps_the_published_one(published: Published) -> None:
