@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config import Publish
 from ganrec_spark.context import Context
 from ganrec_spark.errors import LakeError, QualityError
-from ganrec_spark.lake import Lake
+from ganrec_spark.lake import Lake, Publication
 from ganrec_spark.publication import prune_editions, write_edition
 
 _TRIES = 10
@@ -91,28 +91,35 @@ def dictionary_checks(dictionaries: Mapping[str, DataFrame]) -> list[Check]:
 
 
 def volume_checks(lake: Lake, run_id: str, recommendations: DataFrame, settings: Publish) -> list[Check]:
-    """Compare how much this run read and lists with what is published, as long as that is no newer run.
+    """Compare how much this run read and lists with the run that was published before it.
 
     A run that lost much is refused (publish.min_volume_ratio); newest ratings that are older than before, or twice the
     rejects, are worth a warning.
     """
-    shown = lake.published()
-    if shown.run_id is None or shown.run_id > run_id:
+    reference = published_before(lake, run_id)
+    if reference is None:
         return []
-    edition = lake.read_all("recommendations_editions").where(
-        (F.col("run_id") == shown.run_id) & (F.col("edition") == shown.edition)
-    )
-    pairs = {"lists": tuple(frame.select("user_id").distinct().count() for frame in (edition, recommendations))}
-    checks = []
-    if shown.run_id != run_id:  # else its ratings have been replaced by this run's
-        before, now = (_volume(lake, run) for run in (shown.run_id, run_id))
-        pairs |= {name: (before[name], now[name]) for name in ("users", "items", "ratings")}
-        checks += _warnings(before, now, shown.run_id)
+    edition = _of_edition(lake, "recommendations_editions", reference)
+    before, now = (_volume(lake, run) for run in (reference.run_id, run_id))
+    pairs = {name: (before[name], now[name]) for name in ("users", "items", "ratings")}
+    old_lists, new_lists = (frame.select("user_id").distinct().count() for frame in (edition, recommendations))
+    pairs["lists"] = (old_lists, new_lists)
+    checks = _warnings(before, now, reference.run_id)
     for name, (old, new) in pairs.items():
         if old:
-            detail = f"{new} {name}, {old} in run {shown.run_id}, which is published"
+            detail = f"{new} {name}, {old} in run {reference.run_id}, which was published before"
             checks.append(_at_least(f"volume_{name}", new / old, settings.min_volume_ratio, detail))
     return checks
+
+
+def published_before(lake: Lake, run_id: str) -> Publication | None:
+    """Return the last publication of an older run: the same one, however often this run is published."""
+    return next((one for one in lake.publications() if one.run_id < run_id), None)
+
+
+def _of_edition(lake: Lake, table: str, publication: Publication) -> DataFrame:
+    of_run = F.col("run_id") == publication.run_id
+    return lake.read_all(table).where(of_run & (F.col("edition") == publication.edition))
 
 
 def _volume(lake: Lake, run_id: str) -> dict[str, Any]:
@@ -185,7 +192,7 @@ def coverage_checks(
 
 
 def metric_checks(metrics: DataFrame, published: DataFrame | None, context: Context) -> list[Check]:
-    """Check the blend's NDCG against popularity of this run and against the blend of the published run."""
+    """Check the blend's NDCG against popularity of this run and against the blend of the run published before."""
     settings = context.config.publish
     here = _ndcg(metrics, settings.metric_k)
     checks = []
@@ -202,12 +209,9 @@ def metric_checks(metrics: DataFrame, published: DataFrame | None, context: Cont
 
 
 def published_metrics(context: Context) -> DataFrame | None:
-    """Return the metrics of the published edition where it is of another run, else None."""
-    shown = context.lake.lake.published()
-    if shown.run_id is None or shown.run_id == context.run_id:
-        return None
-    editions = context.lake.lake.read_all("metrics_editions")
-    return editions.where((F.col("run_id") == shown.run_id) & (F.col("edition") == shown.edition))
+    """Return the metrics of the run that was published before this one, or None."""
+    reference = published_before(context.lake.lake, context.run_id)
+    return None if reference is None else _of_edition(context.lake.lake, "metrics_editions", reference)
 
 
 def _ndcg(metrics: DataFrame, k: int) -> dict[str, float]:
