@@ -117,13 +117,13 @@ def explained(source: str, advice: str = "check ingest.source, ingest.test_sourc
         ) from error
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(
-            f"source '{source}': expected readable, complete files, found: {error}; check permissions, deliver "
-            "the file "
-            f"again, or {advice}"
+            f"source '{source}': expected readable, complete files, found: {error}; check permissions, "
+            f"deliver the file again, or {advice}"
         ) from error
     except (PySparkException, Py4JError) as error:
         text = _whole(error)
-        if any(sign in text for sign in _UNREADABLE):
+        # A disk that fills up while rows are kept is no fault of the source.
+        if "No space left on device" not in text and any(sign in text for sign in _UNREADABLE):
             raise InputError(
                 f"source '{source}': expected readable, complete files, found: {_reason(text)}; "
                 f"check permissions, deliver the file again, or {advice}"
@@ -143,7 +143,6 @@ _UNREADABLE = (
     "ParquetDecodingException",
     "ArrayIndexOutOfBoundsException",
     "SchemaColumnConvertNotSupportedException",
-    "BadPaddingException",
 )
 
 
