@@ -50,8 +50,8 @@ $(HOROVOD): $(LOCKED) requirements/horovod.txt scripts/build_horovod.py
 	  $(UV) pip install --quiet --python $(BIN)/python --no-deps --reinstall --compile-bytecode "$$wheel"
 	@touch $@
 
-# config.py names the jars; spark-submit finds them only beside Spark itself.
-$(INSTALLED): $(LOCKED) setup.py ganrec_spark/config.py
+# sections.py names the jars; spark-submit finds them only beside Spark itself.
+$(INSTALLED): $(LOCKED) setup.py ganrec_spark/config/sections.py
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@$(BIN)/ganrec install-jars >$(GANREC_VENV)/install-jars.log 2>&1 || { cat $(GANREC_VENV)/install-jars.log >&2; \
 	  echo "environment: could not get Iceberg's jars; without a way to Maven, name local ones in spark.jars" >&2; exit 1; }

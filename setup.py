@@ -39,5 +39,5 @@ setup(
     package_dir={"ganrec_spark.conf": "conf"},
     package_data={"ganrec_spark.conf": ["*.yaml"]},
     install_requires=requirements(),
-    entry_points={"console_scripts": ["ganrec = ganrec_spark.cli:main"]},
+    entry_points={"console_scripts": ["ganrec = ganrec_spark.cli.main:main"]},
 )

@@ -35,9 +35,9 @@ CONFIG_FILE = os.environ.get("GANREC_CONFIG") or str(HOME / "conf" / "cluster.ya
 
 # The plan and the configuration need nothing heavy, so the checkout on the path is installation enough.
 sys.path.insert(0, str(HOME))
-from ganrec_spark.config import load_config  # noqa: E402
-from ganrec_spark.pipeline import STAGES, Stage  # noqa: E402
-from ganrec_spark.submit import submit_properties  # noqa: E402
+from ganrec_spark.config.load import load_config  # noqa: E402
+from ganrec_spark.plan.pipeline import STAGES, Stage  # noqa: E402
+from ganrec_spark.spark.submit import submit_properties  # noqa: E402
 
 CONFIG = load_config(CONFIG_FILE)
 # Of a scheduled run and of a backfill the logical date is the start of the data interval; of `airflow dags test DATE`

@@ -9,7 +9,7 @@ start, on the same batches and negatives:
 
 - the twin minimises the sampled softmax;
 - the other one minimises its maximum over an adversary that moves each position's target vector by at most `radius` of
-  its length (`transformer.adversary_radius`; the closed form is in ganrec_spark/models/sasrec.py).
+  its length (`transformer.adversary_radius`; the closed form is in ganrec_spark/recommenders/transformer/network.py).
 
 Early stopping is on validation, for each on its own; the test is read once. Rows go to DIR/NAME.adversarial.parquet,
 and benchmarks/generators_report.py draws the page.
@@ -35,13 +35,13 @@ from generators_report import write
 from numpy.typing import NDArray
 from ties import in_time
 
-from ganrec_spark.config import load_config
-from ganrec_spark.models.sasrec import SASRec, Shape
-from ganrec_spark.models.sasrec_training import Batch, Judges, Plan, train_sasrec
-from ganrec_spark.models.worker import Worker
-from ganrec_spark.ranking.bootstrap import poisson_weights, relative_lift
-from ganrec_spark.ranking.metrics import ndcg
+from ganrec_spark.config.load import load_config
+from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
+from ganrec_spark.evaluation.metrics import ndcg
+from ganrec_spark.recommenders.transformer.network import SASRec, Shape
+from ganrec_spark.recommenders.transformer.training import Batch, Judges, Plan, train_sasrec
 from ganrec_spark.seeding import stable_rng
+from ganrec_spark.training.worker import Worker
 
 _K = 10
 _SAMPLES = 1000

@@ -16,14 +16,16 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from ganrec_spark.config import Config, load_config
-from ganrec_spark.distributed.als import AlsFactors, Objective, by_factors, fit_als
-from ganrec_spark.distributed.quality import mean_ndcg
-from ganrec_spark.distributed.ranking import histories, rank_catalogue
-from ganrec_spark.lake import Lake
-from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.runner import run_stage
-from ganrec_spark.session import build_session
+from ganrec_spark.config.load import load_config
+from ganrec_spark.config.sections import Config
+from ganrec_spark.evaluation.quality import mean_ndcg
+from ganrec_spark.frames.histories import histories
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.recommenders.als.solver import AlsFactors, Objective, by_factors, fit_als
+from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.run.runner import run_stage
+from ganrec_spark.spark.session import build_session
 
 _K = 10
 _RUN = "2100-01-01"  # no rating is later

@@ -24,15 +24,16 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config import Config, load_config
-from ganrec_spark.context import Context
-from ganrec_spark.doctor import examine
+from ganrec_spark.cli.doctor import examine
+from ganrec_spark.config.load import load_config
+from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import GanrecError
-from ganrec_spark.lake import Lake, StageLake
-from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.publication import roll_back, stored_editions
-from ganrec_spark.runner import run_stage
-from ganrec_spark.session import build_session
+from ganrec_spark.lake.publication import roll_back, stored_editions
+from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.run.context import Context
+from ganrec_spark.run.runner import run_stage
+from ganrec_spark.spark.session import build_session
 from ganrec_spark.stages import publish
 
 _DATES = [f"2026-11-0{day}" for day in range(1, 6)]

@@ -31,15 +31,16 @@ from peers import PEERS
 from pyspark.sql import SparkSession
 from quality import DataSet, Lists, Split, judged, prepared, ranked, read_split, run_id, tuned
 
-from ganrec_spark.config import Config, load_config
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.filling import Candidate, generate
-from ganrec_spark.lake import Lake
-from ganrec_spark.pipeline import STAGE_BY_NAME, STAGES
-from ganrec_spark.ranking.bootstrap import Lift, poisson_weights, relative_lift
-from ganrec_spark.ranking.fill_rules import Judgement, refusal
-from ganrec_spark.runner import fill_wanted, finished_stages, run_stage, stage_context
-from ganrec_spark.session import build_session
+from ganrec_spark.config.load import load_config
+from ganrec_spark.config.sections import Config
+from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_lift
+from ganrec_spark.fills.generate import Candidate, generate
+from ganrec_spark.fills.rules import Judgement, refusal
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
+from ganrec_spark.run.context import Context
+from ganrec_spark.run.runner import fill_wanted, finished_stages, run_stage, stage_context
+from ganrec_spark.spark.session import build_session
 from ganrec_spark.stages import augment, gate
 
 REPOSITORY = Path(__file__).resolve().parents[1]

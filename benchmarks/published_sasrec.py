@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from adversarial import Sequences, batches, ndcgs, planned, sequences
 
-from ganrec_spark.models.sasrec import SASRec
-from ganrec_spark.models.sasrec_training import Plan, train_sasrec
-from ganrec_spark.models.worker import Worker
+from ganrec_spark.recommenders.transformer.network import SASRec
+from ganrec_spark.recommenders.transformer.training import Plan, train_sasrec
+from ganrec_spark.training.worker import Worker
 
 PUBLISHED = (
     "transformer.embedding_size=64",

@@ -45,13 +45,13 @@ from search import Setting, search
 from sequential import NAMES, Histories, in_order, required, sequential_lists
 from ties import in_time, with_ascending_ids_tied
 
-from ganrec_spark.config import load_config
-from ganrec_spark.lake import Lake
-from ganrec_spark.pipeline import MEMBERS
-from ganrec_spark.ranking.metrics import hit_matrix, ndcg, recall
-from ganrec_spark.ranking.top_n import mask_seen, top_n
-from ganrec_spark.session import build_session
-from ganrec_spark.time_order import tie
+from ganrec_spark.config.load import load_config
+from ganrec_spark.evaluation.metrics import hit_matrix, ndcg, recall
+from ganrec_spark.frames.time_order import tie
+from ganrec_spark.frames.top_n import mask_seen, top_n
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.spark.session import build_session
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _DEPTH = 20

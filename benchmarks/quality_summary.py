@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from peers import PEERS
 from sequential import NAMES
 
-from ganrec_spark.ranking.bootstrap import Lift, poisson_weights, relative_lift
+from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_lift
 
 _CHOSEN_BY = "ndcg@10"
 _SAMPLES = 1000

@@ -40,8 +40,8 @@ from rectools.models.nn.transformers.lightning import TransformerLightningModule
 from rectools.models.nn.transformers.ligr import LiGRLayers
 from search import Setting, search
 
-from ganrec_spark.ranking.metrics import hit_matrix, ndcg
-from ganrec_spark.ranking.top_n import mask_seen, top_n
+from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
+from ganrec_spark.frames.top_n import mask_seen, top_n
 
 DEPTH = 20
 _PATIENCE = 10  # judgements

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 from quality import DataSet, judged, our_lists, read_split, run_id, run_pipeline
 
-from ganrec_spark.config import load_config
-from ganrec_spark.lake import Lake
-from ganrec_spark.pipeline import MEMBERS
-from ganrec_spark.ranking.bootstrap import poisson_weights, relative_lift
-from ganrec_spark.session import build_session
+from ganrec_spark.config.load import load_config
+from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.spark.session import build_session
 
 _SAMPLES = 2000
 _METRIC = "ndcg@10"

@@ -22,8 +22,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 from cluster.services import postgresql, spark_cluster  # noqa: E402
 from e2e.lakeside import RUN_DATE, Lakeside  # noqa: E402
 
-from ganrec_spark.pipeline import STAGES  # noqa: E402
-from ganrec_spark.world import write_world  # noqa: E402
+from ganrec_spark.plan.pipeline import STAGES  # noqa: E402
+from ganrec_spark.raw.world import write_world  # noqa: E402
 
 LOCAL = ("--set", "spark.master=local[2]")
 SMALL = "{spark.executor.cores: '1', spark.executor.memory: 1g, spark.executorEnv.PYTHONPATH: ganrec_spark.zip}"

@@ -9,7 +9,7 @@ from ganrec_spark.seeding import stable_rng
 def in_time(ratings: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Return the ratings (user_id, item_id, timestamp) of each user oldest first, those of one time in random order.
 
-    No item of a tie comes first more often than another (ganrec_spark/time_order.py says why that matters). The same
+    No item of a tie comes first more often than another (frames/time_order.py says why that matters). The same
     table and `seed` give the same order, which is not the pipeline's: these benchmarks make splits of their own.
     """
     canonical = ratings.sort_values(["user_id", "item_id"], kind="stable")

@@ -19,21 +19,22 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Config, with_values
-from ganrec_spark.context import Context
-from ganrec_spark.distributed import item_item_search
-from ganrec_spark.distributed.als_setting import chosen_setting
-from ganrec_spark.distributed.checkpoint_files import delete_checkpoints
-from ganrec_spark.distributed.item_item import item_axis
-from ganrec_spark.distributed.item_item_fit import MIX
+from ganrec_spark.config.load import with_values
+from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError
-from ganrec_spark.fills import NONE, of_variant
-from ganrec_spark.lake import Lake, declared
-from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.run_log import RunLog
-from ganrec_spark.runner import finished_stages, require_inputs, stage_context
+from ganrec_spark.fills.ratings import NONE, of_variant
+from ganrec_spark.lake.store import Lake, declared
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.recommenders.als.setting import chosen_setting
+from ganrec_spark.recommenders.item_item import search as item_item_search
+from ganrec_spark.recommenders.item_item.fit import MIX
+from ganrec_spark.recommenders.item_item.profiles import item_axis
+from ganrec_spark.run.context import Context
+from ganrec_spark.run.log import RunLog
+from ganrec_spark.run.runner import finished_stages, require_inputs, stage_context
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.stages import als_setting, transformer
+from ganrec_spark.training.checkpoints import delete_checkpoints
 
 Values = dict[str, Any]  # key, such as als.alpha -> value
 Space = dict[str, BaseDistribution]

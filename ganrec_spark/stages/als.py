@@ -5,11 +5,12 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, by_factors, factor_rows, factors_of
-from ganrec_spark.distributed.als_setting import chosen_setting, fit_setting, latest_time
-from ganrec_spark.distributed.ranking import histories, rank_catalogue
-from ganrec_spark.fills import NONE, fill_variants, kept_by_others, of_variant
+from ganrec_spark.fills.ratings import NONE, fill_variants, kept_by_others, of_variant
+from ganrec_spark.frames.histories import histories
+from ganrec_spark.recommenders.als.setting import chosen_setting, fit_setting, latest_time
+from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors, factor_rows, factors_of
+from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
 

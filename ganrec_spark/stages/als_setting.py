@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Als
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, AlsRatings, factor_rows
-from ganrec_spark.distributed.als_setting import Setting, latest_time, objective_of, weighted
-from ganrec_spark.distributed.ranking import histories, judged_ndcg, judged_users
-from ganrec_spark.ranking.choice import simplest
+from ganrec_spark.config.sections import Als
+from ganrec_spark.evaluation.choice import simplest
+from ganrec_spark.frames.histories import histories
+from ganrec_spark.recommenders.als.setting import Setting, latest_time, objective_of, weighted
+from ganrec_spark.recommenders.als.solver import AlsFactors, AlsRatings, factor_rows
+from ganrec_spark.recommenders.judging import judged_ndcg, judged_users
+from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
 _K = 10
@@ -126,7 +127,7 @@ class Search:
     """A search by coordinates: one key after the other, the others at the best so far.
 
     `score` gives the NDCG@10 of a setting by each judge. Of a key's values the first is taken that is within one
-    standard error of the best (ranking.choice.simplest): few judges know no better than the order that they stand in.
+    standard error of the best (evaluation.choice.simplest): few judges know no better than the order of the values.
     A key with several values is never left at the smallest or largest of them while the next one beyond is chosen
     (embedding_size: up to als.max_embedding_size). More factors than the first value have to gain 5 % a doubling.
     A key with one value keeps it, and an idle one (`idle_keys`) its first.

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Augment
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.filling import Candidate, Source, generate
-from ganrec_spark.distributed.neighbours import item_neighbours
-from ganrec_spark.distributed.ship import ship
-from ganrec_spark.fills import NONE
+from ganrec_spark.config.sections import Augment
+from ganrec_spark.fills.generate import Candidate, Source, generate
+from ganrec_spark.fills.neighbours import item_neighbours
+from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.frames.ship import ship
+from ganrec_spark.run.context import Context
 
 _NEIGHBOURS = 100
 _RULES = ("popularity", "item_item", "transformer")

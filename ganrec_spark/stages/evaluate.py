@@ -7,12 +7,12 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.popularity import ANYONE
-from ganrec_spark.distributed.quality import catalogue_spread, metric_sums
-from ganrec_spark.distributed.ship import Shipped, ship
-from ganrec_spark.pipeline import MEMBERS
-from ganrec_spark.ranking.metrics import self_information
+from ganrec_spark.evaluation.metrics import self_information
+from ganrec_spark.evaluation.quality import catalogue_spread, metric_sums
+from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.recommenders.popularity import ANYONE
+from ganrec_spark.run.context import Context
 
 _RECOMMENDERS = ("popularity", *MEMBERS, "blend")
 _SPLITS = (("validation", "choose"), ("test", "final"))

@@ -15,25 +15,12 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Gate
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.als import AlsFactors, by_factors, factor_rows, factors_of
-from ganrec_spark.distributed.als_setting import (
-    Setting,
-    chosen_setting,
-    fit_setting,
-    latest_time,
-    weighted,
-    with_soft_targets,
-)
-from ganrec_spark.distributed.lift import Totals, added_up, fitted_systems, fold_in_systems, segment_lifts, system_sums
-from ganrec_spark.distributed.ranking import histories, rank_catalogue
-from ganrec_spark.distributed.ship import ship
-from ganrec_spark.draws import SCREENING_PARTS, chance, part
-from ganrec_spark.fills import NONE, fill_ratings
-from ganrec_spark.models.als_fold_in import fixed_side
-from ganrec_spark.ranking.bootstrap import Lift, bonferroni
-from ganrec_spark.ranking.fill_rules import (
+from ganrec_spark.config.sections import Gate
+from ganrec_spark.evaluation.bootstrap import Lift, bonferroni
+from ganrec_spark.evaluation.draws import SCREENING_PARTS, chance, part
+from ganrec_spark.fills.lift import Totals, added_up, fitted_systems, fold_in_systems, segment_lifts, system_sums
+from ganrec_spark.fills.ratings import NONE, fill_ratings
+from ganrec_spark.fills.rules import (
     SELF_TRAINING,
     SHUFFLED,
     SINGLE_BUCKET,
@@ -45,6 +32,20 @@ from ganrec_spark.ranking.fill_rules import (
     segment_rows,
     settle,
 )
+from ganrec_spark.frames.histories import histories
+from ganrec_spark.frames.ship import ship
+from ganrec_spark.recommenders.als.fold_in import fixed_side
+from ganrec_spark.recommenders.als.setting import (
+    Setting,
+    chosen_setting,
+    fit_setting,
+    latest_time,
+    weighted,
+    with_soft_targets,
+)
+from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors, factor_rows, factors_of
+from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
 

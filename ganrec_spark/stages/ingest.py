@@ -8,14 +8,14 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Ingest
-from ganrec_spark.context import Context
-from ganrec_spark.dense_index import with_positions
+from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError, LakeError
-from ganrec_spark.lake import Addition
-from ganrec_spark.rules import IGNORED, judge, mark_duplicates, row_as_json
-from ganrec_spark.sources import explained, read_source
-from ganrec_spark.times import time_form
+from ganrec_spark.frames.dense_index import with_positions
+from ganrec_spark.lake.store import Addition
+from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates, row_as_json
+from ganrec_spark.raw.sources import explained, read_source
+from ganrec_spark.raw.times import time_form
+from ganrec_spark.run.context import Context
 
 _MAX_INDEX = 2**31 - 1
 _COMMON = 0.01

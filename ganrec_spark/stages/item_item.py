@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.item_item import item_axis, profiles, ship_weights
-from ganrec_spark.distributed.item_item_fit import Fitter, Setting, slope_of
-from ganrec_spark.distributed.item_item_search import Search, as_json, grid, half_life_of, methods
-from ganrec_spark.distributed.ranking import histories, rank_catalogue, with_ages
-from ganrec_spark.fills import NONE, of_variant
-from ganrec_spark.models.item_weights import Weights, columns
-from ganrec_spark.ranking.top_n import top_n
+from ganrec_spark.fills.ratings import NONE, of_variant
+from ganrec_spark.frames.histories import histories, with_ages
+from ganrec_spark.frames.top_n import top_n
+from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.item_item.fit import Fitter, Setting, slope_of
+from ganrec_spark.recommenders.item_item.profiles import item_axis, profiles
+from ganrec_spark.recommenders.item_item.scoring import ship_weights
+from ganrec_spark.recommenders.item_item.search import Search, as_json, grid, half_life_of, methods
+from ganrec_spark.recommenders.item_item.weights import Weights, columns
+from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
 _BLOCK = 512

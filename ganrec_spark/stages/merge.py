@@ -3,8 +3,8 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.fills import NONE, fill_ratings
+from ganrec_spark.fills.ratings import NONE, fill_ratings
+from ganrec_spark.run.context import Context
 
 
 def run(context: Context) -> str:

@@ -2,8 +2,8 @@
 
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.padded import padded_histories, with_row_groups
+from ganrec_spark.frames.padded import padded_histories, with_row_groups
+from ganrec_spark.run.context import Context
 
 
 def run(context: Context) -> str:

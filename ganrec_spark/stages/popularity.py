@@ -5,13 +5,13 @@ import json
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.popularity import ANYONE, ndcg_alike, orders, rank_alike, recent_counts
-from ganrec_spark.distributed.ranking import histories
-from ganrec_spark.distributed.ship import Shipped, ship
-from ganrec_spark.draws import drawn
-from ganrec_spark.fills import NONE
-from ganrec_spark.ranking.choice import simplest
+from ganrec_spark.evaluation.choice import simplest
+from ganrec_spark.evaluation.draws import drawn
+from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.frames.histories import histories
+from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.recommenders.popularity import ANYONE, ndcg_alike, orders, rank_alike, recent_counts
+from ganrec_spark.run.context import Context
 
 _K = 10
 _ALL_TIME = 0  # place of the setting without a half-life, which is popularity itself
@@ -49,7 +49,7 @@ def tried_half_lives(context: Context) -> list[HalfLife]:
 def best_half_life(context: Context, seen: DataFrame, shipped: Shipped, half_lives: list[HalfLife]) -> int:
     """Return the place of the half-life that validation chooses by NDCG@10; write trending_choices.
 
-    It is the longest within one standard error of the best (ranking.choice.simplest), all time first of all. Users
+    It is the longest within one standard error of the best (evaluation.choice.simplest), all time first of all. Users
     without history judge, too. Without validation users ndcg is NULL.
     """
     held_out = context.lake.read("validation_ratings")

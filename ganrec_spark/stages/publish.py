@@ -7,11 +7,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Publish
-from ganrec_spark.context import Context
+from ganrec_spark.config.sections import Publish
 from ganrec_spark.errors import LakeError, QualityError
-from ganrec_spark.lake import Lake, Publication
-from ganrec_spark.publication import prune_editions, write_edition
+from ganrec_spark.lake.publication import prune_editions, write_edition
+from ganrec_spark.lake.store import Lake, Publication
+from ganrec_spark.run.context import Context
 
 _TRIES = 10
 

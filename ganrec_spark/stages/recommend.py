@@ -9,24 +9,24 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.fusion import Fusion, fuse_lists, fused_systems, grid_values, rerank_examples, serve
-from ganrec_spark.distributed.lift import added_up, segment_lifts, system_sums
-from ganrec_spark.distributed.popularity import ANYONE
-from ganrec_spark.distributed.ranking import spread
-from ganrec_spark.distributed.ship import Shipped, ship
-from ganrec_spark.draws import SCREENING_PARTS, drawn, part
+from ganrec_spark.blend import rerank
+from ganrec_spark.blend.fusion import Fusion, fuse_lists, fused_systems, grid_values, rerank_examples, serve
+from ganrec_spark.blend.serving import NO_REASON
+from ganrec_spark.blend.weights import bagged, weight_grid
 from ganrec_spark.errors import InputError
-from ganrec_spark.fills import NONE
-from ganrec_spark.pipeline import MEMBERS
-from ganrec_spark.ranking import rerank
-from ganrec_spark.ranking.blend import bagged, weight_grid
-from ganrec_spark.ranking.bootstrap import bonferroni, poisson_weights
-from ganrec_spark.ranking.fill_rules import Judgement, refusal, segment_rows, words
-from ganrec_spark.ranking.serving import NO_REASON
-from ganrec_spark.rules import id_text
+from ganrec_spark.evaluation.bootstrap import bonferroni, poisson_weights
+from ganrec_spark.evaluation.draws import SCREENING_PARTS, drawn, part
+from ganrec_spark.fills.lift import added_up, segment_lifts, system_sums
+from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.fills.rules import Judgement, refusal, segment_rows, words
+from ganrec_spark.frames.histories import spread
+from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.raw.rules import id_text
+from ganrec_spark.raw.sources import explained, read_column
+from ganrec_spark.recommenders.popularity import ANYONE
+from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
-from ganrec_spark.sources import explained, read_column
 
 _K = 10
 _RESAMPLES = 200
@@ -106,7 +106,7 @@ def _columns(fill: str) -> dict[str, str]:
 
 
 def _member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence[str]) -> DataFrame:
-    """Return one row per user as the fusions of `fills` read them (distributed.fusion.Fusion, `_columns`).
+    """Return one row per user as the fusions of `fills` read them (blend.fusion.Fusion, `_columns`).
 
     Users that trending has no list for get its list for anyone.
     """
@@ -180,7 +180,7 @@ def _fusion(context: Context, blend: Blend, fill: str, phase: str, popularity: S
 
 
 def _choose_weights(context: Context, judged: DataFrame) -> Blend:
-    """Return the fusion and the weights that resamples of validation users choose by NDCG@10 (ranking.blend.bagged).
+    """Return the fusion and the weights that resamples of validation users choose by NDCG@10 (blend.weights.bagged).
 
     Equal weights where nobody is held out.
     """
@@ -278,7 +278,7 @@ def _weight_rows(context: Context, blend: Blend, fills: Sequence[str], published
 
 
 def _served_lists(context: Context, fusions: Mapping[str, Fusion], published: str) -> DataFrame:
-    """Return one row per user of the run: the final list with sources and explanations (distributed.fusion.serve)."""
+    """Return one row per user of the run: the final list with sources and explanations (blend.fusion.serve)."""
     observed = context.lake.read("merged_ratings", "final").where("source = 'observed'")
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
     # An item that nobody likes is in no list anyway.
@@ -305,7 +305,7 @@ def _served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:
 
 
 def _catalogue(context: Context, observed: DataFrame) -> Shipped:
-    """Ship the arrays of ranking.serving.Catalogue. Driver memory: a few numbers per item, nothing per user."""
+    """Ship the arrays of blend.serving.Catalogue. Driver memory: a few numbers per item, nothing per user."""
     settings, lake = context.config.recommend, context.lake
     counts = observed.groupBy("item_idx").agg(F.count("*").alias("n"))
     popular = counts.orderBy(F.col("n").desc(), "item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int32)

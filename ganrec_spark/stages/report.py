@@ -8,9 +8,9 @@ import fsspec
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from ganrec_spark import figures
-from ganrec_spark.context import Context
-from ganrec_spark.submit import lake_root
+from ganrec_spark.reporting import figures
+from ganrec_spark.run.context import Context
+from ganrec_spark.spark.submit import lake_root
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;font-size:13px;margin:1em 0}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;

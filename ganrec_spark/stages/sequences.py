@@ -1,7 +1,7 @@
 """Write each user's observed ratings of the phase as a sequence in time, in equal row groups for Petastorm."""
 
-from ganrec_spark.context import Context
-from ganrec_spark.padded import padded_histories, with_row_groups
+from ganrec_spark.frames.padded import padded_histories, with_row_groups
+from ganrec_spark.run.context import Context
 
 
 def run(context: Context) -> str:

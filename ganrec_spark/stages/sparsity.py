@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Sparsity
-from ganrec_spark.context import Context
+from ganrec_spark.config.sections import Sparsity
+from ganrec_spark.run.context import Context
 
 
 @dataclass(frozen=True)

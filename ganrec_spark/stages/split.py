@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.config import Split
-from ganrec_spark.context import Context
+from ganrec_spark.config.sections import Split
 from ganrec_spark.errors import InputError
-from ganrec_spark.time_order import tie
+from ganrec_spark.frames.time_order import tie
+from ganrec_spark.run.context import Context
 
 _DAY = 86_400
 _PARTS = ("train", "validation", "test")

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.als_setting import chosen_setting, fit_setting, latest_time
-from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_checkpoints
-from ganrec_spark.distributed.launcher import train_distributed
-from ganrec_spark.distributed.reader import read_batches
-from ganrec_spark.draws import draw_order
-from ganrec_spark.models.cgan import Start, calibrated
-from ganrec_spark.models.generator_training import Batch, Plan, train_generator
-from ganrec_spark.models.generators import training_seed
-from ganrec_spark.models.interactions import Profiles
-from ganrec_spark.models.worker import Worker, share
+from ganrec_spark.evaluation.draws import draw_order
+from ganrec_spark.fills.generators.by_name import training_seed
+from ganrec_spark.fills.generators.cgan import Start, calibrated
+from ganrec_spark.fills.generators.interactions import Profiles
+from ganrec_spark.fills.generators.training import Batch, Plan, train_generator
+from ganrec_spark.recommenders.als.setting import chosen_setting, fit_setting, latest_time
+from ganrec_spark.run.context import Context
+from ganrec_spark.training.checkpoints import delete_checkpoints, file_checkpoints
+from ganrec_spark.training.launcher import train_distributed
+from ganrec_spark.training.reader import read_batches
+from ganrec_spark.training.worker import Worker, share
 
 _CHUNK_BYTES = 8 * 2**20
 _WATCHED_USERS = 2048

@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.context import Context
-from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_checkpoints
-from ganrec_spark.distributed.launcher import train_distributed
-from ganrec_spark.distributed.ranking import Score, histories, lists, rank_catalogue
-from ganrec_spark.distributed.reader import read_batches
-from ganrec_spark.distributed.ship import Shipped, ship
-from ganrec_spark.draws import drawn
-from ganrec_spark.fills import NONE
-from ganrec_spark.models.sasrec import SASRec, Shape
-from ganrec_spark.models.sasrec_training import Judges, Plan, train_sasrec
-from ganrec_spark.models.worker import Worker, share
-from ganrec_spark.ranking.metrics import hit_matrix, ndcg
+from ganrec_spark.evaluation.draws import drawn
+from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
+from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.frames.histories import histories, lists
+from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
+from ganrec_spark.recommenders.transformer.network import SASRec, Shape
+from ganrec_spark.recommenders.transformer.training import Judges, Plan, train_sasrec
+from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
+from ganrec_spark.training.checkpoints import delete_checkpoints, file_checkpoints
+from ganrec_spark.training.launcher import train_distributed
+from ganrec_spark.training.reader import read_batches
+from ganrec_spark.training.worker import Worker, share
 
 _CHUNK_BYTES = 16 * 1024 * 1024
 _K = 10
@@ -40,7 +41,7 @@ _SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
 
 @dataclass(frozen=True)
 class Trained:
-    """What the workers hand back: see models.sasrec_training.Trained."""
+    """What the workers hand back: see recommenders.transformer.training.Trained."""
 
     state: bytes
     epoch: int

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ganrec_spark.config import load_config
-from ganrec_spark.pipeline import STAGES
-from ganrec_spark.submit import submit_properties
+from ganrec_spark.config.load import load_config
+from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.spark.submit import submit_properties
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AIRFLOW = REPOSITORY / os.environ.get("GANREC_AIRFLOW_VENV", ".venv-airflow")

@@ -7,9 +7,9 @@ from collections import defaultdict
 
 import pytest
 
-from ganrec_spark.config import Config
-from ganrec_spark.pipeline import STAGES, Stage
-from ganrec_spark.tables import EDITIONS, TABLE_BY_NAME, TABLES
+from ganrec_spark.config.sections import Config
+from ganrec_spark.plan.pipeline import STAGES, Stage
+from ganrec_spark.plan.tables import EDITIONS, TABLE_BY_NAME, TABLES
 
 WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials"}  # by runner.py and tuning.py
 
@@ -64,7 +64,8 @@ def test_keys_and_partitions_are_columns() -> None:
 
 def test_plan_and_configuration_import_nothing_heavy() -> None:
     code = (
-        "import sys, ganrec_spark.pipeline, ganrec_spark.config, ganrec_spark.tables, ganrec_spark.cli;"
+        "import sys, ganrec_spark.plan.pipeline, ganrec_spark.plan.tables;"
+        "import ganrec_spark.config.load, ganrec_spark.cli.main;"
         "heavy = {'pyspark', 'torch', 'pandas', 'numpy', 'pyarrow', 'horovod', 'petastorm'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

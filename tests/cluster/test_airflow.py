@@ -19,7 +19,7 @@ from cluster.services import AIRFLOW, Airflow, airflow, free_port
 from cluster.test_cluster import SMALL, left_behind, on_cluster
 from e2e.lakeside import FAST, REPOSITORY, RUN_DATE, Lakeside
 
-from ganrec_spark.pipeline import STAGES
+from ganrec_spark.plan.pipeline import STAGES
 
 LOCAL = "local[2]"
 Published = tuple[Lakeside, list[dict[str, object]], str]

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config import load_config
-from ganrec_spark.session import build_session
+from ganrec_spark.config.load import load_config
+from ganrec_spark.spark.session import build_session
 
 
 @pytest.fixture(scope="session")

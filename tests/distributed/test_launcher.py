@@ -14,10 +14,10 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config import Distributed
-from ganrec_spark.distributed.launcher import train_distributed
+from ganrec_spark.config.sections import Distributed
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.models.worker import Worker, share
+from ganrec_spark.training.launcher import train_distributed
+from ganrec_spark.training.worker import Worker, share
 
 # Workers cannot import tests; what they run travels whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ganrec_spark.distributed.reader import read_batches, read_once
 from ganrec_spark.errors import TrainingError
+from ganrec_spark.training.reader import read_batches, read_once
 
 ROWS, GROUPS = 20_000, 14
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config import Distributed
-from ganrec_spark.distributed.checkpoint_files import file_checkpoints
-from ganrec_spark.distributed.launcher import train_distributed
-from ganrec_spark.models.sasrec import Shape
-from ganrec_spark.models.sasrec_training import Batch, Plan, train_sasrec
-from ganrec_spark.models.worker import Worker
+from ganrec_spark.config.sections import Distributed
+from ganrec_spark.recommenders.transformer.network import Shape
+from ganrec_spark.recommenders.transformer.training import Batch, Plan, train_sasrec
+from ganrec_spark.training.checkpoints import file_checkpoints
+from ganrec_spark.training.launcher import train_distributed
+from ganrec_spark.training.worker import Worker
 
 # Workers cannot import tests; what they run travels whole.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from e2e.lakeside import RUN_DATE, Lakeside
 
-from ganrec_spark.pipeline import STAGES
-from ganrec_spark.world import write_world
+from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.raw.world import write_world
 
 
 @pytest.fixture(scope="session")

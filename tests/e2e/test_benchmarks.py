@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from e2e.lakeside import FAST, JAVA, REPOSITORY
 
-from ganrec_spark.world import write_world
+from ganrec_spark.raw.world import write_world
 
 SPARK = ("spark.master=local[2]", f"spark.properties={{spark.driver.extraJavaOptions: {JAVA}}}")
 # A Transformer that takes seconds to train.

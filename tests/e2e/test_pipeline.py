@@ -13,7 +13,7 @@ import psutil
 import pytest
 from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside
 
-from ganrec_spark.pipeline import MEMBERS, STAGES
+from ganrec_spark.plan.pipeline import MEMBERS, STAGES
 
 pytestmark = pytest.mark.usefixtures("one_by_one")  # which goes on beside all of them
 Published = tuple[Lakeside, list[dict[str, object]], str]

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config import Config, load_config
-from ganrec_spark.lake import Lake
-from ganrec_spark.pipeline import STAGE_BY_NAME
-from ganrec_spark.runner import Outcome, run_stage, stage_context
-from ganrec_spark.session import build_session
+from ganrec_spark.config.load import load_config
+from ganrec_spark.config.sections import Config
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.run.runner import Outcome, run_stage, stage_context
+from ganrec_spark.spark.session import build_session
 
 _NUMBER = itertools.count()
 # Plans of a few rows are not worth compiling; the end-to-end tests run with Spark's own defaults.

@@ -2,7 +2,7 @@
 
 from pyspark.sql import DataFrame
 
-from ganrec_spark.lake import Lake
+from ganrec_spark.lake.store import Lake
 
 
 def add_ids(lake: Lake, table: str, frame: DataFrame) -> None:

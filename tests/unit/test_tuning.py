@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ganrec_spark.config import load_config
+from ganrec_spark.config.load import load_config
 from ganrec_spark.tuning import Trial, _current, as_config
 
 

@@ -1,0 +1,1 @@
+"""One list from the members' lists: weights, trees, serving."""

@@ -1,0 +1,293 @@
+"""`ganrec doctor`: what would stop a run or has damaged the lake, and what to do; `--repair` mends what it can.
+
+Looks only, unless it repairs. Every finding says what was found and what to do.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyspark
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession, Window
+from pyspark.sql import functions as F
+
+from ganrec_spark.config.sections import Config
+from ganrec_spark.errors import GanrecError, LakeError
+from ganrec_spark.lake.iceberg import change_properties, current_snapshot, properties, reason
+from ganrec_spark.lake.publication import stored_editions
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.raw.files import Files, located
+from ganrec_spark.run.log import SIGN_OF_LIFE, at_work, withdraw
+from ganrec_spark.spark.session import build_session, require_known, spark_jars_dir
+from ganrec_spark.spark.submit import lake_root
+
+_JAVA = 17
+_FREE_GIB = 5
+_CLOCK_SECONDS = 60  # Iceberg refuses commits that are older than that
+_GIB = 1 << 30
+# Bytes of text that a rating takes, and of heap that one takes while the gathered solvers work on it.
+_BYTES_A_RATING, _HEAP_A_RATING = 25, 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: level ok, warn or fail; `advice` says what to do where it is not ok."""
+
+    level: str
+    name: str
+    found: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:4}  {self.name}: {self.found}" + (f"; {self.advice}" if self.advice else "")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What `--repair` would do, in words, and how."""
+
+    words: str
+    do: Callable[[], None]
+
+
+def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
+    """Return the findings on this machine, its Spark and the lake, and the repairs that would help.
+
+    A session that cannot start, or a catalog that does not answer, is a finding like others.
+    """
+    findings = [*_machine(config)]
+    if any(finding.level == "fail" for finding in findings):
+        return findings, []
+    try:
+        spark = build_session(config, "ganrec doctor", makes_lake=False)
+    except (GanrecError, Py4JError, PySparkException) as error:
+        return [
+            *findings,
+            Finding("fail", "Spark", reason(error), "see spark.master and spark.properties"),
+        ], []
+    for part in (_executors, _source):
+        try:
+            findings += part(spark, config)
+        except (GanrecError, Py4JError, PySparkException) as error:
+            findings.append(Finding("fail", part.__name__.strip("_"), reason(error), "see the message"))
+    if "://" not in config.lake.root and not Path(lake_root(config)).is_dir():
+        return [*findings, Finding("ok", "lake", "none yet; the first run makes it")], []
+    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+    try:
+        if not lake.exists():
+            return [*findings, Finding("ok", "lake", "reachable and empty; the first run makes its tables")], []
+        findings.append(_clock(lake))
+        repairs: list[Repair] = []
+        for look in (_dictionaries, _doubled_ratings, _published, _at_work):
+            told, mended = look(lake)
+            findings += told
+            repairs += mended
+    except (GanrecError, Py4JError, PySparkException) as error:
+        words = reason(error)
+        return [*findings, Finding("fail", "lake", words, "see lake.properties, and whether the catalog runs")], []
+    return findings, repairs
+
+
+def _machine(config: Config) -> Iterator[Finding]:
+    yield _java()
+    yield Finding("ok", "versions", f"Python {sys.version.split()[0]}, PySpark {pyspark.__version__}")
+    missing = [
+        package
+        for package in config.spark.packages
+        if not any(spark_jars_dir().glob(f"*{package.split(':')[1]}-{package.split(':')[2]}.jar"))
+    ]
+    for jar in spark_jars_dir().glob("*.jar"):
+        try:
+            require_known(jar)
+        except GanrecError as error:
+            yield Finding("fail", "jars", str(error))
+    if missing and not config.spark.jars:
+        yield Finding("warn", "jars", f"{', '.join(missing)} not beside Spark", "run `ganrec install-jars`")
+    else:
+        yield Finding("ok", "jars", "beside Spark" if not config.spark.jars else ", ".join(config.spark.jars))
+    if "://" in config.lake.root:
+        yield Finding("ok", "lake.root", config.lake.root)
+        return
+    root = Path(lake_root(config))
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Finding("fail", "lake.root", f"{existing} cannot be written", "set its owner, or another lake.root")
+        return
+    free = shutil.disk_usage(existing).free / _GIB
+    level, advice = ("ok", "") if free >= _FREE_GIB else ("warn", f"a run wants {_FREE_GIB} GiB and more; free some")
+    yield Finding(level, "lake.root", f"{root}, writable, {free:.1f} GiB free", advice)
+
+
+def _java() -> Finding:
+    home = os.environ.get("JAVA_HOME")
+    binary = str(Path(home) / "bin" / "java") if home else "java"
+    try:
+        done = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=30, check=False)
+    except OSError as error:
+        return Finding("fail", "Java", str(error), f"install Java {_JAVA} or newer, or set JAVA_HOME")
+    version = re.search(r'version "(\d+)', done.stderr)
+    if version is None or int(version[1]) < _JAVA:
+        return Finding("fail", "Java", done.stderr.splitlines()[0], f"Spark 4 wants Java {_JAVA} or newer (JAVA_HOME)")
+    return Finding("ok", "Java", done.stderr.splitlines()[0])
+
+
+def _executors(spark: SparkSession, config: Config) -> Iterator[Finding]:
+    slots, workers = spark.sparkContext.defaultParallelism, config.distributed.workers
+    if workers > 1 and slots < workers:
+        yield Finding(
+            "fail", "slots", f"{slots}, fewer than distributed.workers {workers}", "more cores, or fewer workers"
+        )
+    else:
+        yield Finding("ok", "slots", f"{slots} for {workers} workers")
+
+    def version(_: object) -> Iterator[str]:
+        yield sys.version.split()[0]
+
+    try:
+        found = set(spark.sparkContext.parallelize(range(slots), slots).mapPartitions(version).collect())
+    except (Py4JError, PySparkException) as error:
+        told = "Python" + str(error).rpartition("Python")[2].splitlines()[0] if "Python" in str(error) else "no answer"
+        yield Finding("fail", "executors", told[:200], "give them the driver's Python (spark.python, spark.archives)")
+        return
+    ours = sys.version.split()[0]
+    level, advice = ("ok", "") if found == {ours} else ("warn", "give them the driver's Python (spark.python)")
+    yield Finding(level, "executors", f"Python {', '.join(sorted(found))}", advice)
+
+
+def _source(spark: SparkSession, config: Config) -> Iterator[Finding]:
+    source = config.ingest.source
+    if not source or config.ingest.format == "table":
+        return
+    try:
+        with tempfile.TemporaryDirectory(prefix="ganrec-doctor-") as scratch:
+            files = located(spark, source, Path(scratch))
+            yield _size(spark, config, files)
+    except (GanrecError, OSError, Py4JError, PySparkException) as error:
+        yield Finding("fail", "ingest.source", reason(error))
+
+
+def _size(spark: SparkSession, config: Config, files: Files) -> Finding:
+    local = [Path(uri.removeprefix("file://")) for uri in files.uris if uri.startswith("file://")]
+    size = sum(path.stat().st_size for path in local)
+    if len(local) < len(files.uris):
+        return Finding("ok", "ingest.source", f"{len(files.uris)} files")
+    if all(path.suffix == ".parquet" for path in local):
+        n_ratings = spark.read.option("__globPaths__", "false").parquet(*files.uris).count()
+    else:
+        n_ratings = size // _BYTES_A_RATING
+    wanted = n_ratings * _HEAP_A_RATING / _GIB + 1
+    memory = config.spark.driver_memory
+    have = int(memory[:-1]) / (1 if memory[-1] == "g" else 1024)
+    found = f"{len(files.uris)} files, {size / _GIB:.2f} GiB, about {n_ratings} ratings; spark.driver_memory {memory}"
+    enough = have >= wanted
+    advice = "" if enough else f"set spark.driver_memory to {wanted:.0f}g"
+    return Finding("ok" if enough else "warn", "ingest.source", found, advice)
+
+
+def _clock(lake: Lake) -> Finding:
+    """Compare this machine's clock with the newest commit."""
+    newest = lake.spark.table(f"{lake.name('stage_log')}.snapshots").agg(F.max("committed_at")).collect()[0][0]
+    behind = 0.0 if newest is None else newest.replace(tzinfo=UTC).timestamp() - time.time()
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if behind > _CLOCK_SECONDS:
+        advice = "set the clock (NTP): Iceberg refuses commits that are older than the last one"
+        return Finding("fail", "clock", f"{now}, {behind:.0f} s behind the newest commit", advice)
+    return Finding("ok", "clock", now)
+
+
+def _dictionaries(lake: Lake) -> tuple[list[Finding], list[Repair]]:
+    findings, repairs = [], []
+    for table, kind in (("users", "user"), ("items", "item")):
+        rows = lake.read_all(table)
+        ids = rows.groupBy(f"{kind}_id").count().where("count > 1").count()
+        indices = rows.groupBy(f"{kind}_idx").agg(F.count_distinct(f"{kind}_id").alias("n")).where("n > 1").count()
+        if not ids and not indices:
+            findings.append(Finding("ok", table, f"{rows.count()} ids, each with an index of its own"))
+            continue
+        found = f"{ids} ids with several indices, {indices} indices with several ids"
+        advice = (
+            "what was published since then has strangers' lists: roll back to an edition before it (`ganrec "
+            "rollback`), "
+            "then `ganrec doctor --repair` and run the dates again"
+        )
+        findings.append(Finding("fail", table, found, advice))
+        words = (
+            f"table {table}: keep each id's first index, number the others anew, let every run begin at ingest again"
+        )
+        repairs.append(Repair(words, lambda table=table, kind=kind: _renumber(lake, table, kind)))  # type: ignore[misc]
+    return findings, repairs
+
+
+def _renumber(lake: Lake, table: str, kind: str) -> None:
+    alive, _ = at_work(lake)
+    if alive:
+        raise LakeError(f"table '{table}': expected nobody at work, found {'; '.join(alive.values())}; repair it later")
+    seen = current_snapshot(lake.spark, lake.ensure(table))
+    rows = lake.as_of(table, seen)
+    first = Window.partitionBy(f"{kind}_id").orderBy("first_run_id", f"{kind}_idx")
+    once = rows.withColumn("place", F.row_number().over(first)).where("place = 1").drop("place")
+    owner = Window.partitionBy(f"{kind}_idx").orderBy("first_run_id", f"{kind}_id")
+    marked = once.withColumn("place", F.row_number().over(owner)).localCheckpoint()
+    top = marked.agg(F.max(f"{kind}_idx")).collect()[0][0]
+    fresh = Window.orderBy("first_run_id", f"{kind}_id")
+    moved = marked.where("place > 1").withColumn(f"{kind}_idx", (F.lit(top) + F.row_number().over(fresh)).cast("int"))
+    # First of all no run counts any more: where this one ends half-way, nobody builds on rows of the old numbers.
+    for row in lake.read_all("stage_log").select("run_id").distinct().collect():
+        withdraw(lake, row.run_id, "ingest", f"table {table} was numbered anew (ganrec doctor --repair)")
+    lake.rewrite(table, marked.where("place = 1").unionByName(moved).drop("place"), seen)
+
+
+def _doubled_ratings(lake: Lake) -> tuple[list[Finding], list[Repair]]:
+    # Of the newest run and of the published one: what is older is read by nobody.
+    newest = lake.read_all("stage_log").agg(F.max("run_id")).collect()[0][0]
+    runs = [run_id for run_id in {newest, lake.published().run_id} if run_id is not None]
+    ratings = lake.read_all("ratings").where(F.col("run_id").isin(runs))
+    pairs = ratings.groupBy("run_id", "origin", "user_idx", "item_idx").count().where("count > 1")
+    found = pairs.groupBy("run_id").count().orderBy("run_id").collect()
+    if not found:
+        return [Finding("ok", "ratings", "one for each pair of user and item")], []
+    told = ", ".join(f"{row['count']} in run {row['run_id']}" for row in found)
+    advice = "the dictionaries gave an id two indices; repair them (--repair), then run these dates again"
+    return [Finding("fail", "ratings", f"pairs rated twice: {told}", advice)], []
+
+
+def _published(lake: Lake) -> tuple[list[Finding], list[Repair]]:
+    shown, kept = lake.published(), stored_editions(lake)
+    if shown.run_id is None:
+        return [Finding("ok", "published", "nothing yet")], []
+    if (shown.run_id, shown.edition) in kept:
+        return [
+            Finding("ok", "published", f"run {shown.run_id}, edition {shown.edition}; {len(kept)} editions kept")
+        ], []
+    found = f"run {shown.run_id}, edition {shown.edition}, whose rows are gone: readers see nothing"
+    return [Finding("fail", "published", found, "`ganrec rollback`, or run the date again")], []
+
+
+def _at_work(lake: Lake) -> tuple[list[Finding], list[Repair]]:
+    alive, dead = at_work(lake)
+    findings = [Finding("ok", f"run {run_id}", f"at work: {words}") for run_id, words in alive.items()]
+    findings += [
+        Finding(
+            "warn", f"run {run_id}", f"ended without a word: {words}", "run the date again; it goes on where it was"
+        )
+        for run_id, words in dead.items()
+    ]
+    table = lake.ensure("stage_log")
+    signs = [name for name in properties(lake.spark, table) if name.startswith(SIGN_OF_LIFE)]
+    old = [name for name in signs if not any(name.startswith(f"{SIGN_OF_LIFE}{run_id}.") for run_id in alive)]
+    repairs = []
+    if old:
+        forget = dict.fromkeys(old)
+        words = f"forget {len(old)} signs of life of processes that are gone"
+        repairs.append(Repair(words, lambda: change_properties(lake.spark, table, forget)))
+    return findings or [Finding("ok", "runs", "nobody is at work")], repairs

@@ -1,0 +1,242 @@
+"""`ganrec look`: what a source of ratings holds, by its first rows, and the settings that would take them."""
+
+import json
+import re
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ganrec_spark.config.load import with_values
+from ganrec_spark.config.sections import Config, Ingest
+from ganrec_spark.errors import InputError
+from ganrec_spark.raw.files import SAMPLE_BYTES, first_bytes, located
+from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates
+from ganrec_spark.raw.sources import read_source, wanted_columns
+from ganrec_spark.raw.text import decoded, json_names, layout, likely_columns, lines
+from ganrec_spark.raw.times import TimeForm, recognised, time_form
+from ganrec_spark.stages.ingest import advice_on, common_rules, count_rules
+
+_ROWS = 10_000
+_NUMBER = re.compile(r"^[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?$")
+_LARGEST_RATING = 1000.0
+_FEW = 20  # kinds of events, at most
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A source's columns and first rows as text; `header`: whether the file names its columns, None where it must."""
+
+    what: str
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    header: bool | None = None
+
+
+def look(spark: SparkSession, config: Config, source: str, run_date: str) -> list[str]:
+    """Return lines that say what a sample of the source holds, what ingest would reject of it, and what to set."""
+    with tempfile.TemporaryDirectory(prefix="ganrec-look-") as scratch:
+        return _look(spark, config, source, run_date, Path(scratch))
+
+
+def _look(spark: SparkSession, config: Config, source: str, run_date: str, scratch: Path) -> list[str]:
+    seen = _seen(spark, config.ingest, source, scratch / "first")
+    columns = [f"  {place}. {name}: {_values(seen.rows, place - 1)}" for place, name in enumerate(seen.names, 1)]
+    told = [f"{source}: {seen.what}", "columns:", *columns]
+    values = _settings(config.ingest, seen)
+    fitting = with_values(config, {f"ingest.{name}": value for name, value in values.items()}).ingest
+    try:
+        rows = read_source(spark, fitting, source, scratch / "again")
+        sample = spark.createDataFrame(rows.limit(_ROWS).collect(), rows.schema) if rows.take(1) else rows
+        told += _judged(sample, fitting, run_date)
+    except InputError as error:
+        told.append(f"ingest would refuse it: {error}")
+    words = [("source", json.dumps(source)), *_flat(values)]
+    options = [f"--set {shlex.quote(f'ingest.{name}={_yaml(value)}')}" for name, value in words]
+    return [*told, "settings:", f"  {' '.join(options)}"]
+
+
+def _seen(spark: SparkSession, ingest: Ingest, source: str, scratch: Path) -> Seen:
+    if ingest.format == "table":
+        frame = spark.table(source)
+        return Seen("a table", tuple(frame.columns), _texts(frame))
+    files = located(spark, source, scratch)
+    sample = first_bytes(spark, files.uris[0])
+    what = f"{len(files.uris)} files, the first is " if len(files.uris) > 1 else ""
+    if sample.startswith(b"PAR1"):
+        frame = spark.read.option("__globPaths__", "false").parquet(*files.uris)
+        return Seen(f"{what}Parquet", (*frame.columns, *files.parts), _texts(frame))
+    text, encoding = decoded(sample, ingest, source)
+    head = lines(text, len(sample) < SAMPLE_BYTES)
+    if not head:
+        raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
+    if head[0].lstrip()[:1] in ("{", "["):
+        names, objects = json_names(head, source)
+        rows = tuple(tuple("" if one.get(name) is None else str(one[name]) for name in names) for one in objects)
+        return Seen(f"{what}JSON, {encoding}", names, rows)
+    found = layout(head, encoding, ingest.model_copy(update={"header": False}), source, {"rating": 2})
+    header = bool(found.rows) and _is_header(found.rows)
+    names = tuple(found.rows[0]) if header else tuple(f"column {place}" for place in range(1, len(found.names) + 1))
+    told = f"{what}text, {encoding}, columns separated by {found.delimiter!r}, {'a' if header else 'no'} header"
+    return Seen(told, (*names, *files.parts), found.rows[header:], header)
+
+
+def _texts(frame: DataFrame) -> tuple[tuple[str, ...], ...]:
+    rows = frame.select([F.col(f"`{name}`").cast("string") for name in frame.columns]).limit(1000).collect()
+    return tuple(tuple("" if value is None else value for value in row) for row in rows)
+
+
+def _is_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names columns: none of it is a number, and below it some are, or it has known names."""
+    if any(_NUMBER.match(cell) for cell in rows[0]):
+        return False
+    wanted: dict[str, str | int] = dict.fromkeys(("user", "item", "rating", "timestamp"), 0)
+    below = any(_NUMBER.match(cell) for row in rows[1:20] for cell in row)
+    return below or len(likely_columns(rows[0], wanted)) > 1
+
+
+def _values(rows: Sequence[Sequence[str]], place: int) -> str:
+    values = [row[place] for row in rows if place < len(row)]
+    distinct = len(set(values))
+    kind = "numbers" if values and all(_NUMBER.match(value) for value in values if value) else "text"
+    form = _form(values)
+    if form is not None and kind == "text":
+        kind = "times"
+    examples = ", ".join(dict.fromkeys(values[:50]))[:60]
+    return f"{kind}, {distinct} different in {len(values)} rows; {examples}"
+
+
+def _form(values: Sequence[str]) -> TimeForm | None:
+    """Return how the values are written as times, None where they are none."""
+    texts = [value for value in values if value][:1000]
+    try:
+        form = recognised(texts, "?")
+    except InputError:
+        return TimeForm("?")
+    iso = texts and sum(bool(re.match(r"^\d{4}-\d{1,2}-\d{1,2}", text)) for text in texts) >= 0.9 * len(texts)
+    return form if form.pattern or iso else None
+
+
+def _settings(ingest: Ingest, seen: Seen) -> dict[str, object]:
+    """Return the keys of section ingest that differ from `ingest` for this source: columns, header, feedback."""
+    wanted = wanted_columns(ingest)
+    present = {name.strip().lower() for name in seen.names}
+    configured = {
+        role: name for role, name in wanted.items() if isinstance(name, int) or name.strip().lower() in present
+    }
+    likely = {role: name for role, name in likely_columns(seen.names, wanted).items() if role not in configured}
+    columns: dict[str, object] = _by_values(seen) if seen.header is False else {**configured, **likely}
+    event = likely_columns(seen.names, {"event": 0}).get("event")
+    values: dict[str, object] = {}
+    if (
+        "rating" not in columns
+        and event is not None
+        and len({row[seen.names.index(event)] for row in seen.rows}) <= _FEW
+    ):
+        columns["event"] = event
+        values["feedback"] = "implicit"
+        kinds = {row[seen.names.index(event)].strip() for row in seen.rows}
+        fresh = {kind: 1.0 for kind in sorted(kinds) if kind and kind not in ingest.event_weights}
+        if fresh:
+            values["event_weights"] = {**ingest.event_weights, **fresh}
+    for role in ("rating", "timestamp"):
+        columns.setdefault(role, None)
+    base = ingest.columns.model_dump()
+    if any(base[role] != name for role, name in columns.items()):
+        values["columns"] = {**base, **columns}
+    if seen.header is False:
+        values["header"] = False
+    return values
+
+
+def _by_values(seen: Seen) -> dict[str, object]:
+    """Return role -> position, from 1, by what the values look like: times, few numbers, then who and what."""
+    places = list(range(len(seen.names)))
+    columns = {place: [row[place] for row in seen.rows if place < len(row)] for place in places}
+    found: dict[str, object] = {}
+    written = [place for place in places if columns[place] and _form(columns[place]) is not None]
+    counted = [place for place in places if columns[place] and all(map(_is_epoch, columns[place][:200]))]
+    for place in [*written, *counted][:1]:
+        found["timestamp"] = place + 1
+        places.remove(place)
+    for place in reversed(places):
+        values = columns[place]
+        few = 1 < len(set(values)) <= len(values) / 2
+        if place > 1 and few and all(map(_is_rating, values)):
+            found["rating"] = place + 1
+            places.remove(place)
+            break
+    for role, place in zip(("user", "item"), places, strict=False):
+        found[role] = place + 1
+    return found
+
+
+def _is_rating(text: str) -> bool:
+    return _NUMBER.match(text) is not None and abs(float(text.replace(",", "."))) <= _LARGEST_RATING
+
+
+def _is_epoch(text: str) -> bool:
+    """Whether a number may be seconds or milliseconds of the years 1990 to 2100."""
+    if not _NUMBER.match(text):
+        return False
+    value = float(text.replace(",", "."))
+    return 6.3e8 < value < 4.2e9 or 6.3e11 < value < 4.2e12
+
+
+def _judged(sample: DataFrame, ingest: Ingest, run_date: str) -> list[str]:
+    form = time_form(sample, ingest) if "timestamp" in sample.columns else None
+    rows = judge(sample, ingest, run_date, form).withColumn("origin", F.lit("source"))
+    if ingest.feedback == "explicit" or (form is not None and not form.days):
+        rows = mark_duplicates(rows, ingest.feedback == "implicit")
+    rows = rows.withColumn("row", F.to_json("raw")).cache()
+    counts = count_rules(rows)
+    valid = rows.where("rule IS NULL")
+    facts = valid.agg(
+        F.count_distinct("user_id").alias("users"),
+        F.count_distinct("item_id").alias("items"),
+        F.min("rating").alias("low"),
+        F.max("rating").alias("high"),
+        F.min("ts").alias("oldest"),
+        F.max("ts").alias("newest"),
+    ).collect()[0]
+    n_valid = sum(count for (_, rule), count in counts.items() if rule is None)
+    told = [
+        f"of the first {sum(counts.values())} rows {n_valid} are valid: {facts['users']} users, {facts['items']} items"
+    ]
+    if n_valid:
+        told.append(f"ratings from {facts['low']:g} to {facts['high']:g}")
+        told.append(f"times from {facts['oldest']} to {facts['newest']} UTC" if form else "no times")
+    if ingest.feedback == "implicit" and ingest.columns.event:
+        kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(_FEW).collect()
+        told.append("events: " + ", ".join(f"{row['event']} {row['count']}" for row in kinds))
+    told += [
+        f"{'ignored' if rule in IGNORED else 'rejected'}: {rule} {count}"
+        for (_, rule), count in sorted(counts.items(), key=lambda pair: -pair[1])
+        if rule
+    ]
+    told += [line for rule in common_rules(counts) for line in [advice_on(rows, rule, ingest)] if line]
+    rows.unpersist()
+    return told
+
+
+def _flat(values: dict[str, object]) -> list[tuple[str, object]]:
+    """Return keys with dots of what differs; of columns each one of its own, event weights as a map."""
+    columns = Ingest().columns.model_dump()
+    flat: list[tuple[str, object]] = []
+    for name, value in values.items():
+        if name == "columns" and isinstance(value, dict):
+            flat += [(f"columns.{role}", one) for role, one in value.items() if columns[role] != one]
+        elif name == "event_weights" and isinstance(value, dict):
+            known = Ingest().event_weights
+            flat.append((name, {kind: weight for kind, weight in value.items() if known.get(kind) != weight}))
+        else:
+            flat.append((name, value))
+    return flat
+
+
+def _yaml(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

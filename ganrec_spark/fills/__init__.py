@@ -1,0 +1,1 @@
+"""Generated rows for sparse users: made, judged, made ratings."""

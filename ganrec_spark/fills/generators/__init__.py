@@ -1,0 +1,1 @@
+"""The networks that generate implicit feedback, and their training."""

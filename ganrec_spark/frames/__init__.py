@@ -1,0 +1,1 @@
+"""Rows into arrays: idioms that several subjects share."""

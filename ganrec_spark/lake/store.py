@@ -1,0 +1,380 @@
+"""The only door to the lake (Apache Iceberg): read, write, publish and roll back.
+
+A write replaces the rows of one run (and phase) in one commit: a re-run leaves one copy, a crash leaves what
+readers saw before. Iceberg has no transaction over several tables; readers of published data go through views
+that join the one-row table current_run, so one commit shows them all of a run (docs/adr/0003-publishing.md).
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, partition_columns, replace_rows
+from ganrec_spark.plan.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
+from ganrec_spark.plan.tables import Column as TableColumn
+
+_TRIES = 10
+_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Rows to add to a dictionary: their number, and the column `index`, which counts them from `first` on."""
+
+    rows: DataFrame
+    count: int
+    index: str
+    first: int
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What readers see, None before the first publication, and the snapshot of current_run that says so."""
+
+    run_id: str | None
+    edition: str | None
+    snapshot: int | None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One commit of current_run: what readers saw from `committed_at` (UTC) on."""
+
+    run_id: str
+    edition: str
+    committed_at: str
+
+
+class Lake:
+    """All tables of one namespace. Stages get a `StageLake`, which knows run, phase and permissions."""
+
+    def __init__(self, spark: SparkSession, catalog: str, namespace: str) -> None:
+        self.spark = spark
+        self._prefix = f"{catalog}.{namespace}"
+        self._known: set[str] = set()
+
+    def name(self, table: str) -> str:
+        """Return the full SQL name of a table or view."""
+        return f"{self._prefix}.{table}"
+
+    def ensure(self, table: str) -> str:
+        """Create the table from its declaration where it is missing, or bring it along; return its full name."""
+        full_name = self.name(table)
+        if table not in self._known:
+            declaration = declared(table)
+            if not self._known:
+                self._reach_catalog()
+            self.spark.sql(_create_statement(full_name, declaration))
+            self._bring_along(full_name, declaration)
+            self._known.add(table)
+        return full_name
+
+    def _bring_along(self, full_name: str, declaration: Table) -> None:
+        """Add the columns that an earlier version's table lacks, NULL in its rows; drop partitioning that has gone."""
+        for attempt in range(_TRIES):
+            present = set(self.spark.table(full_name).columns)
+            missing = [_definition(column) for column in declaration.columns if column.name not in present]
+            wanted = {"run_id", "phase", *declaration.partition_by}
+            gone = [name for name in partition_columns(self.spark, full_name) if name not in wanted]
+            changes = [f"DROP PARTITION FIELD `{name}`" for name in gone]
+            changes += [f"ADD COLUMNS ({', '.join(missing)})"] if missing else []
+            if not changes:
+                return
+            try:
+                for change in changes:
+                    self.spark.sql(f"ALTER TABLE {full_name} {change}")
+            except (Py4JJavaError, AnalysisException):
+                if attempt + 1 == _TRIES:  # else another process was faster
+                    raise
+
+    def _reach_catalog(self) -> None:
+        """Create the namespace where it is missing. Raises LakeError where the catalog does not answer."""
+        try:
+            self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {self._prefix}")
+        except Py4JJavaError as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Py4JJavaError) -> LakeError:
+        found = " / ".join(message for _, message in causes(error))
+        return LakeError(
+            f"catalog of '{self._prefix}': expected an answer, found: {found}; see lake.properties, and whether the "
+            "catalog's server runs"
+        )
+
+    def read_all(self, table: str) -> DataFrame:
+        """Return every row of a table, of all runs, with run_id (and phase)."""
+        return self.spark.table(self.ensure(table))
+
+    def read(self, table: str, run_id: str, phase: str | None = None) -> DataFrame:
+        """Return the rows of one run (and phase) without these columns; dictionaries are returned whole."""
+        frame, scope = self.read_all(table), declared(table).scope
+        if scope != "run":
+            return frame
+        return frame.where(_of_run(declared(table), run_id, phase)).drop("run_id", "phase")
+
+    def replace(
+        self, table: str, frame: DataFrame, run_id: str, phase: str | None = None, only: Mapping[str, str] | None = None
+    ) -> int:
+        """Replace the rows of one run (and phase) in one commit; return the number of rows written.
+
+        `only` narrows what is replaced to rows with these values of the table's partition_by columns. Raises LakeError
+        where another process wrote the same rows meanwhile.
+        """
+        declaration = declared(table)
+        conformed = _conform(frame, declaration, check_run_id(run_id), phase)
+        condition = _of_run(declaration, run_id, phase)
+        for column, value in (only or {}).items():
+            condition = condition & (F.col(column) == F.lit(value))
+        full_name = self.ensure(table)
+        seen = current_snapshot(self.spark, full_name)
+        try:
+            return replace_rows(conformed, full_name, condition, seen)[0]
+        except Conflict:
+            raise LakeError(
+                f"table '{table}', run '{run_id}': expected no other process to write this run's rows, found that one "
+                "did meanwhile, and wrote nothing; see which (`ganrec doctor`) and let one of them run at a time"
+            ) from None
+
+    def as_of(self, table: str, seen: int | None) -> DataFrame:
+        """Return every row of a table as of a snapshot, with run_id; columns that came later are NULL."""
+        frame = self.spark.sql(f"SELECT * FROM {self.ensure(table)}" + (f" VERSION AS OF {seen}" if seen else ""))
+        later = [column for column in declared(table).columns if column.name not in frame.columns]
+        return frame.select("*", *[F.lit(None).cast(column.type).alias(column.name) for column in later])
+
+    def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
+        """Add what `additions` finds missing among a dictionary's rows; return the number of rows added.
+
+        Where another process added rows meanwhile, it is asked again with what is there then: no index is given twice.
+        """
+        full_name = self.ensure(table)
+        for _ in range(_TRIES):
+            seen = current_snapshot(self.spark, full_name)
+            new = additions(self.as_of(table, seen))
+            if not new.count:
+                return 0
+            above = F.col(new.index) >= F.lit(new.first)  # matches no row that is known, and every one added since
+            try:
+                return replace_rows(new.rows.select(*_cast_columns(declared(table))), full_name, above, seen)[0]
+            except Conflict:
+                continue
+        raise LakeError(
+            f"table '{table}': expected to add rows, found others adding theirs at each of {_TRIES} tries; run it again"
+        )
+
+    def rewrite(self, table: str, frame: DataFrame, seen: int | None) -> None:
+        """Replace all rows of a dictionary: for repairs alone. Raises LakeError where it changed since `seen`."""
+        full_name = self.ensure(table)
+        try:
+            replace_rows(frame.select(*_cast_columns(declared(table))), full_name, F.lit(True), seen)
+        except Conflict:
+            raise LakeError(f"table '{table}': found that another process added rows; repair it again") from None
+
+    def exists(self) -> bool:
+        """Whether the lake has tables yet. Raises LakeError where the catalog does not answer."""
+        try:
+            return self.spark.catalog.tableExists(self.name("stage_log"))
+        except Py4JJavaError as error:
+            raise self._unreachable(error) from None
+
+    def clear(self, table: str, run_id: str, phase: str | None = None) -> None:
+        """Delete the rows of one run (and phase), if there are any."""
+        declaration = declared(table)
+        condition = f"run_id = '{check_run_id(run_id)}'" + (f" AND phase = '{phase}'" if declaration.phased else "")
+        self.spark.sql(f"DELETE FROM {self.ensure(table)} WHERE {condition}")
+
+    def data_files(self, table: str, run_id: str, phase: str | None = None) -> list[str]:
+        """Return the URLs of the Parquet files that hold the rows of one run (and phase), sorted by row group."""
+        declaration = declared(table)
+        files = self.spark.table(f"{self.ensure(table)}.files").where(F.col("partition.run_id") == run_id)
+        if declaration.phased:
+            files = files.where(F.col("partition.phase") == F.lit(phase))
+        order = [F.col(f"partition.{column}") for column in declaration.partition_by]
+        rows = files.orderBy(*order, "file_path").select("file_path").collect()
+        return [row.file_path if "://" in row.file_path else f"file://{row.file_path}" for row in rows]
+
+    def published(self) -> Pointer:
+        """Return what readers see, as the catalog has it now."""
+        full_name = self.ensure("current_run")
+        seen = current_snapshot(self.spark, full_name)
+        if seen is None:
+            return Pointer(None, None, None)
+        row = self.as_of("current_run", seen).select("published_run_id", "edition").first()
+        return Pointer(None, None, seen) if row is None else Pointer(str(row[0]), str(row[1]), seen)
+
+    def point_to(self, run_id: str, edition: str, instead: Pointer) -> bool:
+        """Make an edition of `run_id` the published one instead of another, in one commit.
+
+        Returns False, and changes nothing, where the pointer has moved since `instead` was read.
+        """
+        self._create_views()
+        row = self.spark.range(1).select(
+            F.lit(check_run_id(run_id)).alias("published_run_id"),
+            F.lit(edition).alias("edition"),
+            F.current_timestamp().alias("published_at"),
+        )
+        told = {"published-run": run_id, "published-edition": edition}
+        columns = _cast_columns(declared("current_run"))
+        try:
+            replace_rows(row.select(*columns), self.ensure("current_run"), F.lit(True), instead.snapshot, told)
+        except Conflict:
+            return False
+        return True
+
+    def publications(self) -> list[Publication]:
+        """Return every publication and rollback, newest first."""
+        summary = F.col("summary")
+        rows = (
+            self.spark.table(f"{self.ensure('current_run')}.snapshots")
+            .select(
+                summary.getItem("published-run").alias("run_id"),
+                summary.getItem("published-edition").alias("edition"),
+                F.col("committed_at").cast("string").alias("committed_at"),
+            )
+            .where(F.col("run_id").isNotNull())
+            .orderBy(F.col("committed_at").desc())
+            .collect()
+        )
+        return [Publication(row.run_id, row.edition, row.committed_at) for row in rows]
+
+    def _create_views(self) -> None:
+        """Create the views, and those anew that an earlier version made with other columns."""
+        pointer = self.ensure("current_run")
+        for view, table in PUBLISHED_VIEWS.items():
+            names = ["run_id", *(column.name for column in declared(table).columns)]
+            exists = self.spark.catalog.tableExists(self.name(view))
+            if exists and self.spark.table(self.name(view)).columns == names:
+                continue
+            self.spark.sql(
+                f"CREATE OR REPLACE VIEW {self.name(view)} COMMENT 'rows of the published run' AS "
+                f"SELECT {', '.join(f't.{name}' for name in names)} FROM {self.ensure(table)} t "
+                f"JOIN {pointer} p ON t.run_id = p.published_run_id AND t.edition = p.edition"
+            )
+
+
+@dataclass(frozen=True)
+class StageLake:
+    """The lake as one stage of one run sees it: only the tables that the stage declared."""
+
+    lake: Lake
+    run_id: str
+    stage: str
+    phase: str | None
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    before_write: Callable[[], None] = lambda: None  # raises where another process has taken the run
+
+    def read(self, table: str, phase: str | None = None) -> DataFrame:
+        """Return this run's rows of a declared table; `phase` defaults to the stage's own."""
+        self._allow(table, (*self.reads, *self.writes), "read")
+        return self.lake.read(table, self.run_id, phase or self.phase)
+
+    def write(self, table: str, frame: DataFrame, phase: str | None = None) -> int:
+        """Replace this run's rows of a declared table in one commit; return the number of rows.
+
+        `phase` defaults to the stage's own; stages without one name it for tables of both phases.
+        """
+        self._allow(table, self.writes, "write")
+        return self.lake.replace(table, frame, self.run_id, phase or self.phase)
+
+    def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
+        """Add what is missing to a declared dictionary (Lake.extend); return the number of rows added."""
+        self._allow(table, self.writes, "write")
+        return self.lake.extend(table, additions)
+
+    def data_files(self, table: str, phase: str | None = None) -> list[str]:
+        """Return the Parquet files of this run's rows of a declared table."""
+        self._allow(table, self.reads, "read")
+        return self.lake.data_files(table, self.run_id, phase or self.phase)
+
+    def frame(self, table: str, rows: Iterable[tuple[object, ...]]) -> DataFrame:
+        """Return a DataFrame of `rows` with the declared columns of `table`, in their order."""
+        columns = declared(table).columns
+        schema = ", ".join(f"{column.name} {column.type}" for column in columns)
+        return self.lake.spark.createDataFrame(list(rows), schema)
+
+    def write_edition(self, table: str, frame: DataFrame, edition: str) -> int:
+        """Replace the rows of one edition of this run, leaving its other editions; return the number of rows."""
+        self._allow(table, self.writes, "write")
+        return self.lake.replace(table, frame, self.run_id, only={"edition": edition})
+
+    def _allow(self, table: str, allowed: tuple[str, ...], verb: str) -> None:
+        if verb == "write":
+            self.before_write()
+        if table not in allowed:
+            raise LakeError(
+                f"table '{table}', stage '{self.stage}': the stage may {verb} {', '.join(allowed) or 'nothing'}; "
+                "declare the table in pipeline.STAGES if it should"
+            )
+
+
+def declared(table: str) -> Table:
+    """Return the declaration of a table. Raises LakeError for an unknown name."""
+    try:
+        return TABLE_BY_NAME[table]
+    except KeyError:
+        raise LakeError(f"table '{table}': not declared in tables.py") from None
+
+
+def check_run_id(run_id: str) -> str:
+    """Return `run_id` if it is safe in SQL and paths. Raises LakeError otherwise."""
+    if not _RUN_ID.match(run_id):
+        raise LakeError(f"run id '{run_id}': expected letters, digits, '.', '_', '-', at most 64")
+    return run_id
+
+
+def _of_run(declaration: Table, run_id: str, phase: str | None) -> Column:
+    condition = F.col("run_id") == F.lit(run_id)
+    if not declaration.phased:
+        return condition
+    if phase is None:
+        raise LakeError(f"table '{declaration.name}', run '{run_id}': expected a phase, found none")
+    return condition & (F.col("phase") == F.lit(phase))
+
+
+def _conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None) -> DataFrame:
+    expected = [column.name for column in declaration.columns]
+    if sorted(frame.columns) != sorted(expected):
+        raise LakeError(
+            f"table '{declaration.name}', run '{run_id}': expected columns {expected}, found {frame.columns}"
+        )
+    keys = [F.lit(run_id).alias("run_id")]
+    if declaration.phased:
+        keys.append(F.lit(phase).alias("phase"))
+    return frame.select(*keys, *_cast_columns(declaration))
+
+
+def _cast_columns(declaration: Table) -> list[Column]:
+    return [F.col(column.name).cast(column.type).alias(column.name) for column in declaration.columns]
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _definition(column: TableColumn) -> str:
+    return f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}"
+
+
+def _create_statement(full_name: str, declaration: Table) -> str:
+    columns = [_definition(column) for column in declaration.columns]
+    partition = list(declaration.partition_by)
+    if declaration.scope == "run":
+        if declaration.phased:
+            columns.insert(0, "`phase` string COMMENT 'choose (fitted on train) or final (train + validation)'")
+            partition.insert(0, "phase")
+        columns.insert(0, "`run_id` string COMMENT 'run that wrote the row'")
+        partition.insert(0, "run_id")
+    partitioning = f"PARTITIONED BY ({', '.join(partition)})" if partition else ""
+    key = f" Key: {', '.join(declaration.key)}." if declaration.key else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {full_name} ({', '.join(columns)}) USING iceberg {partitioning} "
+        f"COMMENT {_quote('One row: ' + declaration.grain + '.' + key)} "
+        "TBLPROPERTIES ('format-version'='2', 'write.metadata.delete-after-commit.enabled'='true', "
+        "'write.metadata.previous-versions-max'='20')"
+    )

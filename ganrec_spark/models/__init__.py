@@ -1,1 +1,0 @@
-"""Pure Torch and NumPy: networks, losses, training loops. Knows no Spark, no Horovod, no tables."""

@@ -1,0 +1,1 @@
+"""What there is: stages and tables, as data."""

@@ -1,1 +1,0 @@
-"""Pure NumPy: top-n, metrics, blending, bootstrap. Runs on a laptop without Java."""

@@ -1,0 +1,179 @@
+"""The files behind a source: where they lie, their first bytes, and unpacking what Spark cannot read packed."""
+
+import bz2
+import gzip
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from ganrec_spark.errors import InputError
+from ganrec_spark.lake.iceberg import reason
+
+SAMPLE_BYTES = 1 << 18
+_PACKED = (".zip", ".zst")
+_PART = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a source, as URIs in the order of their paths.
+
+    `parts`: names of the folders' hive-style parts (`user_id=007/` is user_id), which count as columns of text.
+    """
+
+    source: str
+    uris: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+
+
+def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Files:
+    """Return the files of a source: one file, all of a folder and of those in it, or what a glob matches.
+
+    A path that exists is that path, whatever characters its name has. Names that begin with `_` or `.` are left out, as
+    everywhere in Spark. zip and zst are unpacked into `scratch`. Raises InputError where there are none.
+    """
+    local = Path(source).expanduser()
+    if "://" not in source and local.exists():
+        root = local.absolute()
+        files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+        files = [file for file in files if file == root or not _hidden(file.relative_to(root))]
+        named = [(file, str(file.relative_to(root)) if file != root else file.name) for file in files]
+        if scratch is not None:
+            named = [inner for file, name in named for inner in _unpacked(file, name, scratch, source)]
+        uris, relative = [f"file://{file}" for file, _ in named], [name for _, name in named]
+    else:
+        root_uri, found = _remote(spark, source)
+        uris = sorted(found)
+        relative = [uri.removeprefix(root_uri).lstrip("/") for uri in uris]
+    if not uris:
+        found_instead = "a folder without files" if local.exists() else "nothing there"
+        raise InputError(
+            f"source '{source}': expected a readable file, folder or table, found {found_instead}; check the delivery, "
+            "ingest.source, ingest.test_source and ingest.format"
+        )
+    packed = [uri for uri in uris if uri.lower().endswith(_PACKED)]
+    if packed:
+        raise InputError(
+            f"source '{source}': expected files that Spark reads as they are, found {packed[0]}; unpack it, or pack it "
+            "as gz or bz2"
+        )
+    parts = {tuple(name for name, _ in _PART.findall(path)) for path in relative}
+    if len(parts) > 1:
+        raise InputError(
+            f"source '{source}': expected the same parts (name=value/) above every file, found "
+            f"{' and '.join(sorted('/'.join(names) or 'none' for names in parts))}; bring the folders into one order"
+        )
+    return Files(source, tuple(uris), parts.pop())
+
+
+def first_bytes(spark: SparkSession, uri: str, size: int = SAMPLE_BYTES) -> bytes:
+    """Return the first bytes of a file, unpacked."""
+    if uri.startswith("file://"):
+        with _opened(Path(uri.removeprefix("file://"))) as stream:
+            return stream.read(size)
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(uri)
+    configuration = spark._jsc.hadoopConfiguration()
+    stream = path.getFileSystem(configuration).open(path)
+    try:
+        codec = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(configuration).getCodec(path)
+        source = stream if codec is None else codec.createInputStream(stream)
+        return bytes(source.readNBytes(size))
+    finally:
+        stream.close()
+
+
+def local_stream(uri: str) -> IO[bytes]:
+    """Return an unpacked stream of a local file."""
+    return _opened(Path(uri.removeprefix("file://")))
+
+
+def part_value(uri_column: str, name: str) -> str:
+    """Return SQL for the value of a hive-style part in a column of paths, as text."""
+    pattern = f"/{re.escape(name)}=([^/]*)/".replace("\\", "\\\\").replace("'", "\\'")
+    # Encoded twice: as a path, and inside it by whoever made the folders.
+    once = f"url_decode(replace(regexp_extract({uri_column}, '{pattern}', 1), '+', '%2B'))"
+    return f"url_decode(replace({once}, '+', '%2B'))"
+
+
+def _opened(path: Path) -> IO[bytes]:
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
+    stream: IO[bytes] = openers.get(path.suffix, Path.open)(path, "rb")
+    return stream
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(("_", ".")) and "=" not in part for part in path.parts)
+
+
+def _unpacked(file: Path, name: str, scratch: Path, source: str) -> Iterator[tuple[Path, str]]:
+    """Yield the file and its name below the source, or what stands for it below `scratch`.
+
+    That is what is in a zip or zst, and a link with a name that Hadoop can read.
+    """
+    suffix = file.suffix.lower()
+    if suffix not in _PACKED and ":" not in file.name:
+        yield file, name
+        return
+    folder = scratch / str(len(list(scratch.glob("*"))) if scratch.exists() else 0)
+    folder.mkdir(parents=True)
+    if suffix not in _PACKED:  # Hadoop takes what stands before a colon for a scheme
+        target = folder / file.name.replace(":", "_")
+        target.symlink_to(file)
+        yield target, name
+        return
+    try:
+        if suffix == ".zst":
+            target = folder / file.stem
+            with pa.input_stream(str(file), compression="zstd") as packed, target.open("wb") as plain:
+                shutil.copyfileobj(packed, plain)
+            yield target, name
+            return
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                inside = Path(entry.filename)
+                if not entry.is_dir() and not _hidden(inside):
+                    # extract keeps the entry's folders, and nothing outside of `folder`.
+                    yield Path(archive.extract(entry, folder)), str(Path(name).parent / inside)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+        raise InputError(
+            f"source '{source}': expected an archive that can be unpacked, found '{name}': {error}; deliver it again, "
+            "without a password, or pack it as gz or bz2"
+        ) from error
+
+
+def _remote(spark: SparkSession, source: str) -> tuple[str, list[str]]:
+    """Return the folder and the files of a URI, a folder or a glob, by Hadoop's file systems."""
+    jvm: Any = spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(source)
+    found: list[str] = []
+    try:
+        system = path.getFileSystem(spark._jsc.hadoopConfiguration())
+        literal = system.exists(path)
+        statuses = [system.getFileStatus(path)] if literal else list(system.globStatus(path) or [])
+        if not literal:  # as in a folder: what begins with _ or . is none of the data
+            statuses = [status for status in statuses if not _hidden(Path(status.getPath().getName()))]
+        for status in statuses:
+            if not status.isDirectory():
+                found.append(status.getPath().toString())
+                continue
+            inside = system.listFiles(status.getPath(), True)
+            while inside.hasNext():
+                file = inside.next().getPath().toString()
+                if not _hidden(Path(file.removeprefix(status.getPath().toString()).lstrip("/"))):
+                    found.append(file)
+    except (Py4JError, PySparkException) as error:
+        raise InputError(
+            f"source '{source}': expected a readable file, folder or table, found: {reason(error)}; "
+            "check ingest.source and the file system's settings (spark.properties)"
+        ) from error
+    return path.toString(), [re.sub("^file:/(?!/)", "file:///", uri) for uri in found]

@@ -1,0 +1,283 @@
+"""Where raw ratings come from: reading files and tables as they are."""
+
+import re
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from ganrec_spark.config.sections import Ingest
+from ganrec_spark.errors import InputError
+from ganrec_spark.lake.iceberg import reason
+from ganrec_spark.raw.files import SAMPLE_BYTES, Files, first_bytes, local_stream, located, part_value
+from ganrec_spark.raw.text import (
+    QUOTE,
+    Layout,
+    decoded,
+    json_names,
+    layout,
+    lines,
+    quotes_span_lines,
+    resolve,
+    shown,
+    unique,
+)
+
+# Holds a text line that does not have as many values as the file has columns; NULL for every other row.
+MALFORMED = "_malformed_line"
+_FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".bz2", ".dat")
+_PATH, _BLOCK = "_metadata.file_path", "_metadata.file_block_start"
+_GIVEN = {"__globPaths__": "false"}  # paths are paths, whatever characters they have
+
+
+def wanted_columns(ingest: Ingest) -> dict[str, str | int]:
+    """Return role -> column of what is read: user, item, and rating, timestamp, event if used.
+
+    The order is that of a file without header. With implicit feedback the event's weight takes the rating's place.
+    """
+    columns = ingest.columns
+    by_event = ingest.feedback == "implicit" and columns.event is not None
+    roles = {
+        "user": columns.user,
+        "item": columns.item,
+        "rating": None if by_event else columns.rating,
+        "timestamp": columns.timestamp,
+        "event": columns.event if by_event else None,
+    }
+    return {role: name for role, name in roles.items() if name is not None}
+
+
+def read_source(spark: SparkSession, ingest: Ingest, source: str, scratch: Path | None = None) -> DataFrame:
+    """Return every row of a file, folder or table: a column per role of `wanted_columns`, `source` and `raw`.
+
+    The metadata of a role's column has the name of its `column` in `raw`, the whole row as a struct, text files as
+    strings; `source` the file (or table) it came from. With
+    ingest.tie_order=source there is `position`, which orders the rows as the files, by path, have them. zip and zst
+    are unpacked into `scratch`. Raises InputError where the source is missing, unreadable, empty, or lacks a column.
+    """
+    return _read(spark, ingest, source, wanted_columns(ingest), scratch)
+
+
+def read_column(spark: SparkSession, source: str, name: str, advice: str) -> DataFrame:
+    """Return one column, `name`, of a file, folder or table, as it is. Raises InputError that ends with `advice`."""
+    named = Path(source).suffix.lower() in _FILES or "/" in source or Path(source).expanduser().exists()
+    table = not named
+    with explained(source, advice):
+        frame = _read(spark, Ingest(format="table" if table else "auto"), source, {"item": name}, None)
+    return frame.select(F.col("item").alias(name))
+
+
+def _read(
+    spark: SparkSession, ingest: Ingest, source: str, wanted: dict[str, str | int], scratch: Path | None
+) -> DataFrame:
+    with explained(source):
+        if ingest.format == "table":
+            frame = spark.table(source)
+            origin, names = F.lit(source), frame.columns
+            place: list[Column] = []
+        else:
+            frame, names = _read_files(spark, ingest, located(spark, source, scratch), wanted)
+            hidden = frame.metadataColumn("_metadata")
+            origin = hidden["file_path"]
+            place = [origin, hidden["file_block_start"], F.monotonically_increasing_id()]
+    roles = resolve(source, wanted, names)
+    if ingest.pseudonym_salt:  # a folder's part may be the user's id
+        origin = F.regexp_replace(origin, f"/{re.escape(roles['user'])}=[^/]*", f"/{roles['user']}=withheld")
+    kept = [*names, *([MALFORMED] if MALFORMED in frame.columns and MALFORMED not in names else [])]
+    # A task may read several pieces of files, each of them in the order of its rows.
+    position = [F.struct(*place).alias("position")] if ingest.tie_order == "source" else []
+    return frame.select(
+        *[F.col(quoted(name)).alias(role, metadata={"column": name}) for role, name in roles.items()],
+        origin.alias("source"),
+        F.struct(*[F.col(quoted(name)) for name in kept]).alias("raw"),
+        *position,
+    )
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as Spark's parser wants it, whatever characters it has."""
+    return f"`{name.replace('`', '``')}`"
+
+
+@contextmanager
+def explained(source: str, advice: str = "check ingest.source, ingest.test_source and ingest.format") -> Iterator[None]:
+    """Turn Spark's failure to read `source` into an InputError that ends with `advice`."""
+    try:
+        yield
+    except AnalysisException as error:
+        raise InputError(
+            f"source '{source}': expected a readable file, folder or table, found: {_first_line(error)}; {advice}"
+        ) from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(
+            f"source '{source}': expected readable, complete files, found: {error}; check permissions, "
+            f"deliver the file again, or {advice}"
+        ) from error
+    except (PySparkException, Py4JError) as error:
+        text = _whole(error)
+        # A disk that fills up while rows are kept is no fault of the source.
+        if "No space left on device" not in text and any(sign in text for sign in _UNREADABLE):
+            raise InputError(
+                f"source '{source}': expected readable, complete files, found: {_reason(text)}; "
+                f"check permissions, deliver the file again, or {advice}"
+            ) from error
+        raise
+
+
+_UNREADABLE = (
+    "FAILED_READ_FILE",
+    "CANNOT_READ_FILE",
+    "is not a Parquet file",
+    "EOFException",
+    "not a gzip file",
+    "ZipException",
+    "IOException",
+    "FileNotFoundException",
+    "ParquetDecodingException",
+    "ArrayIndexOutOfBoundsException",
+    "SchemaColumnConvertNotSupportedException",
+)
+
+
+def _read_files(
+    spark: SparkSession, ingest: Ingest, files: Files, wanted: dict[str, str | int]
+) -> tuple[DataFrame, list[str]]:
+    """Return the rows of all files, and the names of their columns; text has MALFORMED besides."""
+    source, kind = files.source, str(ingest.format)
+    sample = first_bytes(spark, files.uris[0]) if kind != "parquet" else b""
+    if kind == "auto" and (sample.startswith(b"PAR1") or files.uris[0].endswith(".parquet")):
+        kind = "parquet"
+    if kind == "parquet":
+        # pandas writes times in nanoseconds, which Spark can only read as plain numbers.
+        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+        frame = spark.read.options(**_GIVEN).parquet(*files.uris)
+        names = [name for name in frame.columns if name not in files.parts]
+    else:
+        text, encoding = decoded(sample, ingest, source)
+        head = lines(text, len(sample) < SAMPLE_BYTES)
+        if not head:
+            raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
+        if kind == "json" or (kind == "auto" and head[0].lstrip()[:1] in ("{", "[")):
+            frame, names = _read_json(spark, files, head, encoding)
+        else:
+            wanted = {role: name for role, name in wanted.items() if name not in files.parts}
+            where = source if len(files.uris) == 1 else f"{source} ({files.uris[0]})"
+            frame, names = _read_text(spark, ingest, files, layout(head, encoding, ingest, where, wanted))
+    parts = [F.expr(part_value(_PATH, name)).alias(name) for name in files.parts]
+    if parts:
+        frame = frame.select(*[F.col(quoted(name)) for name in frame.columns if name not in files.parts], *parts)
+    return frame, [*names, *files.parts]
+
+
+def _read_json(spark: SparkSession, files: Files, head: list[str], encoding: str) -> tuple[DataFrame, list[str]]:
+    names, _ = json_names(head, files.source)
+    schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
+    several = head[0].lstrip().startswith("[")
+    frame = spark.read.options(**_GIVEN).json(
+        list(files.uris),
+        schema=schema,
+        columnNameOfCorruptRecord=MALFORMED,
+        multiLine=several,
+        encoding=encoding,
+        lineSep="\n",
+    )
+    return frame, list(names)
+
+
+def _read_text(spark: SparkSession, ingest: Ingest, files: Files, found: Layout) -> tuple[DataFrame, list[str]]:
+    _require_same_header(spark, ingest, files, found)
+    quotes, several = found.quoted, found.encoding.startswith(("utf-16", "utf-32"))
+    if quotes and not several and _has_open_quotes(spark, files, found):
+        quotes, several = _open_quotes(ingest, files, found)
+    names = unique(found.names, reserved=[MALFORMED])
+    schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
+    spark.conf.set("spark.sql.legacy.javaCharsets", "true")  # else only ISO 8859-1 and Unicode
+    frame = spark.read.options(**_GIVEN).csv(
+        list(files.uris),
+        schema=schema,
+        sep=found.delimiter,
+        encoding=found.encoding,
+        header=found.header,
+        enforceSchema=True,  # by position: names may be blank or repeated
+        quote=QUOTE if quotes else "",
+        escape=QUOTE,
+        multiLine=several,
+        mode="PERMISSIVE",
+        columnNameOfCorruptRecord=MALFORMED,
+        ignoreLeadingWhiteSpace=False,
+        ignoreTrailingWhiteSpace=False,
+    )
+    return frame, list(names)
+
+
+def _require_same_header(spark: SparkSession, ingest: Ingest, files: Files, found: Layout) -> None:
+    if not found.header:
+        return
+    with ThreadPoolExecutor(16) as pool:  # object stores answer slowly, one file at a time
+        samples = list(pool.map(lambda uri: first_bytes(spark, uri, 1 << 16), files.uris[1:]))
+    for uri, sample in zip(files.uris[1:], samples, strict=True):
+        text, _ = decoded(sample, ingest, uri)
+        head = lines(text, whole=True)
+        if head and head[0] != found.first_line:
+            raise InputError(
+                f"source '{files.source}': expected the same header in every file, found "
+                f"{shown(found.first_line)} and, "
+                f"in {uri}, {shown(head[0])}; bring the columns into the same order, or take away what is no data"
+            )
+
+
+def _has_open_quotes(spark: SparkSession, files: Files, found: Layout) -> bool:
+    text = spark.read.options(**_GIVEN).text(list(files.uris))
+    quotes = F.length("value") - F.length(F.replace("value", F.lit(QUOTE), F.lit("")))
+    return not text.where(quotes % 2 == 1).isEmpty()
+
+
+def _open_quotes(ingest: Ingest, files: Files, found: Layout) -> tuple[bool, bool]:
+    """Return whether quotes quote, and whether what they quote goes over several lines."""
+    if ingest.quote == QUOTE:
+        return True, True
+    local = [uri for uri in files.uris if uri.startswith("file://")]
+    if len(local) == len(files.uris) and quotes_span_lines(map(local_stream, local), found):
+        return True, True
+    if len(local) < len(files.uris) or _some_wrapped(files, found):
+        raise InputError(
+            f"source '{files.source}': expected every quote to be closed in its line, found lines that leave one open; "
+            f"set ingest.quote to '{QUOTE}' where text goes over several lines, to none where quotes are "
+            "characters like "
+            "others, or mend the file"
+        )
+    return False, False
+
+
+def _some_wrapped(files: Files, found: Layout) -> bool:
+    """Whether some of the first lines have values in quotes, so that not all quotes are mere characters."""
+    with local_stream(files.uris[0]) as stream:
+        text = stream.read(SAMPLE_BYTES).decode(found.encoding, errors="replace")
+    edge = re.escape(found.delimiter)
+    return re.search(rf'(^|{edge})"[^"\n]*"({edge}|\r?$)', text, re.MULTILINE) is not None
+
+
+def _whole(error: BaseException) -> str:
+    if isinstance(error, Py4JJavaError):
+        return str(error)
+    return f"{error} {getattr(error, 'getErrorClass', lambda: '')() or ''}"
+
+
+def _reason(text: str) -> str:
+    """Return the innermost cause that a trace tells, with the file where it is named."""
+    causes = re.findall(r"^Caused by: (.+)$", text, re.MULTILINE)
+    found = causes[-1] if causes else text.strip().splitlines()[0]
+    file = re.search(r"(?:file|s3a?|hdfs|abfss?|gs):/[^\s,'\"]+", text)
+    where = f" (in {file.group(0)})" if file and file.group(0) not in found else ""
+    return found[:300] + where
+
+
+def _first_line(error: BaseException) -> str:
+    return reason(error)

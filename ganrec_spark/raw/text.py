@@ -1,0 +1,269 @@
+"""What a text file of ratings looks like: encoding, delimiter, header, names, quotes; from its first bytes alone."""
+
+import codecs
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from ganrec_spark.config.sections import Ingest
+from ganrec_spark.errors import InputError
+
+QUOTE = '"'
+_DELIMITERS = {"csv": ",", "tsv": "\t", "movielens": "::"}
+_LINES = re.compile(r"\r\n|\n|\r")
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CLOCK_TIME = re.compile(r"^\d{4}-\d{1,2}-\d{1,2}[T ]\d{1,2}:\d{2}")
+_SAMPLE_LINES = 1000
+_CONSISTENT = 0.9
+# What columns of well-known data sets and of most shops are called, in lower case.
+_CALLED = {
+    role: [word for line in names for word in line.split()]
+    for role, names in {
+        "user": (
+            "user_id userid user uid user-id visitorid visitor_id customer_id customerid reviewerid reviewer_id",
+            "member_id sessionid session_id user_id:token username profilename",
+        ),
+        "item": (
+            "item_id itemid item iid movieid movie_id product_id productid article_id articleid asin parent_asin isbn",
+            "book_id video_id videoid track_id song_id artist_id item_id:token poi_id location_id",
+        ),
+        "rating": (
+            "rating ratings score stars overall rating:float book-rating rate value watch_ratio plays count weight",
+        ),
+        "timestamp": (
+            "timestamp time ts date datetime unixreviewtime unix_review_time t_dat timestamp:float event_time",
+            "created_at reviewtime date_added",
+        ),
+        "event": ("event event_type type action behavior",),
+    }.items()
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a text file is read: `names` has a distinct name for each column, `rows` are the first ones, as text.
+
+    `header`: the first line of each file is none of the rows. `encoding` is Python's name and Spark's.
+    """
+
+    delimiter: str
+    encoding: str
+    quoted: bool
+    header: bool
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    first_line: str
+
+
+def decoded(sample: bytes, ingest: Ingest, source: str) -> tuple[str, str]:
+    """Return the sample as text, and its encoding. Raises InputError where the first lines are no text."""
+    encoding = ingest.encoding or next((name for bom, name in _BOMS if sample.startswith(bom)), "utf-8")
+    try:
+        encoding = codecs.lookup(encoding).name  # an alias in Java, too
+        text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(sample)
+    except (LookupError, UnicodeError) as error:
+        raise InputError(f"source '{source}': ingest.encoding '{encoding}': {error}") from None
+    text = text.removeprefix("\ufeff")
+    head = _LINES.split(text[:10_000], maxsplit=2)[:2]
+    if any(sign in line for line in head for sign in ("\ufffd", "\x00")):
+        raise InputError(
+            f"source '{source}': expected {encoding.upper()} text or Parquet, found {head[0][:80]!r}; say in "
+            "ingest.encoding what it is (latin-1, cp1252, utf-16, ...)"
+        )
+    return text, encoding
+
+
+def lines(text: str, whole: bool) -> list[str]:
+    """Return the first lines of a sample that are not blank; the last one only where it ends in it."""
+    found = _LINES.split(text)
+    if not whole and len(found) > 1:
+        found.pop()
+    return [line for line in found if line.strip()][:_SAMPLE_LINES]
+
+
+def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wanted: dict[str, str | int]) -> Layout:
+    """Return how a file with these first lines is read. Raises InputError where the wanted columns are not in it."""
+    given = ingest.delimiter or _DELIMITERS.get(ingest.format)
+    suffix = re.sub(r"\.(gz|bz2|zip|zst)$", "", source.lower()).rpartition(".")[2]
+    first = {"csv": ",", "tsv": "\t"}.get(suffix)
+    candidates = (
+        [given] if given else list(dict.fromkeys([*([first] if first else []), "::", "\t", ",", ";", "|", " "]))
+    )
+    quoted = ingest.quote != "none"
+    parsed = {one: [_split(line, one, quoted) for line in sample] for one in candidates}
+    names = {_plain(name) for name in wanted.values() if isinstance(name, str)}
+    places = max((place for place in wanted.values() if isinstance(place, int)), default=0)
+    delimiter = next((one for one in candidates if names and {_plain(cell) for cell in parsed[one][0]} >= names), None)
+    named = delimiter is not None
+    if delimiter is None:
+        fitting = [one for one in candidates if _width(parsed[one]) >= max(len(wanted), places)]
+        delimiter = fitting[0] if fitting else max(candidates, key=lambda one: _width(parsed[one]))
+    rows = parsed[delimiter]
+    needed = len(set(wanted.values()))
+    if not named and _width(rows) < 2 and needed > 1 and not given:
+        raise InputError(
+            f"source '{source}': expected columns separated by ',', ';', tab, '|', '::' or blanks, found first line "
+            f"{shown(sample[0])}; name the separator in ingest.delimiter"
+        )
+    header = named or (ingest.header and delimiter != "::")
+    if header and not names and any(re.fullmatch(r"[+-]?[0-9.]+", cell.strip()) for cell in rows[0]):
+        raise InputError(
+            f"source '{source}': expected a first line that names the columns, found one with numbers; set "
+            "ingest.header=false where it is data, as columns that are named by position suggest"
+        )
+    if header and not named and names:
+        explain_missing(source, wanted, rows[0], sample[0])
+    width = _width(rows[1:] if header else rows) if len(rows) > header else len(rows[0])
+    if max(width, len(rows[0])) < max(len(wanted), places):
+        raise InputError(
+            f"source '{source}': expected {max(len(wanted), places)} columns ({', '.join(wanted)}) separated by "
+            f"{delimiter!r}, found {len(rows[0])} in the first line {shown(sample[0])}; check "
+            "ingest.delimiter, or set "
+            "ingest.columns of what the file does not have to null"
+        )
+    columns = list(rows[0]) if header else _in_order(wanted, width)
+    if header and width == len(columns) + 1 and all(not row[-1].strip() for row in rows[1:] if len(row) == width):
+        columns.append("")  # every row ends in a delimiter
+    twice = [name for name, count in Counter(map(_plain, columns)).items() if count > 1 and name in names]
+    if twice:
+        raise InputError(
+            f"source '{source}': expected one column {twice[0]}, found {Counter(map(_plain, columns))[twice[0]]}; name "
+            f"the one to read by its position, from 1 (ingest.columns; first line {shown(sample[0])})"
+        )
+    kept = tuple(tuple(row) for row in rows[header:] if len(row) == len(columns))
+    _require_no_times_as_ids(source, wanted, columns, kept)
+    return Layout(delimiter, encoding, quoted and delimiter != "::", header, unique(columns), kept, sample[0])
+
+
+def json_names(sample: Sequence[str], source: str) -> tuple[tuple[str, ...], tuple[dict[str, object], ...]]:
+    """Return the keys of JSON objects, one a line or in one array, and the objects of the sample."""
+    text = "\n".join(sample)
+    found: list[object] = []
+    for line in sample if text.startswith("{") else [text]:
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found += value if isinstance(value, list) else [value]
+    objects = tuple(value for value in found if isinstance(value, dict))
+    if not objects:
+        raise InputError(
+            f"source '{source}': expected one JSON object a line, found {shown(sample[0])}; write it so, or as CSV"
+        )
+    return tuple(dict.fromkeys(name for value in objects for name in value)), objects
+
+
+def quotes_span_lines(streams: Iterable[IO[bytes]], layout: Layout) -> bool:
+    """Whether quotes that one line leaves open are closed, as quotes are, in a later one; else they are characters."""
+    csv.field_size_limit(1 << 20)
+    for stream in streams:
+        reader = codecs.getreader(layout.encoding)(stream, "replace")
+        try:
+            for _ in csv.reader(reader, delimiter=layout.delimiter, quotechar=QUOTE, strict=True):
+                pass
+        except csv.Error:
+            return False
+        finally:
+            stream.close()
+    return True
+
+
+def unique(names: Sequence[str], reserved: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return `names` with blanks, later repetitions and reserved ones numbered, for Spark wants distinct columns."""
+    seen = {_plain(name) for name in reserved}
+    result = []
+    for position, name in enumerate(names, 1):
+        fresh = name.strip() if name.strip() and _plain(name) not in seen else f"{name.strip()}_{position}"
+        seen.add(_plain(fresh))
+        result.append(fresh)
+    return tuple(result)
+
+
+def resolve(source: str, wanted: dict[str, str | int], found: Sequence[str]) -> dict[str, str]:
+    """Return role -> name among those found, by name whatever its case, or by position from 1."""
+    by_name = {_plain(name): name for name in reversed(found)}
+    missing = [name for name in wanted.values() if isinstance(name, str) and _plain(name) not in by_name]
+    beyond = [name for name in wanted.values() if isinstance(name, int) and name > len(found)]
+    if missing or beyond:
+        explain_missing(source, wanted, found, "")
+    return {role: found[name - 1] if isinstance(name, int) else by_name[_plain(name)] for role, name in wanted.items()}
+
+
+def explain_missing(source: str, wanted: dict[str, str | int], found: Sequence[str], line: str) -> None:
+    """Raise InputError saying which of the wanted columns are not there, and the settings that would fit."""
+    present = {_plain(name) for name in found}
+    missing = [str(name) for name in wanted.values() if isinstance(name, int) or _plain(name) not in present]
+    where = f"first line {shown(line)}" if line else f"columns {', '.join(found)}"
+    likely = [f"--set ingest.columns.{role}={name}" for role, name in likely_columns(found, wanted).items()]
+    hint = f" It looks as if {' '.join(likely)} would fit." if likely else ""
+    raise InputError(
+        f"source '{source}': expected columns {', '.join(map(str, wanted.values()))}, found {where}; missing: "
+        f"{', '.join(missing)}. Check the delimiter (ingest.delimiter), name the columns in ingest.columns, by "
+        "name or by "
+        f"position from 1 (null where the file has none), or set ingest.header=false if the first line is data.{hint}"
+    )
+
+
+def likely_columns(found: Sequence[str], wanted: dict[str, str | int]) -> dict[str, str]:
+    """Return role -> a column that is usually called so, of wanted roles whose own column is not there."""
+    present = {_plain(name): name for name in reversed(found)}
+    missing = [role for role, name in wanted.items() if not isinstance(name, str) or _plain(name) not in present]
+    likely = {role: next((present[name] for name in _CALLED[role] if name in present), None) for role in missing}
+    return {role: name for role, name in likely.items() if name}
+
+
+def _require_no_times_as_ids(
+    source: str, wanted: dict[str, str | int], columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    places = {_plain(name): place for place, name in reversed(list(enumerate(columns)))}
+    for role in ("user", "item"):
+        name = wanted.get(role)
+        place = name - 1 if isinstance(name, int) else places.get(_plain(name))
+        if place is not None and rows and all(_CLOCK_TIME.match(row[place].strip()) for row in rows):
+            raise InputError(
+                f"source '{source}': expected ids of {role}s in column {place + 1}, found times such as "
+                f"{rows[0][place]!r}; name the columns by their positions, from 1: ingest.columns.user, item, ..."
+            )
+
+
+def shown(line: str) -> str:
+    """Return a line as a message may show it: one that names columns as it is, of others no value, for some are ids."""
+    if not re.search(r"[0-9@]", line) and len(line) < 1000:
+        return repr(line[:200])
+    return f"of {len(line)} characters, that begins with data ({'digits' if line[:1].isdigit() else 'text'})"
+
+
+def _in_order(wanted: dict[str, str | int], width: int) -> list[str]:
+    """Return names of a file without header: those of roles without a position in order, others numbered."""
+    named = [name for name in wanted.values() if isinstance(name, str)]
+    if len(named) < len(wanted):
+        return [f"column_{place}" for place in range(1, width + 1)]
+    return [*named, *[f"column_{place}" for place in range(len(named) + 1, width + 1)]]
+
+
+def _split(line: str, delimiter: str, quoted: bool) -> list[str]:
+    if len(delimiter) > 1 or not quoted:
+        return line.split(delimiter)
+    return next(csv.reader([line], delimiter=delimiter))
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many columns nearly all rows have; 1 where they do not agree."""
+    if not rows:
+        return 1
+    (width, count), *_ = Counter(map(len, rows)).most_common(1)
+    return width if count >= _CONSISTENT * len(rows) or len(rows) < 10 else 1
+
+
+def _plain(name: object) -> str:
+    return str(name).strip().lower()

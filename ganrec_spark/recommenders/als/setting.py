@@ -1,0 +1,94 @@
+"""What validation chooses of ALS, and how a rating becomes a confidence by it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.config.sections import Als
+from ganrec_spark.recommenders.als.solver import AlsFactors, Objective, fit_als
+
+_SECONDS_PER_DAY = 86_400
+_LEAST_DECAY = 1e-6  # a rating stays one, however old
+_LEAST_LIKED = 1e-6  # alpha r of a soft target's positive half
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of each key of section als that may list several; sizes and rates as documented there."""
+
+    embedding_size: int
+    regularisation: float
+    alpha: float
+    rating_scale: str = "raw"
+    half_life_days: float | None = None
+
+    def text(self) -> str:
+        """Return the setting as JSON, keys in order."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def parsed(text: str) -> "Setting":
+        """Return the setting that `text` gave."""
+        values: dict[str, Any] = json.loads(text)
+        return Setting(**values)
+
+
+def chosen_setting(choices: DataFrame) -> Setting:
+    """Return the chosen setting, of table als_choices."""
+    return Setting.parsed(choices.where("chosen").collect()[0]["parameters"])
+
+
+def latest_time(observed: DataFrame) -> float:
+    """Return the newest `ts` of observed ratings in seconds: the present, from which ages are counted."""
+    return float(observed.agg(F.max(F.col("ts").cast("double")).alias("latest")).collect()[0]["latest"] or 0.0)
+
+
+def weighted(ratings: DataFrame, setting: Setting, latest: float) -> DataFrame:
+    """Return `ratings` (rating, ts and more) with each rating scaled and decayed: what alpha multiplies.
+
+    log: sign(r) ln(1 + |r|), as Hu et al. 2008, eq. 6. half_life_days: a rating so much older than `latest` counts
+    half; one without a time counts in full.
+    """
+    rating = F.col("rating").cast("double")
+    if setting.rating_scale == "log":
+        rating = F.signum(rating) * F.log1p(F.abs(rating))
+    if setting.half_life_days is not None:
+        age = (F.lit(latest) - F.col("ts").cast("double")) / _SECONDS_PER_DAY
+        decay = F.pow(F.lit(0.5), age / setting.half_life_days)
+        rating = rating * F.greatest(F.coalesce(decay, F.lit(1.0)), F.lit(_LEAST_DECAY))
+    return ratings.withColumn("rating", rating.cast("float"))
+
+
+def with_soft_targets(ratings: DataFrame, alpha: float) -> DataFrame:
+    """Return weighted `ratings`; of each whose column `preference`, p, is below 1 two that add up to it.
+
+    Implicit ALS adds up what the ratings of a pair ask for: r > 0 confidence 1 + alpha r in preference 1, r < 0 alpha
+    |r| in preference 0. So these are a pair of preference p and of r's confidence, or of 1 / p if that is more: a
+    positive rating has confidence 1 at least. Ratings without the column, or with NULL there, are taken as they are.
+    """
+    if "preference" not in ratings.columns:
+        return ratings
+    p, rating = F.col("preference"), F.col("rating")
+    liked = F.greatest(p * (1 + alpha * rating) - 1, F.lit(_LEAST_LIKED)) / alpha
+    halves = F.array(liked, -(1 + alpha * liked) * (1 / p - 1) / alpha)
+    parts = F.explode(F.when(p < 1, halves).otherwise(F.array(rating.cast("double"))))
+    return ratings.withColumn("rating", parts).withColumn("rating", F.col("rating").cast("float"))
+
+
+def fit_setting(
+    ratings: DataFrame, setting: Setting, config: Als, latest: float, seed: int, checkpoint_dir: str
+) -> AlsFactors:
+    """Fit ALS with a setting on (user_idx, item_idx, rating, ts) rows, not yet weighted."""
+    rows = weighted(ratings, setting, latest)
+    if config.implicit:
+        rows = with_soft_targets(rows, setting.alpha)
+    objective = objective_of(setting, config, config.iterations, seed)
+    return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir)
+
+
+def objective_of(setting: Setting, config: Als, iterations: int, seed: int) -> Objective:
+    """Return what ALS minimises with a setting, ratings weighted."""
+    return Objective(setting.embedding_size, iterations, setting.regularisation, setting.alpha, config.implicit, seed)

@@ -1,0 +1,310 @@
+"""ALS (implicit: Hu et al. 2008; explicit: Zhou et al. 2008), by our own solver or by MLlib: the same objective.
+
+Our solver gathers one side's vectors on the driver after each half-step; rows are solved exactly, in NumPy
+(models.als_fold_in): of few ratings by the driver's threads, of many by Spark's tasks, to the same bits. MLlib never
+gathers vectors: the way for more users than a driver holds.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark import Broadcast
+from pyspark.ml.recommendation import ALS
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from threadpoolctl import threadpool_limits
+
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.frames.histories import lists
+from ganrec_spark.frames.ship import ship
+from ganrec_spark.recommenders.als.fold_in import FixedSide, fixed_side, fold_in
+from ganrec_spark.recommenders.catalogue import Score
+
+_GIB = 2**30
+_LOCAL_RATINGS = 2_000_000  # up to so many are solved on the driver: few rows do not repay starting Spark's tasks
+_RATINGS_PER_SLICE = 4_096
+# Of MLlib:
+_RATINGS_PER_BLOCK = 5_000_000
+_MIN_BLOCKS = 2
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What ALS minimises, but for the ratings: see `fit_als`."""
+
+    embedding_size: int
+    iterations: int
+    regularisation: float
+    alpha: float
+    implicit: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class AlsFactors:
+    """A fitted ALS: users' vectors as rows (user_idx int, factors array<float>), where they were solved or stored.
+
+    Row i of `items` [I, D] is the vector of item `item_idx[i]`; item_idx is ascending and may have gaps.
+    """
+
+    user_rows: DataFrame | pa.Table
+    item_idx: NDArray[np.int32]
+    items: NDArray[np.float32]
+
+    @cached_property
+    def users(self) -> DataFrame:
+        """The users' vectors in Spark."""
+        rows = self.user_rows
+        return SparkSession.active().createDataFrame(rows) if isinstance(rows, pa.Table) else rows
+
+    def users_here(self, wanted: DataFrame) -> pa.Table:
+        """Return the users' vectors on the driver, at least those of the `wanted` (user_idx) that have one."""
+        if isinstance(self.user_rows, pa.Table):
+            return self.user_rows
+        return self.user_rows.join(wanted, "user_idx", "left_semi").toArrow()
+
+    def item_slots(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the vectors by item index, [item slots, D] with zeros in gaps, and which slots have a vector."""
+        slots = int(self.item_idx[-1]) + 1 if len(self.item_idx) else 0
+        table = np.zeros((slots, self.items.shape[1]), dtype=np.float32)
+        known = np.zeros(slots, dtype=np.bool_)
+        table[self.item_idx], known[self.item_idx] = self.items, True
+        return table, known
+
+
+def factor_rows(spark: SparkSession, fitted: AlsFactors) -> DataFrame:
+    """Return (side, idx, factors), one row per user and item of a fit."""
+    table = {"idx": pa.array(fitted.item_idx), "factors": _arrow(fitted.items)}
+    items = spark.createDataFrame(pa.table(table)).select(F.lit("item").alias("side"), "idx", "factors")
+    users = fitted.users.select(F.lit("user").alias("side"), F.col("user_idx").alias("idx"), "factors")
+    return users.unionByName(items)
+
+
+def factors_of(rows: DataFrame) -> AlsFactors:
+    """Return the fit whose rows `factor_rows` gave."""
+    items = rows.where("side = 'item'").orderBy("idx").select("idx", "factors").toArrow()
+    flat = items.column("factors").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    idx = items.column("idx").to_numpy().astype(np.int32)
+    users = rows.where("side = 'user'").select(F.col("idx").alias("user_idx"), "factors")
+    return AlsFactors(users, idx, flat.astype(np.float32).reshape(len(idx), -1))
+
+
+def by_factors(spark: SparkSession, fitted: AlsFactors) -> Score:
+    """Return the score of every item for a block of users: the product of their `factors` and the item vectors."""
+    table, known = fitted.item_slots()
+    shipped = ship(spark, table=table, known=known)
+
+    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+        users = np.stack(lists(block, "factors"))
+        scores = np.asarray(users @ shipped["table"].T, dtype=np.float32)
+        scores[:, ~shipped["known"]] = -np.inf
+        return scores
+
+    return score
+
+
+def fit_als(
+    ratings: DataFrame,
+    objective: Objective,
+    solver: str = "auto",
+    max_gathered_gib: float = 0.8,
+    checkpoint_dir: str | None = None,
+) -> AlsFactors:
+    """Fit ALS on (user_idx, item_idx, rating) rows, read from a committed table.
+
+    Implicit: confidence 1 + alpha * |rating|, preference 1 where rating > 0; explicit: squared error of ratings.
+    The ridge is `regularisation` times the number of (implicit: positive) ratings of the user or item. An implicit
+    rating of 0 says nothing and is dropped, so a user or item that has no other gets no vector.
+
+    `solver`: numpy, mllib, or auto: numpy while the vectors of both sides take at most `max_gathered_gib`.
+    MLlib needs a `checkpoint_dir` that all machines reach for more than ten iterations: their plan grows too deep.
+    The same table gives the same vectors to the last bit, whatever the number of machines and cores.
+    """
+    prepared = AlsRatings(ratings, objective.implicit)
+    fitted = prepared.fit(objective, solver, max_gathered_gib, checkpoint_dir)
+    prepared.close()
+    return fitted
+
+
+class AlsRatings:
+    """Ratings that several objectives are fitted on: what they need of Spark is asked for once. See `fit_als`."""
+
+    def __init__(self, ratings: DataFrame, implicit: bool) -> None:
+        kept = ratings.where("rating != 0") if implicit else ratings
+        self._ratings = kept.select("user_idx", "item_idx", F.col("rating").cast("float").alias("rating"))
+        last = (F.max("user_idx").alias("users"), F.max("item_idx").alias("items"))
+        sizes = self._ratings.agg(F.count("*").alias("n"), *last).collect()[0]
+        if not sizes.n:
+            raise TrainingError("als: expected ratings to learn from, found none (implicit: none other than 0)")
+        self._n, self._slots = int(sizes.n), (int(sizes.users) + 1, int(sizes.items) + 1)
+        self._sides: tuple[_Side, _Side] | None = None
+
+    def fit(self, objective: Objective, solver: str, max_gathered_gib: float, checkpoint_dir: str | None) -> AlsFactors:
+        """Fit an objective, implicit or not as the ratings were prepared."""
+        gathered = 4 * objective.embedding_size * sum(self._slots) / _GIB
+        if solver == "mllib" or (solver == "auto" and gathered > max_gathered_gib):
+            if checkpoint_dir is not None:
+                self._ratings.sparkSession.sparkContext.setCheckpointDir(checkpoint_dir)
+            return _fit_mllib(self._ratings, objective, self._n)
+        if self._sides is None:
+            side = _OnDriver if self._n <= _LOCAL_RATINGS else _OnExecutors
+            by_user = _rows(self._ratings, "user_idx", "item_idx")
+            self._sides = side(by_user), side(_rows(self._ratings, "item_idx", "user_idx"))
+        return _fit_numpy(*self._sides, self._slots, objective)
+
+    def close(self) -> None:
+        """Let go of what is cached."""
+        for side in self._sides or ():
+            side.close()
+
+
+def _fit_numpy(user_side: "_Side", item_side: "_Side", slots: tuple[int, int], objective: Objective) -> AlsFactors:
+    """Alternate exact half-steps, items first, from random unit vectors of users, as MLlib does."""
+    users = np.zeros((slots[0], objective.embedding_size), dtype=np.float32)
+    drawn = np.random.default_rng(objective.seed).standard_normal(users.shape, dtype=np.float32)
+    users[user_side.idx] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True))[user_side.idx]
+    items = np.zeros((slots[1], objective.embedding_size), dtype=np.float32)
+    for iteration in range(objective.iterations):
+        if iteration:
+            user_side.solve(items, objective, users)
+        item_side.solve(users, objective, items)
+    known = np.sort(item_side.idx)
+    return AlsFactors(user_side.solved(items, objective), known, items[known])
+
+
+def _rows(ratings: DataFrame, own: str, other: str) -> DataFrame:
+    """Return (idx, others, ratings): one row per user or item, its ratings ordered by the other side's index."""
+    pairs = F.sort_array(F.collect_list(F.struct(F.col(other).alias("other"), "rating")))
+    grouped = ratings.groupBy(F.col(own).alias("idx")).agg(pairs.alias("pairs"))
+    return grouped.select("idx", F.col("pairs.other").alias("others"), F.col("pairs.rating").alias("ratings"))
+
+
+def _fixed(vectors: NDArray[np.float32], objective: Objective) -> FixedSide:
+    with threadpool_limits(1):  # sums in one order, whatever the machine
+        return fixed_side(vectors, objective.implicit)
+
+
+def _solve(block: pa.RecordBatch, fixed: FixedSide, objective: Objective) -> NDArray[np.float32]:
+    others, ratings = lists(block, "others"), lists(block, "ratings")
+    return fold_in(fixed, others, ratings, objective.regularisation, objective.alpha, objective.implicit)
+
+
+class _OnDriver:
+    """One side's ratings in the driver, its rows solved by as many threads as there are cores."""
+
+    def __init__(self, rows: DataFrame) -> None:
+        table = rows.toArrow().combine_chunks()
+        self.idx: NDArray[np.int32] = table.column("idx").to_numpy()
+        self._blocks = [block for batch in table.to_batches() for block in _cut(batch)]
+
+    def solve(self, fixed: NDArray[np.float32], objective: Objective, into: NDArray[np.float32]) -> None:
+        """Put the rows' vectors, the other side's `fixed`, into the table of this side, by index."""
+        side = _fixed(fixed, objective)
+        with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+            solved = pool.map(lambda block: _solve(block, side, objective), self._blocks)
+            into[self.idx] = np.concatenate(list(solved))
+
+    def solved(self, fixed: NDArray[np.float32], objective: Objective) -> pa.Table:
+        """Return the rows' vectors as (user_idx, factors)."""
+        vectors = np.zeros((int(self.idx.max()) + 1, fixed.shape[1]), dtype=np.float32)
+        self.solve(fixed, objective, vectors)
+        return pa.table({"user_idx": self.idx, "factors": _arrow(vectors[self.idx])})
+
+    def close(self) -> None:
+        """Nothing is held outside this object."""
+
+
+class _OnExecutors:
+    """One side's ratings in Spark, its rows solved by tasks that get the other side's vectors by broadcast."""
+
+    def __init__(self, rows: DataFrame) -> None:
+        self._context = rows.sparkSession.sparkContext
+        # An explicit number: adaptive execution would pack these few bytes, but much work, into one task.
+        self._rows = rows.repartition(2 * max(self._context.defaultParallelism, 2), "idx").persist()
+        self.idx: NDArray[np.int32] = self._rows.select("idx").toArrow().column("idx").to_numpy()
+
+    def solve(self, fixed: NDArray[np.float32], objective: Objective, into: NDArray[np.float32]) -> None:
+        """Put the rows' vectors, the other side's `fixed`, into the table of this side, by index."""
+        broadcast = self._context.broadcast(_fixed(fixed, objective))
+        table = _half_step(self._rows, broadcast, objective).toArrow()
+        broadcast.destroy()
+        flat = table.column("factors").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        into[table.column("idx").to_numpy()] = flat.reshape(-1, into.shape[1])
+
+    def solved(self, fixed: NDArray[np.float32], objective: Objective) -> DataFrame:
+        """Return (user_idx, factors), made anew by whoever reads it: the vectors need never be in one place."""
+        broadcast = self._context.broadcast(_fixed(fixed, objective))
+        return _half_step(self._rows, broadcast, objective).withColumnRenamed("idx", "user_idx")
+
+    def close(self) -> None:
+        """Let go of the cached ratings; what `solved` returned reads the table again."""
+        self._rows.unpersist()
+
+
+_Side: TypeAlias = _OnDriver | _OnExecutors
+
+
+def _half_step(rows: DataFrame, fixed: Broadcast[FixedSide], objective: Objective) -> DataFrame:
+    """Return (idx, factors) of every row of `_rows`."""
+
+    def solve(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with threadpool_limits(1):  # Spark runs a Python worker per core
+            for batch in batches:
+                factors = _arrow(_solve(batch, fixed.value, objective))
+                yield pa.RecordBatch.from_arrays([batch.column("idx"), factors], names=["idx", "factors"])
+
+    return rows.mapInArrow(solve, "idx int, factors array<float>")
+
+
+def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield slices of about as many ratings each."""
+    offsets = batch.column("others").offsets.to_numpy()
+    ends = np.unique(np.searchsorted(offsets, np.arange(offsets[0], offsets[-1], _RATINGS_PER_SLICE)[1:]))
+    for start, stop in itertools.pairwise([0, *ends.tolist(), batch.num_rows]):
+        if stop > start:
+            yield batch.slice(start, stop - start)
+
+
+def _arrow(vectors: NDArray[np.float32]) -> pa.ListArray:
+    offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
+
+
+def _fit_mllib(ratings: DataFrame, objective: Objective, n_ratings: int) -> AlsFactors:
+    """Fit MLlib's ALS.
+
+    The block count follows from the number of ratings, never from the cluster's size: initial vectors are drawn per
+    block. Rows are sorted within fixed partitions, because sums of floats depend on their order.
+    """
+    blocks = max(_MIN_BLOCKS, -(-n_ratings // _RATINGS_PER_BLOCK))
+    estimator = ALS(
+        userCol="user_idx",
+        itemCol="item_idx",
+        ratingCol="rating",
+        rank=objective.embedding_size,
+        maxIter=objective.iterations,
+        regParam=objective.regularisation,
+        alpha=objective.alpha,
+        implicitPrefs=objective.implicit,
+        numUserBlocks=blocks,
+        numItemBlocks=blocks,
+        seed=objective.seed % (1 << 31),
+    )
+    ordered = ratings.repartition(blocks, "user_idx").sortWithinPartitions("user_idx", "item_idx", "rating")
+    model = estimator.fit(ordered)
+    vectors = model.itemFactors.orderBy("id").toArrow()
+    item_idx = vectors.column("id").to_numpy().astype(np.int32)
+    flat = vectors.column("features").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return AlsFactors(
+        user_rows=model.userFactors.select(F.col("id").alias("user_idx"), F.col("features").alias("factors")),
+        item_idx=item_idx,
+        items=flat.astype(np.float32).reshape(len(item_idx), objective.embedding_size),
+    )

@@ -1,0 +1,1 @@
+"""Item-item models: EASE, RP3beta, GF-CF and their mixtures."""

@@ -1,0 +1,318 @@
+"""The search for item_item's setting: methods, their grids and what lies beyond, judged by validation users.
+
+What is tried later has to be ahead of the best so far by more than the standard error of the difference
+(evaluation.choice.is_ahead); a mixture of the two best methods only must not be behind by more than that.
+"""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.config.sections import ItemItem
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.evaluation.choice import is_ahead
+from ganrec_spark.frames.histories import lists, with_ages
+from ganrec_spark.recommenders.item_item.fit import (
+    DAMPING,
+    MIX,
+    PAIR_HALF_LIFE,
+    RATING_SLOPE,
+    SECOND_WEIGHT,
+    Fitter,
+    Setting,
+    slope_of,
+)
+from ganrec_spark.recommenders.item_item.profiles import profile_matrix, profiles
+from ganrec_spark.recommenders.item_item.scoring import by_weights
+from ganrec_spark.recommenders.item_item.weights import Weights, mixed, products
+from ganrec_spark.recommenders.judging import judged_ndcg, judged_users
+from ganrec_spark.seeding import stable_seed
+
+_K = 10
+_BLOCK = 512
+_LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
+_HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
+_RANK, _LEAST_RANK = "gfcf_rank", 16
+
+
+def methods(config: ItemItem, n_items: int) -> tuple[str, ...]:
+    """Return the methods to try: in auto all whose matrices of so many items the driver is allowed to hold."""
+    if config.method != "auto":
+        return (config.method,)
+    limits = {"ease": config.max_exact_items, "rp3beta": n_items, "gfcf": config.max_graph_items}
+    return tuple(method for method, limit in limits.items() if n_items <= limit)
+
+
+def grid(config: ItemItem, tried: Collection[str]) -> list[Setting]:
+    """Return the settings of the methods in `tried`, named as in the configuration."""
+    settings: dict[str, list[Setting]] = {
+        "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
+        "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
+        "gfcf": [{_RANK: config.gfcf_rank, "gfcf_weight": weight} for weight in config.gfcf_weight],
+    }
+    return [{"method": method, **setting} for method in settings if method in tried for setting in settings[method]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best setting of a method, its weights, and what they reach with each judge [U], None without judges."""
+
+    values: NDArray[np.float64] | None
+    setting: Setting
+    weights: Weights
+
+    @property
+    def mean(self) -> float:
+        """Return the mean over judges, 0 without."""
+        return 0.0 if self.values is None else float(self.values.mean())
+
+
+class Search:
+    """Settings of one variant of merged_ratings with their NDCG@10 on validation users, and the best one's weights."""
+
+    def __init__(
+        self,
+        config: ItemItem,
+        ratings: DataFrame,
+        item_idx: NDArray[np.int32],
+        held_out: DataFrame | None,
+        seed: int,
+        log: Callable[[str], None],
+    ) -> None:
+        """Begin with the first values of the configuration; without `held_out` ratings nothing is measured."""
+        self._config, self._ratings, self._item_idx = config, ratings, item_idx
+        self._held_out, self._seed, self._log = held_out, seed, log
+        self._fitter = Fitter(config, stable_seed(seed, "gfcf"), ratings, item_idx)
+        self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
+        self._slope, self._damping = config.rating_slope[0], config.ease_damping[0]
+        self._judges_by: dict[float, list[pa.RecordBatch]] = {}
+        self.judged = bool(self.judges(self._slope))
+        self.tried: list[tuple[Setting, float | None]] = []
+        self._values: dict[str, NDArray[np.float64] | None] = {}  # by setting as JSON, of those in `tried`
+        self._best: dict[str, Found] = {}  # by method
+        self._mixture: Found | None = None
+        self._fitted: tuple[Setting, Weights] | None = None
+        self._timed = has_ages(self.judges(self._slope))
+
+    def judges(self, slope: float) -> list[pa.RecordBatch]:
+        """Return the users who judge, their ratings counting by this slope."""
+        if self._held_out is None:
+            return []
+        if slope not in self._judges_by:
+            users = with_ages(profiles(self._ratings, slope), self._ratings)
+            found = judged_users(users, self._held_out, "item_item", self._seed)
+            self._judges_by[slope] = [rows for rows in found.to_batches() if rows.num_rows]
+        return self._judges_by[slope]
+
+    @property
+    def best(self) -> tuple[Setting, Weights]:
+        """Return the best setting and its weights."""
+        if not self._best:
+            raise ValueError("settings must not be empty")
+        best = self._mixture or max(self._best.values(), key=lambda one: one.mean)
+        return best.setting, best.weights
+
+    def shared(self, setting: Setting) -> Setting:
+        """Return what holds for all settings, as far as this one's method knows it: half-lives, slope, damping."""
+        chosen = {_HISTORY_HALF_LIFE: self._history, RATING_SLOPE: self._slope or None}
+        if setting["method"] == "ease":
+            chosen |= {DAMPING: self._damping or None, PAIR_HALF_LIFE: self._pair}
+        return {key: value for key, value in chosen.items() if value is not None}
+
+    def half_lives(self, setting: Setting) -> None:
+        """Choose the half-life of histories with one setting, where users have rated at different times."""
+        half_lives = self._config.history_half_life
+        if not self._timed or len(half_lives) < 2:
+            return
+
+        def judge(value: float | None) -> NDArray[np.float64]:
+            self._history = value
+            return self._judge(setting)
+
+        self._history = search_half_life(half_lives, judge)
+
+    def method(self, settings: list[Setting]) -> None:
+        """Try one method's settings, and what lies beyond the edge of them."""
+        waiting = list(settings)
+        if self.judged and _RANK in waiting[0]:
+            first = waiting[0]
+            ranked = search_rank(int(first[_RANK]), lambda rank: self._judge(first | {_RANK: rank}))
+            waiting = [setting | {_RANK: ranked} for setting in waiting]
+        while waiting:
+            setting = waiting.pop(0)
+            if setting in settings:
+                self._judge(setting)
+            elif self._attempt(setting | self.shared(setting)) is None:
+                continue
+            if self.judged and not waiting and setting["method"] == "ease":
+                waiting = beyond_the_edge([(one, value or 0.0) for one, value in self.tried])
+        method = str(settings[0]["method"])
+        if self.judged and len(self._best) == 1:
+            self._rating_slope(method)
+        if self.judged and method == "ease":
+            self._ease_damping()
+        if self._timed and method == "ease":
+            self._pair_half_life()
+
+    def _rating_slope(self, method: str) -> None:
+        """Try the method's best setting with ratings that count by their height, where they differ."""
+        slopes = self._config.rating_slope
+        if len(slopes) < 2 or not ratings_differ(self._ratings):
+            return
+        setting = {key: of for key, of in self._best[method].setting.items() if key != RATING_SLOPE}
+        for slope in slopes[1:]:
+            self._attempt(setting | {RATING_SLOPE: slope})
+        self._slope = slope_of(self._best[method].setting)
+        self._fitter.keep(self._slope)
+
+    def _ease_damping(self) -> None:
+        """Try EASE's best setting with users and items of many ratings damped."""
+        setting = {key: of for key, of in self._best["ease"].setting.items() if key != DAMPING}
+        for damping in self._config.ease_damping[1:]:
+            self._attempt(setting | {DAMPING: damping})
+
+    def _pair_half_life(self) -> None:
+        """Try EASE's best lambda with pairs near in time."""
+        best = self._best["ease"].setting
+        for other in self._config.pair_half_life[1:]:
+            setting = {key: found for key, found in best.items() if key != PAIR_HALF_LIFE}
+            self._attempt(setting if other is None else setting | {PAIR_HALF_LIFE: other})
+
+    def mix(self, shares: Sequence[float]) -> None:
+        """Try to mix the two best methods: the second one's scores get these shares.
+
+        The best of the mixtures is taken unless the best method is ahead of it: which of two methods is the better one,
+        few judges know less well than that both are good.
+        """
+        if not self.judged or len(self._best) < 2:
+            return
+        first, second = sorted(self._best.values(), key=lambda one: -one.mean)[:2]
+        self._fitted = None  # dense, maybe: its memory is needed
+        ratio = self._spread(first.weights) / (self._spread(second.weights) or 1.0)
+        method = f"{first.setting['method']}{MIX}{second.setting['method']}"
+        for share in shares:
+            setting = second.setting | first.setting | {"method": method, SECOND_WEIGHT: share / (1 - share) * ratio}
+            weights = mixed(first.weights, second.weights, float(setting[SECOND_WEIGHT]))
+            values = self._measure(setting, weights)
+            known = first.values
+            behind = values is None or known is None or np.array_equal(values, known) or is_ahead(known, values)
+            mixture = Found(values, setting, weights)
+            if not behind and (self._mixture is None or mixture.mean > self._mixture.mean):
+                self._mixture = mixture
+
+    def _spread(self, weights: Weights) -> float:
+        """Return how far a user's scores are apart: their standard deviation, the mean over some judges."""
+        block = self.judges(self._slope)[0].slice(0, _BLOCK)
+        scores = products(profile_matrix(block, self._item_idx, self._history).astype(np.float32), weights)
+        return float(scores.std(axis=1).mean())
+
+    def _judge(self, setting: Setting) -> NDArray[np.float64]:
+        """Return what each judge makes of a setting; without judges one 0."""
+        whole = setting | self.shared(setting)
+        self.score(whole)
+        values = self._values[as_json(whole)]
+        return np.zeros(1) if values is None else values
+
+    def _attempt(self, setting: Setting) -> float | None:
+        """Return the `score` of a setting that nobody asked for; where it cannot be fitted, say so and return None."""
+        try:
+            return self.score(setting)
+        except TrainingError as error:
+            self._log(f"{as_json(setting)}: {error}")
+            return None
+
+    def score(self, setting: Setting) -> float | None:
+        """Return a setting's NDCG@10, None where nobody can judge."""
+        known = next((value for one, value in self.tried if one == setting), None)
+        if known is not None:
+            return known
+        ranking = {key: value for key, value in setting.items() if key != _HISTORY_HALF_LIFE}
+        if self._fitted is None or self._fitted[0] != ranking:
+            self._fitted = None
+            self._fitted = ranking, self._fitter.fit(setting)
+        weights = self._fitted[1]
+        values, method = self._measure(setting, weights), str(setting["method"])
+        best = self._best.get(method)
+        if best is None or (values is not None and best.values is not None and is_ahead(values, best.values)):
+            self._best[method] = Found(values, setting, weights)
+        return None if values is None else float(values.mean())
+
+    def _measure(self, setting: Setting, weights: Weights) -> NDArray[np.float64] | None:
+        """Return the NDCG@10 of a setting's weights by each judge [U], and note it."""
+        score = by_weights(self._item_idx, weights, half_life_of(setting))
+        values = judged_ndcg(self.judges(slope_of(setting)), score, _K) if self.judged else None
+        self._values[as_json(setting)] = values
+        self.tried.append((setting, None if values is None else float(values.mean())))
+        self._log(as_json(setting) + ("" if values is None else f": validation NDCG@{_K} {values.mean():.4f}"))
+        return values
+
+
+def search_half_life(
+    half_lives: Sequence[float | None], judge: Callable[[float | None], NDArray[np.float64]]
+) -> float | None:
+    """Return the half-life that no later one of those given is ahead of and, while it is the shortest, of half as long.
+
+    `judge` gives what each judge makes of one [U]. The shortest that is tried is 0.25.
+    """
+    best, values = half_lives[0], judge(half_lives[0])
+    waiting, shortest = list(half_lives[1:]), half_lives[0]
+    while waiting:
+        value = waiting.pop(0)
+        shortest = min(one for one in (shortest, value) if one is not None) if value is not None else shortest
+        if is_ahead(found := judge(value), values):
+            best, values = value, found
+        if not waiting and best is not None and best == shortest and best / 2 >= _SHORTEST:
+            waiting = [best / 2]
+    return best
+
+
+def search_rank(largest: int, judge: Callable[[int], NDArray[np.float64]]) -> int:
+    """Return the largest rank or, while half as many are ahead, half of it, to 16. `judge`: what judges make of it."""
+    best, found = largest, judge(largest)
+    while best // 2 >= _LEAST_RANK and is_ahead(value := judge(best // 2), found):
+        best, found = best // 2, value
+    return best
+
+
+def has_ages(judged: list[pa.RecordBatch]) -> bool:
+    """Return whether any of the users has rated at more than one time."""
+    return any(len(ages) > 0 and ages.max() > 0 for batch in judged for ages in lists(batch, "ages"))
+
+
+def ratings_differ(ratings: DataFrame) -> bool:
+    """Return whether not all observed ratings are the same."""
+    bounds = ratings.where("source = 'observed'").agg((F.min("rating") < F.max("rating")).alias("differ"))
+    return bool(bounds.collect()[0]["differ"])
+
+
+def half_life_of(setting: Setting) -> float | None:
+    """Return the half-life of histories that belongs to a setting."""
+    return float(setting[_HISTORY_HALF_LIFE]) if _HISTORY_HALF_LIFE in setting else None
+
+
+def beyond_the_edge(tried: list[tuple[Setting, float]]) -> list[Setting]:
+    """Return EASE's next lambda to try, in a list: beyond the best one, as far as its neighbour is, at most tenfold.
+
+    `tried` are settings of all methods with their NDCG@10; of equals the first counts. Empty where the best has
+    neighbours on both sides, where there is only one, and after seven.
+    """
+    own = [(float(setting[_LAMBDA]), value) for setting, value in tried if setting["method"] == "ease"]
+    found: dict[float, float] = {}
+    for regularisation, value in own:
+        found[regularisation] = max(value, found.get(regularisation, 0.0))
+    best, order = max(found, key=lambda value: found[value]), sorted(found)
+    if not 1 < len(found) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
+        return []
+    step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
+    return [{"method": "ease", _LAMBDA: best * min(max(step, 0.1), 10.0)}]
+
+
+def as_json(setting: Setting) -> str:
+    """Return the setting as JSON, keys in order."""
+    return json.dumps(setting, sort_keys=True)

@@ -1,0 +1,1 @@
+"""SASRec, a Transformer over each user's history."""

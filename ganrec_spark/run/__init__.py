@@ -1,0 +1,1 @@
+"""Running a stage: context, fingerprints, the log that says what is finished."""

@@ -1,0 +1,35 @@
+"""What a stage is given: Spark, its configuration sections, its view of the lake, its seed."""
+
+import logging
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+
+from ganrec_spark.config.sections import Config
+from ganrec_spark.lake.store import StageLake
+
+
+@dataclass(frozen=True)
+class Context:
+    """The surroundings of one stage of one run.
+
+    `config` holds the user's values in the sections that the stage declared and defaults elsewhere, so that an
+    undeclared key cannot change a result. `work_dir` is a folder or URI under lake.root for files that are no
+    tables: training checkpoints, logs of TensorBoard, the report.
+    """
+
+    spark: SparkSession
+    config: Config
+    lake: StageLake
+    run_id: str
+    phase: str | None
+    work_dir: str
+
+    @property
+    def seed(self) -> int:
+        """The run's seed; mix in stage and user with seeding.stable_seed."""
+        return self.config.run.seed
+
+    def log(self, message: str) -> None:
+        """Write one progress line."""
+        logging.getLogger("ganrec").info("%s: %s", self.lake.stage, message)

@@ -1,0 +1,1 @@
+"""Starting Spark: the session, and what a submitted job is told."""

@@ -1,0 +1,250 @@
+"""The Spark session with the lake's catalog; works under spark-submit and plain python alike."""
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyspark
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from ganrec_spark import blas
+from ganrec_spark.config.load import from_environment
+from ganrec_spark.config.sections import Config
+from ganrec_spark.errors import ConfigError, LakeError
+from ganrec_spark.spark.submit import java_options, lake_root, stage_properties
+
+# Of the packages that config.py pins.
+_SHA256 = {
+    "iceberg-spark-runtime-4.0_2.13-1.11.0": "63c3b812549dc232c1920865ff42436df8604a9bbacd693930985c06bd97e6dc",
+    "sqlite-jdbc-3.53.1.0": "28aceecfcc9535645bd19fa988385703c7b89982c1506a6855f5942b4032eca6",
+    "postgresql-42.7.8": "2a32a9dcbc42d67a50ad3a0de5efd102c8d2be46720045f2cbd6689f160ab7c7",
+}
+_EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
+
+
+def catalog_properties(config: Config) -> dict[str, str]:
+    """Return the Spark properties of the Iceberg catalog; `{root}` and `${VARIABLE}` are filled in."""
+    prefix = f"spark.sql.catalog.{config.lake.catalog}"
+    properties = {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
+    for key, value in config.lake.properties.items():
+        filled = from_environment(f"lake.properties.{key}", value)
+        properties[f"{prefix}.{key}"] = filled.replace("{root}", lake_root(config))
+    return properties
+
+
+def _fresh(prefix: str) -> dict[str, str]:
+    """Return what lets a session see the commits of others: the cache keeps a table for as long as somebody asks."""
+    return {f"{prefix}.cache-enabled": "false"}
+
+
+def jar_properties(config: Config) -> dict[str, str]:
+    """Return how Spark finds Iceberg: spark.jars, else jars installed beside Spark, else Maven coordinates."""
+    if config.spark.jars:
+        return {"spark.jars": ",".join(config.spark.jars)}
+    missing = [package for package in config.spark.packages if not _is_installed(package)]
+    return {"spark.jars.packages": ",".join(missing)} if missing else {}
+
+
+def build_session(
+    config: Config, app_name: str = "ganrec", profile: str = "sql", makes_lake: bool = True
+) -> SparkSession:
+    """Start (or return) the session of a stage's profile; without `makes_lake` no folder of the lake is made.
+
+    Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded.
+    """
+    # PySpark takes times without a zone for local ones; ours are UTC.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    if config.spark.python:
+        os.environ["PYSPARK_PYTHON"] = config.spark.python
+    # Else workers take the first python3 of the PATH, which need not have our packages.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(app_name)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if not submitted:
+        _require_files("spark.py_files", config.spark.py_files)
+        _require_files("spark.archives", config.spark.archives)
+    if config.spark.master:
+        builder = builder.master(config.spark.master)
+    elif not submitted:
+        builder = builder.master("local[*]")
+    if makes_lake and "://" not in config.lake.root:
+        Path(lake_root(config)).mkdir(parents=True, exist_ok=True)
+    catalog, own = catalog_properties(config), stage_properties(config, profile)
+    prefix = f"spark.sql.catalog.{config.lake.catalog}."
+    given = {f"{prefix}{key}": value for key, value in config.lake.properties.items()}
+    hidden = {key for key, value in given.items() if _is_secret(key, value)}
+    fast_start = java_options(spark_jars_dir().parent)
+    kernels = os.environ.get(blas.VARIABLE)
+    properties = {
+        "spark.driver.memory": config.spark.driver_memory,
+        **{f"spark.{who}.defaultJavaOptions": fast_start for who in ("driver", "executor") if fast_start},
+        "spark.sql.extensions": _EXTENSIONS,
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        **_addresses(config, submitted),
+        "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop sets modes by itself, whatever the process's umask
+        "spark.log.level": "ERROR",
+        **({f"spark.executorEnv.{blas.VARIABLE}": kernels} if kernels else {}),
+        **{key: value for key, value in catalog.items() if key not in hidden},
+        **({} if submitted else jar_properties(config)),
+        **({"spark.archives": ",".join(config.spark.archives)} if config.spark.archives and not submitted else {}),
+        **{key: value for key, value in own.items() if not _is_hadoop_secret(key)},
+    }
+    for key, value in properties.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    # What stands in the builder stands on the JVM's command line, for everyone on the machine to read.
+    for key in hidden:
+        session.conf.set(key, catalog[key])
+    for key, value in own.items():
+        if _is_hadoop_secret(key):
+            hadoop = session.sparkContext._jsc.hadoopConfiguration()
+            hadoop.set(key.removeprefix("spark.hadoop."), from_environment(f"spark.properties.{key}", value))
+    _require_iceberg(session, config)
+    if not submitted:  # else --py-files brought them
+        for file in config.spark.py_files:
+            session.sparkContext.addPyFile(file)
+    return session
+
+
+def _addresses(config: Config, submitted: bool) -> dict[str, str]:
+    """Return where the driver listens: on a cluster everywhere, else on this machine alone."""
+    local = not submitted and (config.spark.master or "local").startswith("local")
+    if not local:
+        return {"spark.driver.bindAddress": "0.0.0.0"}
+    return {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+
+
+def _is_secret(key: str, value: str) -> bool:
+    """Whether a property is for nobody's eyes: by its name, or because it is filled in from the environment."""
+    return "${" in value or re.search(r"password|secret|token|credential", key, re.IGNORECASE) is not None
+
+
+def _is_hadoop_secret(key: str) -> bool:
+    return key.startswith("spark.hadoop.") and _is_secret(key, "")
+
+
+def _require_files(key: str, files: Iterable[str]) -> None:
+    """Raise ConfigError where a local one is missing: Spark would say so in a Java trace, after it has started."""
+    for file in files:
+        path = file.partition("#")[0]
+        if "://" not in path and not Path(path).exists():
+            raise ConfigError(
+                f"{key}: expected '{path}' (relative to {Path.cwd()}), found nothing; run `make package`, or set {key}"
+            )
+
+
+def _require_iceberg(session: SparkSession, config: Config) -> None:
+    try:
+        session.sparkContext._jvm.java.lang.Class.forName(  # type: ignore[union-attr]
+            "org.apache.iceberg.spark.SparkCatalog",
+            True,
+            session.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader(),  # type: ignore[union-attr]
+        )
+    except Py4JJavaError:
+        raise LakeError(
+            "Spark: expected Iceberg's runtime on the class path, found none. Run `ganrec install-jars` once for this "
+            f"Spark, or add `--packages {','.join(config.spark.packages)}` to spark-submit."
+        ) from None
+
+
+def spark_jars_dir() -> Path:
+    """Return the folder of jars that every process of this Spark installation loads."""
+    home = os.environ.get("SPARK_HOME")
+    return (Path(home) if home else Path(pyspark.__file__).parent) / "jars"
+
+
+def _is_installed(package: str) -> bool:
+    _, artifact, version = package.split(":")
+    return any(spark_jars_dir().glob(f"*{artifact}-{version}.jar"))
+
+
+def install_jars(config: Config) -> list[Path]:
+    """Copy Iceberg and the JDBC driver into Spark's own jars folder; return the paths, old ones included.
+
+    spark-submit starts the JVM before our code runs, so jars named in code would come too late. Takes
+    spark.jars where set (an air-gapped site), else resolves spark.packages through Spark's own Ivy.
+    """
+    folder = spark_jars_dir()
+    local = [Path(jar) for jar in config.spark.jars]
+    missing = [package for package in config.spark.packages if not _is_installed(package)]
+    if missing and not local:
+        session = (
+            SparkSession.builder.master("local[1]")
+            .config("spark.jars.packages", ",".join(missing))
+            .config("spark.ui.enabled", "false")
+            .getOrCreate()
+        )
+        jars = str(session.sparkContext.getConf().get("spark.jars", "")).split(",")
+        session.stop()
+        wanted = tuple(package.split(":")[1] for package in missing)
+        local = [Path(jar.removeprefix("file://")) for jar in jars if any(name in jar for name in wanted)]
+    for jar in local:
+        require_known(jar)
+    for package, old in _installed(folder, config):
+        if package in missing:
+            old.unlink()  # two versions on one class path fail in ways that name neither
+    for jar in local:
+        # Copied aside and renamed: a half-written jar breaks every later start of this Spark.
+        partial = folder / f".{jar.name}.partial"
+        shutil.copyfile(jar, partial)
+        partial.rename(folder / jar.name)
+    return sorted(path for _, path in _installed(folder, config))
+
+
+def require_known(jar: Path) -> None:
+    """Raise LakeError where a jar of a package that we pin is not, byte for byte, the one that we pinned."""
+    expected = next((digest for name, digest in _SHA256.items() if jar.name.endswith(f"{name}.jar")), None)
+    if expected is None:
+        return  # a package or version of the user's own
+    found = hashlib.sha256(jar.read_bytes()).hexdigest()
+    if found != expected:
+        raise LakeError(
+            f"jar '{jar}': expected SHA-256 {expected}, found {found}; it is not what was published under this name: "
+            "delete it and ask where it came from"
+        )
+
+
+def _installed(folder: Path, config: Config) -> list[tuple[str, Path]]:
+    """Return (package, jar) of every version of every package that is installed."""
+    packages = config.spark.packages
+    return [(name, jar) for name in packages for jar in folder.glob(f"*{name.split(':')[1]}-[0-9]*.jar")]
+
+
+def spark_sql_command(config: Config, more: str = "") -> str:
+    """Return the shell command that opens spark-sql on the lake's tables, with `more` at its end."""
+    properties = {"spark.sql.extensions": _EXTENSIONS, "spark.sql.defaultCatalog": config.lake.catalog}
+    properties |= {"spark.sql.catalogImplementation": "in-memory"} | jar_properties(config)
+    prefix = f"spark.sql.catalog.{config.lake.catalog}"
+    properties |= {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
+    for key, value in config.lake.properties.items():  # ${VARIABLE} stays, for the shell to fill in
+        properties[f"{prefix}.{key}"] = value.replace("{root}", lake_root(config))
+    hidden = {key for key, value in properties.items() if _is_secret(key, value)}
+    options = [f"--conf {_for_shell(f'{key}={value}')}" for key, value in properties.items() if key not in hidden]
+    binary = shlex.quote(str(Path(pyspark.__file__).parent / "bin" / "spark-sql"))
+    words = f"{binary} {' '.join(options)} --database {config.lake.namespace}"
+    if not hidden:
+        return words + more
+    # Through a file that only its owner reads, gone at the end: command lines are for everyone to see.
+    lines = " ".join(_for_shell(f"{key} {properties[key]}") for key in hidden)
+    return (
+        f"( f=$(mktemp) && trap 'rm -f \"$f\"' EXIT && printf '%s\\n' {lines} > \"$f\" && "
+        f'{words} --properties-file "$f"{more} )'
+    )
+
+
+def _for_shell(text: str) -> str:
+    """Return the text in double quotes, in which the shell fills in ${VARIABLE} and nothing else."""
+    return '"' + re.sub(r'([\\"`]|\$(?!\{\w+\}))', r"\\\1", text) + '"'

@@ -1,0 +1,1 @@
+"""Training on several workers: Horovod, Petastorm, checkpoints. It knows no model."""

@@ -1,0 +1,330 @@
+"""Run a training function on Horovod workers inside Spark tasks; the only module that imports Horovod.
+
+Horovod is imported where workers run: a driver that trains with one worker needs none.
+"""
+
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pyspark.sql import SparkSession
+
+from ganrec_spark.config.sections import Distributed
+from ganrec_spark.errors import TrainingError
+from ganrec_spark.training.reports import Address, Reporter, ReportServer
+from ganrec_spark.training.worker import Train, Worker
+
+_POLL_SECONDS = 0.5
+_WAIT_SECONDS = 0.0002
+_CYCLE_MS, _IDLE_CYCLE_MS = 1, 100  # between Horovod's rounds: where each step waits for them, and where none does
+_LEAVE_SECONDS = 5.0  # time for the others to notice by themselves that one failed
+
+
+def train_distributed(
+    spark: SparkSession, train: Train, config: Distributed, n_models: int = 1, **arguments: object
+) -> dict[str, object]:
+    """Return the results of `train(worker, **arguments)` on `config.workers` workers as one; worker 0's come first.
+
+    `n_models`: how many `train` trains (training.worker.share): of as many as workers each is trained by one alone, and
+    Horovod's threads, which take a quarter of a core's time to ask each other for work, are let sleep.
+
+    `train` and `arguments` are sent by cloudpickle, so `train` must be importable where workers run. Workers that
+    train together must make the same number of steps. With one worker `train` is called here, without Horovod.
+
+    Raises TrainingError where Spark has too few slots, or a worker raises, dies, or makes no progress for
+    `config.stall_timeout_seconds`; the others are ended, whatever they are at.
+    """
+    if config.workers == 1:
+        return _train_alone(train, config, arguments)
+    _require_slots(spark, config)
+    host = str(spark.sparkContext.getConf().get("spark.driver.host", "localhost"))
+    with ReportServer(host) as reports, _driver_undisturbed(reports):
+        stopped = threading.Event()
+        watch = threading.Thread(target=_watch, args=(spark, reports, config, stopped), daemon=True)
+        watch.start()
+        try:
+            results = _run_horovod(train, arguments, config, n_models, reports.address)
+        except Exception as error:
+            raise TrainingError(_failure(reports, config, error)) from error
+        finally:
+            stopped.set()
+            watch.join()
+    return {name: value for result in reversed(results) for name, value in result.items()}
+
+
+def _train_alone(train: Train, config: Distributed, arguments: dict[str, Any]) -> dict[str, object]:
+    worker = Worker()
+    if torch.cuda.is_available():
+        worker.device = torch.device("cuda", 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads_per_worker or threads)
+    torch.set_flush_denormal(True)
+    try:
+        with _compiler_files_removed():
+            return train(worker, **arguments)
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _compiler_files_removed() -> Iterator[None]:
+    """Give Torch's compiler, which makes a folder with the first optimizer, one that goes with the training."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="ganrec-torch-") as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+
+
+def _require_slots(spark: SparkSession, config: Distributed) -> None:
+    """Wait for executors on a cluster; a local master has all the slots it will ever have."""
+    context = spark.sparkContext
+    local = str(context.master).startswith("local") and not str(context.master).startswith("local-cluster")
+    dynamic = context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"
+    deadline = time.monotonic() + (0 if local or dynamic else config.start_timeout_seconds)
+    while (slots := _slots(spark)) < config.workers:
+        if time.monotonic() >= deadline:
+            if dynamic:
+                return  # executors come with the tasks; Horovod's own start time-out guards the wait
+            raise TrainingError(
+                f"distributed.workers: {config.workers} workers need as many task slots at once, Spark has {slots} "
+                f"(master {context.master}); lower distributed.workers to {max(slots, 1)}, or give Spark more cores "
+                f"(spark.master=local[{config.workers}], or more executors)"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _slots(spark: SparkSession) -> int:
+    java_context = spark.sparkContext._jsc.sc()
+    profile = java_context.resourceProfileManager().defaultResourceProfile()
+    return int(java_context.maxNumConcurrentTasks(profile))
+
+
+def _run_horovod(
+    train: Train, arguments: dict[str, Any], config: Distributed, n_models: int, address: Address
+) -> list[dict[str, object]]:
+    import horovod.spark
+
+    with open(os.devnull, "w") as silence:  # noqa: PTH123
+        return list(
+            horovod.spark.run(
+                _work,
+                args=(train, arguments, address, config.threads_per_worker),
+                num_proc=config.workers,
+                start_timeout=config.start_timeout_seconds,
+                use_gloo=True,
+                env={
+                    "HOROVOD_GLOO_TIMEOUT_SECONDS": str(config.start_timeout_seconds),
+                    "HOROVOD_SPARK_START_TIMEOUT": str(config.start_timeout_seconds),
+                    "HOROVOD_LOG_LEVEL": "fatal",
+                    "HOROVOD_CYCLE_TIME": str(_CYCLE_MS if n_models < config.workers else _IDLE_CYCLE_MS),
+                },
+                stdout=silence,
+                stderr=silence,
+                verbose=0,
+                executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
+            )
+        )
+
+
+def _watch(spark: SparkSession, reports: ReportServer, config: Distributed, stopped: threading.Event) -> None:
+    """Cancel Horovod's Spark job once a worker stalls, fails or dies; Horovod then raises in the main thread."""
+    from horovod.spark.driver import job_id
+
+    while not stopped.wait(_POLL_SECONDS):
+        worker, seconds = reports.longest_silent()
+        limit = config.stall_timeout_seconds + (config.start_timeout_seconds if worker < 0 else 0)
+        if seconds > limit:
+            reports.fail(
+                worker,
+                f"made no progress for {limit} s (distributed.stall_timeout_seconds); see whether it waits for data or "
+                "for memory, or raise the limit if one step or one validation takes so long",
+            )
+        elif reports.failing_seconds() < _LEAVE_SECONDS:
+            continue
+        spark.sparkContext.cancelJobGroup(f"horovod.spark.run.{job_id.JOB_ID}")
+        return
+
+
+def _python_error(text: str) -> str:
+    """Return the last line of the Python traceback inside a Spark exception's text, or nothing."""
+    errors = re.findall(r"^(\w*(?:Error|Exception): .*)$", text.partition("Traceback")[2], re.MULTILINE)
+    return f"a Spark task failed: {errors[0]}" if errors else ""
+
+
+def _failure(reports: ReportServer, config: Distributed, error: Exception) -> str:
+    found = "; ".join(
+        f"{'a worker' if worker < 0 else f'worker {worker}'}: {text}"
+        for worker, text in sorted(reports.failures.items())
+    )
+    cause = found or reports.job_failure
+    cause = cause or f"a worker died without a message (killed, or out of memory?): {' '.join(str(error).split())}"
+    return f"training on {config.workers} workers stopped: {cause}"
+
+
+@contextmanager
+def _driver_undisturbed(reports: ReportServer) -> Iterator[None]:
+    """Undo what Horovod does to the driver: its handlers of SIGINT and SIGTERM stay set, its threads print traces."""
+    if threading.current_thread() is not threading.main_thread():
+        raise TrainingError("training: expected the main thread (Horovod sets signal handlers), found another")
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = threading.excepthook
+
+    def keep_cause(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or "run_spark" not in failure.thread.name:
+            hook(failure)
+        else:
+            reports.job_failure = _python_error(str(failure.exc_value))
+
+    threading.excepthook = keep_cause
+    # Py4J logs a trace for each connection that a finished thread of Horovod's leaves behind.
+    py4j = logging.getLogger("py4j")
+    level = py4j.level
+    py4j.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        py4j.setLevel(level)
+        threading.excepthook = hook
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _work(train: Train, arguments: dict[str, Any], address: Address, threads: int) -> dict[str, object]:
+    """Be one worker; return the result of `train`."""
+    reporter = Reporter(address)
+    try:
+        import horovod.torch as hvd
+
+        hvd.init()
+        reporter.worker = hvd.rank()
+        reporter.beat()
+        torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // hvd.local_size()))
+        # Numbers below 1e-38 cost CPUs ten times as much; a generator that collapses is full of them.
+        torch.set_flush_denormal(True)
+        worker = _horovod_worker(reporter)
+        with _compiler_files_removed():
+            result = train(worker, **arguments)
+        worker.mean(0.0, "end")  # one that trained alone must not leave before the others
+        reporter.send("end", "")
+        return result
+    except BaseException as error:
+        # The others are told by Horovod that one left; only the first to fail knows why.
+        if "HorovodInternalError" in type(error).__name__:
+            reporter.send("end", "")
+        else:
+            reporter.send("log", f"worker {reporter.worker}: {traceback.format_exc(limit=-3)}")
+            reporter.send("failure", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raise
+
+
+class _LoneWorker(Worker):
+    """A worker among others with a training of its own."""
+
+    def __init__(self, reporter: Reporter, device: torch.device) -> None:
+        self._reporter, self.device = reporter, device
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().step(optimizer)
+        self._reporter.beat()
+
+    def mean(self, value: float, name: str) -> float:
+        self._reporter.beat()
+        return value
+
+    def log(self, message: str) -> None:
+        self._reporter.send("log", message)
+
+
+def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small class
+    import horovod.torch as hvd
+
+    def await_quietly(handle: int) -> torch.Tensor:
+        """Return the result of `handle`; Horovod's own wait spins, and takes the core that its exchange needs."""
+        while not hvd.poll(handle):
+            time.sleep(_WAIT_SECONDS)
+            reporter.beat()
+        result: torch.Tensor = hvd.synchronize(handle)
+        return result
+
+    class HorovodWorker(Worker):
+        """One of several workers; every method but `log` must be called by all of them in the same order."""
+
+        def __init__(self) -> None:
+            self.index = hvd.rank()
+            self.count = hvd.size()
+            self._clipped: set[int] = set()
+            enough = hvd.nccl_built() and torch.cuda.device_count() >= hvd.local_size()
+            if self.mean(float(bool(enough)), "cuda") == 1:
+                self.device = torch.device("cuda", hvd.local_rank())
+                torch.cuda.set_device(self.device)
+
+        def alone(self) -> Worker:
+            return _LoneWorker(reporter, self.device)
+
+        def broadcast(self, module: torch.nn.Module) -> None:
+            hvd.broadcast_parameters(module.state_dict(), root_rank=0)
+            reporter.beat()
+
+        def broadcast_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+            # Named, because the default is the object's type, which differs between worker 0 and the others.
+            state = hvd.broadcast_object(
+                optimizer.state_dict() if self.index == 0 else None, root_rank=0, name="optimizer"
+            )
+            if self.index > 0:
+                optimizer.load_state_dict(state)
+
+        def wrap(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, name: str) -> torch.optim.Optimizer:
+            # Equal names of two models' parameters would average the one's gradients into the other's.
+            named = [(f"{name}.{key}", parameter) for key, parameter in module.named_parameters()]
+            wrapped: torch.optim.Optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=named)
+            return wrapped
+
+        def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
+            for handle, _ in optimizer._handles.values():  # type: ignore[attr-defined]
+                while handle is not None and not hvd.poll(handle):
+                    time.sleep(_WAIT_SECONDS)
+                    reporter.beat()
+            optimizer.synchronize()  # type: ignore[attr-defined]
+            super().clip(optimizer, module, max_norm)
+            self._clipped.add(id(optimizer))
+
+        def step(self, optimizer: torch.optim.Optimizer) -> None:
+            if id(optimizer) in self._clipped:
+                self._clipped.remove(id(optimizer))
+                with optimizer.skip_synchronize():  # type: ignore[attr-defined]
+                    optimizer.step()
+            else:
+                optimizer.step()
+            reporter.beat()
+
+        def mean(self, value: float, name: str) -> float:
+            number = torch.tensor(value, dtype=torch.float64)
+            result = await_quietly(hvd.allreduce_async(number, name=f"mean.{name}", op=hvd.Average))
+            return float(result)
+
+        def from_first(self, value: float, name: str) -> float:
+            number = torch.tensor(value, dtype=torch.float64)
+            result = await_quietly(hvd.broadcast_async(number, 0, name=f"first.{name}"))
+            return float(result)
+
+        def log(self, message: str) -> None:
+            if self.index == 0:
+                reporter.send("log", message)
+
+    return HorovodWorker()

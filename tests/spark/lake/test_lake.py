@@ -1,0 +1,98 @@
+"""The lake replaces rows of one run in one commit, and lets a stage touch only what it declared."""
+
+from datetime import datetime
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.store import Lake, StageLake
+
+RUN = "2026-11-01"
+DAY = datetime(2026, 1, 1)
+
+
+def stage_lake(lake: Lake, run_id: str = RUN, phase: str | None = None) -> StageLake:
+    tables = ("train_ratings", "merged_ratings", "users")
+    return StageLake(lake, run_id, "split", phase, tables, tables)
+
+
+def rows(lake: StageLake, table: str = "train_ratings") -> list[tuple[object, ...]]:
+    return sorted(tuple(row) for row in lake.read(table).collect())
+
+
+def test_writing_twice_leaves_one_copy_and_other_runs_alone(lake: Lake) -> None:
+    first, second = stage_lake(lake), stage_lake(lake, "2026-11-02")
+    assert first.write("train_ratings", first.frame("train_ratings", [(1, 1, 5.0, DAY)])) == 1
+    assert second.write("train_ratings", second.frame("train_ratings", [(2, 2, 4.0, DAY), (3, 3, 4.0, DAY)])) == 2
+    first.write("train_ratings", first.frame("train_ratings", [(9, 9, 1.0, DAY)]))
+    assert rows(first) == [(9, 9, 1.0, DAY)]
+    assert len(rows(second)) == 2
+
+
+def test_an_empty_write_replaces_too(lake: Lake) -> None:
+    mine = stage_lake(lake)
+    mine.write("train_ratings", mine.frame("train_ratings", [(1, 1, 5.0, DAY)]))
+    assert mine.write("train_ratings", mine.frame("train_ratings", [])) == 0
+    assert rows(mine) == []
+
+
+def test_phases_are_separate_and_must_be_named(lake: Lake) -> None:
+    choose, final = stage_lake(lake, phase="choose"), stage_lake(lake, phase="final")
+    choose.write("merged_ratings", choose.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none", 1.0)]))
+    final.write("merged_ratings", final.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none", 1.0)]))
+    assert rows(choose, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", "none", 1.0)]
+    assert final.read("merged_ratings", phase="choose").count() == 1
+    with pytest.raises(LakeError, match="expected a phase"):
+        stage_lake(lake).read("merged_ratings")
+
+
+def test_a_table_of_an_earlier_version_gets_its_later_columns(lake: Lake, spark: SparkSession) -> None:
+    before = stage_lake(lake, phase="choose")
+    before.write("merged_ratings", before.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none", 1.0)]))
+    spark.sql(f"ALTER TABLE {lake.name('merged_ratings')} DROP COLUMN preference")
+    after = stage_lake(Lake(spark, *lake.name("").split(".")[:2]), "2026-11-02", phase="choose")
+    after.write("merged_ratings", after.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none", 1.0)]))
+    assert rows(after, "merged_ratings") == [(2, 2, 5.0, DAY, "observed", "none", 1.0)]
+    assert rows(before, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", "none", None)]
+
+
+def test_an_undeclared_table_is_refused(lake: Lake) -> None:
+    mine = stage_lake(lake)
+    with pytest.raises(LakeError, match=r"test_ratings.*may read"):
+        mine.read("test_ratings")
+    with pytest.raises(LakeError, match="may write"):
+        StageLake(lake, RUN, "split", None, ("train_ratings",), ()).write("train_ratings", mine.read("train_ratings"))
+
+
+def test_a_wrong_schema_is_refused(lake: Lake, spark: SparkSession) -> None:
+    with pytest.raises(LakeError, match=r"expected columns.*item_idx.*found.*\['a'\]"):
+        stage_lake(lake).write("train_ratings", spark.sql("SELECT 1 AS a"))
+
+
+def test_a_failed_write_leaves_what_readers_saw(lake: Lake, spark: SparkSession) -> None:
+    mine = stage_lake(lake)
+    mine.write("train_ratings", mine.frame("train_ratings", [(1, 1, 5.0, DAY)]))
+    broken = spark.range(4).selectExpr(
+        "CAST(id AS INT) user_idx",
+        "CAST(id AS INT) item_idx",
+        "IF(id = 3, CAST(raise_error('disk full') AS DOUBLE), 1.0D) rating",
+        "current_timestamp() ts",
+    )
+    with pytest.raises(Exception, match="disk full"):
+        mine.write("train_ratings", broken)
+    assert rows(mine) == [(1, 1, 5.0, DAY)]
+
+
+@pytest.mark.parametrize("run_id", ["", "a b", "x' OR '1'='1", "../up", "a" * 65])
+def test_run_ids_are_safe_in_sql_and_paths(lake: Lake, run_id: str) -> None:
+    mine = stage_lake(lake, run_id)
+    with pytest.raises(LakeError, match="run id"):
+        mine.write("train_ratings", mine.frame("train_ratings", []))
+
+
+def test_columns_carry_their_meaning(lake: Lake, spark: SparkSession) -> None:
+    described = spark.sql(f"DESCRIBE TABLE {lake.ensure('train_ratings')}").collect()
+    comments = {row.col_name: row.comment for row in described}
+    assert comments["user_idx"] == "dense index of the user in table users"
+    assert "run_id" in comments

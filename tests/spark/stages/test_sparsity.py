@@ -1,0 +1,71 @@
+"""How sparse users and the matrix are, against values worked by hand and NumPy."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ganrec_spark.config.sections import Sparsity
+from ganrec_spark.stages.sparsity import bucket_label, decide, rated_items, user_sparsity
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SCHEMA = "user_idx int, item_idx int, rating double, ts timestamp"
+
+
+def test_users_by_hand(spark: SparkSession):
+    # Users 0 to 3 have 1, 2, 2 and 4 ratings; the last of all is on day 10.
+    rows = [(0, 0, 0), (1, 0, 1), (1, 2, 4), (2, 0, 10), (2, 1, 2), *[(3, item, item) for item in (0, 1, 2, 5)]]
+    train = spark.createDataFrame([(u, i, 1.0, START + timedelta(days=day)) for u, i, day in rows], SCHEMA)
+    n_items = rated_items(train).n_items
+    assert n_items == 4
+    settings = Sparsity(max_ratings=2, bucket_edges=(1, 3))
+    found = {row.user_idx: row for row in user_sparsity(train, settings, n_items).collect()}
+    assert {user: row.n_ratings for user, row in found.items()} == {0: 1, 1: 2, 2: 2, 3: 4}
+    assert {user: row.percentile for user, row in found.items()} == {0: 0.25, 1: 0.75, 2: 0.75, 3: 1.0}
+    assert {user: row.density for user, row in found.items()} == {0: 0.25, 1: 0.5, 2: 0.5, 3: 1.0}
+    assert {user: row.days_since_last for user, row in found.items()} == {0: 10.0, 1: 6.0, 2: 0.0, 3: 5.0}
+    assert {user: row.bucket for user, row in found.items()} == {0: "1-1", 1: "2-3", 2: "2-3", 3: "4+"}
+    assert {user: row.is_sparse for user, row in found.items()} == {0: True, 1: True, 2: True, 3: False}
+
+
+def test_gini_agrees_with_its_definition(spark: SparkSession):
+    counts = np.random.default_rng(3).zipf(1.6, 60).clip(max=90)
+    pairs = [(user, item, 1.0, START) for item, count in enumerate(counts) for user in range(count)]
+    # Half the mean absolute difference of all pairs of items, relative to the mean.
+    expected = np.abs(counts[:, None] - counts[None, :]).mean() / (2 * counts.mean())
+    assert rated_items(spark.createDataFrame(pairs, SCHEMA)).gini == pytest.approx(expected, abs=1e-12)
+
+
+def test_bucket_labels(spark: SparkSession):
+    n = spark.range(1, 53).select(bucket_label(F.col("id"), (5, 10, 20, 50)).alias("label"))
+    labels = [row.label for row in n.collect()]
+    expected = {
+        1: "1-5",
+        5: "1-5",
+        6: "6-10",
+        10: "6-10",
+        11: "11-20",
+        20: "11-20",
+        21: "21-50",
+        50: "21-50",
+        51: "51+",
+    }
+    assert {number: labels[number - 1] for number in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("n_users", "n_sparse", "n_items", "wanted", "reason"),
+    [
+        (100, 0, 50, False, "0 of 100 users"),
+        (100, 9, 50, False, "fewer than sparsity.min_sparse_users = 10"),
+        (100, 10, 50, True, "10 of 100 users have at most 10 ratings"),
+        (100, 100, 50, True, "no dense users, generators learn from all"),
+        (100, 100, 1, False, "only 1 item"),
+    ],
+)
+def test_decision(n_users: int, n_sparse: int, n_items: int, wanted: bool, reason: str):
+    found = decide(n_users, n_sparse, n_items, Sparsity())
+    assert found[0] is wanted
+    assert reason in found[1]

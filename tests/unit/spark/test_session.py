@@ -1,0 +1,71 @@
+"""What a session shows of secrets, where it listens, and which jars it trusts."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ganrec_spark.config.load import load_config
+from ganrec_spark.config.sections import Config
+from ganrec_spark.errors import LakeError
+from ganrec_spark.spark.session import _SHA256, _addresses, require_known, spark_jars_dir, spark_sql_command
+
+PASSWORD = "p\"a$$w`o\\rd ${NOT} it's"
+
+
+def config(*overrides: str) -> Config:
+    return load_config(overrides=overrides, environ={})
+
+
+def test_the_sql_command_keeps_words_whole_and_secrets_off_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = spark_sql_command(
+        config("lake.root=/a b/$c`d`", "lake.properties={jdbc.password: '${GANREC_PW}', jdbc.user: '${GANREC_USER}'}"),
+        " -e \"SELECT 'x'\"",
+    )
+    binary = re.search(r"\S*/spark-sql", told)[0]  # type: ignore[index]
+    script = (
+        'show() { while [ $# -gt 0 ]; do if [ "$1" = --properties-file ]; then shift; stat -c "MODE %a" "$1"; '
+        'sed "s/^/FILE /" "$1"; echo "NAME $1"; else echo "WORD $1"; fi; shift; done; }; '
+        + told.replace(binary, "show")
+    )
+    environment = {"GANREC_PW": PASSWORD, "GANREC_USER": "bob", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
+    lines = done.stdout.splitlines()
+    assert f"FILE spark.sql.catalog.lake.jdbc.password {PASSWORD}" in lines
+    assert "FILE spark.sql.catalog.lake.jdbc.user bob" in lines
+    assert "MODE 600" in lines
+    (name,) = [line.removeprefix("NAME ") for line in lines if line.startswith("NAME ")]
+    assert not Path(name).exists(), "the file is gone at the end"
+    assert lines[-1] == "WORD SELECT 'x'"
+    assert "WORD spark.sql.catalog.lake.warehouse=/a b/$c`d`/warehouse" in lines
+    assert "WORD spark.sql.catalog.lake.cache-enabled=false" in lines
+    assert not any(PASSWORD in line for line in lines if line.startswith("WORD"))
+
+
+def test_a_local_run_listens_on_this_machine_alone() -> None:
+    for master in ("spark.master=null", "spark.master=local[2]"):
+        assert _addresses(config(master), submitted=False)["spark.driver.bindAddress"] == "127.0.0.1"
+    assert _addresses(config("spark.master=spark://host:7077"), False) == {"spark.driver.bindAddress": "0.0.0.0"}
+    assert _addresses(config(), submitted=True) == {"spark.driver.bindAddress": "0.0.0.0"}
+
+
+def test_a_jar_that_is_not_what_was_pinned_is_refused(tmp_path: Path) -> None:
+    pinned = {package.split(":", 1)[1].replace(":", "-") for package in Config().spark.packages}
+    assert set(_SHA256) == pinned, "a new version of a package needs its hash"
+    installed = [
+        jar for jar in spark_jars_dir().glob("*.jar") if any(jar.name.endswith(f"{name}.jar") for name in pinned)
+    ]
+    assert len(installed) == len(pinned)
+    for jar in installed:
+        require_known(jar)
+    small = min(installed, key=lambda jar: jar.stat().st_size)
+    copy = tmp_path / small.name
+    shutil.copyfile(small, copy)
+    with copy.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(LakeError, match="expected SHA-256"):
+        require_known(copy)
+    (tmp_path / "other-1.0.jar").write_bytes(b"")
+    require_known(tmp_path / "other-1.0.jar")
