@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Lists = Sequence[NDArray[np.integer[Any]]]
+JUDGED_K = 10  # settings, epochs, weights and trees are chosen by NDCG at this depth
 
 
 def hit_matrix(items: Lists, relevant: Lists, k: int) -> NDArray[np.bool_]:
@@ -127,7 +128,7 @@ def coverage(list_counts: NDArray[np.integer[Any]], n_items: int) -> float:
     return float(np.count_nonzero(list_counts) / n_items) if n_items else 0.0
 
 
-def gini(list_counts: NDArray[np.integer[Any]], n_items: int) -> float:
+def gini(list_counts: NDArray[Any], n_items: int) -> float:
     """Return the Gini coefficient of how often items are listed, over the whole catalogue: 0 equal, near 1 few.
 
     `list_counts` has one entry per listed item; the rest of the `n_items` items count as 0.
@@ -137,7 +138,7 @@ def gini(list_counts: NDArray[np.integer[Any]], n_items: int) -> float:
     if not n_items or not total:
         return 0.0
     places = np.arange(n_items - len(counts) + 1, n_items + 1)
-    return float(2 * (places * counts).sum() / (n_items * total) - (n_items + 1) / n_items)
+    return float((2 * places - n_items - 1) @ counts / (n_items * total))
 
 
 def _flatten(lists: Lists, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -40,6 +40,12 @@ def kept_by_others(plain: DataFrame, sparsity: DataFrame, fill: str) -> DataFram
     return plain.join(sparse, "user_idx", "left_anti").withColumn("fill", F.lit(fill)).select(*plain.columns)
 
 
+def accepted_fill(decisions: DataFrame) -> str | None:
+    """Return the fill that the gate accepted, or None. In: gate_decisions."""
+    row = decisions.where(F.col("accepted") & (F.col("candidate") != NONE)).select("candidate").first()
+    return None if row is None else str(row["candidate"])
+
+
 def fill_variants(merged: DataFrame) -> list[str]:
     """Return the fills that ALS is fitted on: none, and the accepted one if there is one. In: merged_ratings."""
     rows = merged.where(F.col("fill") != NONE).select("fill").distinct().orderBy("fill").collect()

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
 from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.frames.histories import lists
+from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.top_n import mask_seen, top_n
 from ganrec_spark.recommenders.catalogue import BLOCK, Score
 
@@ -22,8 +22,7 @@ def judged_users(users: DataFrame, held_out: DataFrame, purpose: str, seed: int)
 
     Of those that have some the draw for `purpose` (draws.drawn). `held_out`: one row per user and item.
     """
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    return drawn(users.join(relevant, "user_idx"), purpose, seed).toArrow().combine_chunks()
+    return drawn(users.join(relevant_items(held_out), "user_idx"), purpose, seed).toArrow().combine_chunks()
 
 
 def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Als
 from ganrec_spark.evaluation.choice import simplest
+from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.recommenders.als.setting import Setting, latest_time, objective_of, weighted
 from ganrec_spark.recommenders.als.solver import AlsFactors, AlsRatings, factor_rows
@@ -21,7 +22,6 @@ from ganrec_spark.recommenders.judging import judged_ndcg, judged_users
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
-_K = 10
 _MOST_STEPS = 4  # beyond an edge
 # How far beyond the edge of a key's values the next one lies; keys are searched in this order: the best ridge hangs on
 # the number of factors, and what follows the factors costs more with many of them.
@@ -35,7 +35,7 @@ def run(context: Context) -> str:
 
     def score(setting: Setting) -> NDArray[np.float64]:
         values = judge.ndcg(judge.fit(setting))
-        context.log(f"{setting.text()}: validation NDCG@{_K} {values.mean():.4f}")
+        context.log(f"{setting.text()}: validation NDCG@{JUDGED_K} {values.mean():.4f}")
         return values
 
     search = Search(context.config.als, score, idle=idle_keys(judge.train))
@@ -98,7 +98,7 @@ class Judge:
             return scores
 
         placed = self._judged.append_column("place", pc.fill_null(places, -1)).combine_chunks()
-        return judged_ndcg(placed.to_batches(), score, _K)
+        return judged_ndcg(placed.to_batches(), score, JUDGED_K)
 
 
 def idle_keys(ratings: DataFrame) -> frozenset[str]:

@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Augment
 from ganrec_spark.fills.generate import Candidate, Source, generate
 from ganrec_spark.fills.neighbours import item_neighbours
-from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.fills.ratings import NONE, accepted_fill
+from ganrec_spark.frames.observed import observed_ratings, users_per_item
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.run.context import Context
 
@@ -22,11 +23,11 @@ _RULES = ("popularity", "item_item", "transformer")
 
 def run(context: Context) -> str:
     """Write generated_ratings; in phase final only those of the candidate that the gate accepted."""
-    observed = _observed(context)
+    observed = observed_ratings(context)
     checkpoints = load_checkpoints(context.lake.read("generator_checkpoints"))
     wanted = _candidates(context.config.augment, list(checkpoints))
     if context.phase == "final":
-        accepted = _accepted(context)
+        accepted = accepted_fill(context.lake.read("gate_decisions"))
         wanted = [candidate for candidate in wanted if candidate.name == accepted]
         if not wanted:
             context.lake.write("generated_ratings", context.lake.frame("generated_ratings", []))
@@ -41,19 +42,6 @@ def run(context: Context) -> str:
     )
     n_rows = context.lake.write("generated_ratings", generated)
     return f"{n_rows} generated ratings in {len(wanted)} candidate fills: {', '.join(c.name for c in wanted)}"
-
-
-def _observed(context: Context) -> DataFrame:
-    columns = ("user_idx", "item_idx", "rating", "ts")
-    train = context.lake.read("train_ratings").select(*columns)
-    if context.phase == "choose":
-        return train
-    return train.unionByName(context.lake.read("validation_ratings").select(*columns))
-
-
-def _accepted(context: Context) -> str:
-    row = context.lake.read("gate_decisions").where("accepted").first()
-    return NONE if row is None else str(row.candidate)
 
 
 def _candidates(config: Augment, generators: list[str]) -> list[Candidate]:
@@ -101,7 +89,7 @@ def ship_sources(
 
 
 def _popularity(observed: DataFrame) -> dict[str, NDArray[Any]]:
-    counts = observed.groupBy("item_idx").agg(F.count("*").alias("n")).orderBy("item_idx").toArrow()
+    counts = users_per_item(observed).orderBy("item_idx").toArrow()
     items = counts["item_idx"].to_numpy()
     strength = np.zeros(int(items.max(initial=-1)) + 1, dtype=np.float32)
     strength[items] = counts["n"].to_numpy()

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.metrics import self_information
 from ganrec_spark.evaluation.quality import catalogue_spread, metric_sums
+from ganrec_spark.frames.observed import observed_ratings, relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.pipeline import MEMBERS
 from ganrec_spark.recommenders.popularity import ANYONE
@@ -30,7 +31,7 @@ def run(context: Context) -> str:
         if not n_users:
             context.log(f"{split}: no held-out ratings, no metrics")
             continue
-        observed = _observed(context, phase)
+        observed = observed_ratings(context, phase)
         users = judged_users(held_out, context.lake.read("user_sparsity"))
         lists = candidate_lists(context, phase, max(settings.ks))
         facts, n_items = _item_facts(context, observed, phase)
@@ -45,20 +46,13 @@ def run(context: Context) -> str:
     return f"{written} metrics; {', '.join(found)}; {_headline(context)}"
 
 
-def _observed(context: Context, phase: str) -> DataFrame:
-    """Return the observed ratings that models of the phase learned from."""
-    train = context.lake.read("train_ratings")
-    return train if phase == "choose" else train.unionByName(context.lake.read("validation_ratings"))
-
-
 def judged_users(held_out: DataFrame, sparsity: DataFrame) -> DataFrame:
     """Return (user_idx, relevant, bucket, is_sparse) of every user with held-out ratings.
 
     bucket and is_sparse are NULL for users without a training rating. Held-out items that no training row names
     count as relevant, though no recommender can list them.
     """
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
-    return relevant.join(sparsity.select("user_idx", "bucket", "is_sparse"), "user_idx", "left")
+    return relevant_items(held_out).join(sparsity.select("user_idx", "bucket", "is_sparse"), "user_idx", "left")
 
 
 def candidate_lists(context: Context, phase: str, n: int) -> DataFrame:
@@ -98,7 +92,7 @@ def _item_facts(context: Context, observed: DataFrame, phase: str) -> tuple[Ship
 
     The catalogue is every item with an observed rating in the phase.
     """
-    per_item = observed.groupBy("item_idx").agg(F.count("*").alias("n")).toPandas()
+    per_item = users_per_item(observed).toPandas()
     stored = context.lake.read("item_item_weights", phase).where("fill = 'none'")
     # Driver memory: catalogue x item_item.stored_neighbours integers; nothing here grows with users.
     neighbours = stored.select("item_idx", "neighbours").orderBy("item_idx").toPandas()

@@ -33,6 +33,7 @@ from ganrec_spark.fills.rules import (
     settle,
 )
 from ganrec_spark.frames.histories import histories
+from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.recommenders.als.fold_in import fixed_side
 from ganrec_spark.recommenders.als.setting import (
@@ -111,9 +112,9 @@ def judged_users(train: DataFrame, held_out: DataFrame, sparsity: DataFrame) -> 
 
     `sparsity` is table user_sparsity; bucket is NULL for users without a training rating.
     """
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
     return (
-        relevant.join(histories(train).drop("ratings"), "user_idx", "left")
+        relevant_items(held_out)
+        .join(histories(train).drop("ratings"), "user_idx", "left")
         .join(sparsity.select("user_idx", "is_sparse", "bucket"), "user_idx", "left")
         .withColumn("items", F.coalesce("items", F.array().cast("array<int>")))
         .withColumn("is_sparse", F.coalesce("is_sparse", F.lit(False)))

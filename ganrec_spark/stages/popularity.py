@@ -7,13 +7,14 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.choice import simplest
 from ganrec_spark.evaluation.draws import drawn
+from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.frames.histories import histories
+from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.recommenders.popularity import ANYONE, ndcg_alike, orders, rank_alike, recent_counts
 from ganrec_spark.run.context import Context
 
-_K = 10
 _ALL_TIME = 0  # place of the setting without a half-life, which is popularity itself
 HalfLife = float | None  # days
 
@@ -52,11 +53,10 @@ def best_half_life(context: Context, seen: DataFrame, shipped: Shipped, half_liv
     It is the longest within one standard error of the best (evaluation.choice.simplest), all time first of all. Users
     without history judge, too. Without validation users ndcg is NULL.
     """
-    held_out = context.lake.read("validation_ratings")
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    relevant = relevant_items(context.lake.read("validation_ratings"))
     empty = F.array().cast("array<int>")
     judged = relevant.join(seen, "user_idx", "left").withColumn("items", F.coalesce("items", empty))
-    found = ndcg_alike(drawn(judged, "trending", context.seed), shipped, _K)
+    found = ndcg_alike(drawn(judged, "trending", context.seed), shipped, JUDGED_K)
     best = simplest(dict(enumerate(found))) if found.size else _ALL_TIME
     means: list[float | None] = found.mean(axis=1).tolist() if found.size else [None] * len(half_lives)
     rows = [

@@ -16,10 +16,12 @@ from ganrec_spark.blend.weights import bagged, weight_grid
 from ganrec_spark.errors import InputError
 from ganrec_spark.evaluation.bootstrap import bonferroni, poisson_weights
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, drawn, part
+from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.lift import added_up, segment_lifts, system_sums
 from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.fills.rules import Judgement, refusal, segment_rows, words
 from ganrec_spark.frames.histories import spread
+from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.pipeline import MEMBERS
 from ganrec_spark.raw.rules import id_text
@@ -28,7 +30,6 @@ from ganrec_spark.recommenders.popularity import ANYONE
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
-_K = 10
 _RESAMPLES = 200
 _TAIL = "trending"  # serves users without history, and fills up lists
 _TAIL_BIT = 1 << MEMBERS.index(_TAIL)
@@ -82,7 +83,7 @@ def run(context: Context) -> str:
     n_unserved = context.lake.write("unserved_users", _unserved(context, served))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, blend.weights, strict=True))
     reordered = ", reordered by trees" if blend.trees else ""
-    reached = f"NDCG@{_K} {blend.ndcg:.4f} on {blend.n_users} validation users"
+    reached = f"NDCG@{JUDGED_K} {blend.ndcg:.4f} on {blend.n_users} validation users"
     how = reached if blend.n_users else "equal weights, for there are no validation users"
     blended = f"blend of fill '{published}' by {blend.fusion}: {weights}{reordered} ({how})"
     return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}"
@@ -150,14 +151,13 @@ def _judged(context: Context) -> DataFrame:
 
 def _relevant(context: Context) -> DataFrame:
     """Return (user_idx, relevant): the held-out items of every validation user."""
-    held_out = context.lake.read("validation_ratings")
-    return held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
+    return relevant_items(context.lake.read("validation_ratings"))
 
 
 def _popularity(context: Context, phase: str) -> Shipped:
     """Ship the log of 1 + each item's number of users, which the trees read. Driver memory: a number per item."""
     observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
-    counts = observed.groupBy("item_idx").agg(F.count("*").alias("n")).toPandas()
+    counts = users_per_item(observed).toPandas()
     popularity = np.zeros(_slots(context), dtype=np.float32)
     popularity[counts["item_idx"].to_numpy(dtype=np.int64)] = np.log1p(counts["n"].to_numpy(dtype=np.float32))
     return ship(context.spark, popularity=popularity)
@@ -188,7 +188,7 @@ def _choose_weights(context: Context, judged: DataFrame) -> Blend:
     grid = weight_grid(len(MEMBERS), settings.weight_step)
 
     def graded(fusion: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return grid_values(rows, MEMBERS, weights, fusion, settings.fusion_constant, _K)
+        return grid_values(rows, MEMBERS, weights, fusion, settings.fusion_constant, JUDGED_K)
 
     found = [graded(fusion, grid) for fusion in settings.fusion]
     n_users = len(found[0])
@@ -200,9 +200,8 @@ def _choose_weights(context: Context, judged: DataFrame) -> Blend:
     corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
     alone = tuple(round(float(found[place][:, corner].mean()), 12) for corner in corners)
     ndcg = round(float(graded(fusion, weights[None, :]).mean()), 12)
-    context.log(
-        f"by {fusion}: validation NDCG@{_K} {ndcg:.4f}, the best of the grid {found[place].mean(axis=0).max():.4f}"
-    )
+    best = found[place].mean(axis=0).max()
+    context.log(f"by {fusion}: validation NDCG@{JUDGED_K} {ndcg:.4f}, the best of the grid {best:.4f}")
     return Blend(weights, fusion, ndcg, alone, n_users)
 
 
@@ -250,10 +249,10 @@ def _choose_trees(
         )
         return blend, []
     seed = stable_seed(context.seed, "rerank") % 2**31
-    models, changes = rerank.cross_fit(examples, settings.rerank_trees, seed, _K)
+    models, changes = rerank.cross_fit(examples, settings.rerank_trees, seed, JUDGED_K)
     found = rerank.verdict(changes, examples.is_sparse, counts["users"], counts["sparse"], 0.95)
     context.log(
-        f"trees change NDCG@{_K} by {found.change:+.4f} (at least {found.low:+.4f}), "
+        f"trees change NDCG@{JUDGED_K} by {found.change:+.4f} (at least {found.low:+.4f}), "
         f"of sparse users by {found.sparse_change:+.4f}: {'taken' if found.accepted else 'not taken'}"
     )
     final = rerank.train(examples, settings.rerank_trees, seed) if found.accepted else ""
@@ -307,7 +306,7 @@ def _served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:
 def _catalogue(context: Context, observed: DataFrame) -> Shipped:
     """Ship the arrays of blend.serving.Catalogue. Driver memory: a few numbers per item, nothing per user."""
     settings, lake = context.config.recommend, context.lake
-    counts = observed.groupBy("item_idx").agg(F.count("*").alias("n"))
+    counts = users_per_item(observed)
     popular = counts.orderBy(F.col("n").desc(), "item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int32)
     slots = _slots(context)
     allowed = np.zeros(slots, dtype=np.bool_)

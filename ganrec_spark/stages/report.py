@@ -8,6 +8,7 @@ import fsspec
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.reporting import figures
 from ganrec_spark.run.context import Context
 from ganrec_spark.spark.submit import lake_root
@@ -41,7 +42,7 @@ def data_section(context: Context) -> str:
     lake = context.lake
     profile = lake.read("matrix_profile").first()
     users = _histogram(lake.read("user_sparsity"), "n_ratings")
-    popularity = lake.read("train_ratings").groupBy("item_idx").agg(F.count("*").alias("n"))
+    popularity = users_per_item(lake.read("train_ratings"))
     sparse = lake.read("user_sparsity").where("is_sparse").agg(F.max("n_ratings").alias("n")).first()
     figure = figures.distributions(users, _histogram(popularity, "n"), int(sparse.n or 0) if sparse else 0)
     rejected = lake.read("rejected_ratings").groupBy("rule").count().orderBy("rule").collect()

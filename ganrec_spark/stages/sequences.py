@@ -1,5 +1,6 @@
 """Write each user's observed ratings of the phase as a sequence in time, in equal row groups for Petastorm."""
 
+from ganrec_spark.frames.observed import observed_ratings
 from ganrec_spark.frames.padded import padded_histories, with_row_groups
 from ganrec_spark.run.context import Context
 
@@ -7,9 +8,7 @@ from ganrec_spark.run.context import Context
 def run(context: Context) -> str:
     """Write user_sequences of the phase: of train, in phase final with validation; generated rows never enter."""
     config, length = context.config, context.config.transformer.max_length
-    observed = context.lake.read("train_ratings")
-    if context.phase == "final":
-        observed = observed.unionByName(context.lake.read("validation_ratings"))
+    observed = observed_ratings(context)
     users, n_users, groups = with_row_groups(
         observed.select("user_idx").distinct(), config.partition, config.distributed.workers, length, context.seed
     )

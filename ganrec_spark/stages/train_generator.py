@@ -17,6 +17,7 @@ from ganrec_spark.fills.generators.by_name import training_seed
 from ganrec_spark.fills.generators.cgan import Start, calibrated
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.fills.generators.training import Batch, Plan, train_generator
+from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.recommenders.als.setting import chosen_setting, fit_setting, latest_time
 from ganrec_spark.run.context import Context
 from ganrec_spark.training.checkpoints import delete_checkpoints, file_checkpoints
@@ -142,7 +143,7 @@ def _start(context: Context, train: DataFrame, n_items: int) -> Start:
     vectors, counts = np.zeros((n_items, size), dtype=np.float32), np.zeros(n_items, dtype=np.float32)
     known, _ = factors.item_slots()
     vectors[: len(known)] = known
-    users = train.groupBy("item_idx").agg(F.count("*").alias("n")).toArrow()
+    users = users_per_item(train).toArrow()
     counts[users["item_idx"].to_numpy()] = users["n"].to_numpy()
     return Start(vectors, counts)
 
@@ -151,9 +152,8 @@ def _watched(rows: DataFrame, held_out: DataFrame, seed: int) -> tuple[Profiles,
     """Return the profiles and held-out items [W, H] of a stable sample of users, sparse ones first."""
     by = [F.col("is_sparse").desc(), *draw_order("generator", seed)]
     sample = rows.orderBy(*by).limit(_WATCHED_USERS)
-    relevant = held_out.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("relevant"))
     columns = ("items", "weights", "ages", "relevant")
-    table = sample.join(relevant, "user_idx", "left").orderBy(*by).select(*columns).toArrow()
+    table = sample.join(relevant_items(held_out), "user_idx", "left").orderBy(*by).select(*columns).toArrow()
 
     def flat(name: str) -> NDArray[Any]:
         values: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -17,9 +17,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.draws import drawn
-from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
+from ganrec_spark.evaluation.metrics import JUDGED_K, hit_matrix, ndcg
 from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.frames.histories import histories, lists
+from ganrec_spark.frames.observed import observed_ratings, relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape
@@ -32,7 +33,6 @@ from ganrec_spark.training.reader import read_batches
 from ganrec_spark.training.worker import Worker, share
 
 _CHUNK_BYTES = 16 * 1024 * 1024
-_K = 10
 _FEWEST_USERS = 16  # a step on fewer costs as much
 _BEST_EPOCH = "best_epoch"
 _RADIUS_GAIN = 0.02  # of validation NDCG@10, by a radius after the first: against an adversary training takes longer
@@ -57,7 +57,7 @@ def run(context: Context) -> str:
     Phase choose stops early on validation NDCG@10; phase final trains as many epochs on the longer sequences or, where
     these are hardly longer, goes on from phase choose. Models that were given up in phase choose rank nothing.
     """
-    sequences, ratings = context.lake.read("user_sequences"), _observed(context)
+    sequences, ratings = context.lake.read("user_sequences"), observed_ratings(context)
     plans = make_plans(context, sequences, ratings)
     trained = train(context, plans) if plans else []
     write_training(context, plans, trained)
@@ -84,11 +84,6 @@ def _told(plan: Plan, model: Trained) -> str:
     start = "gone on from phase choose, " if plan.start else ""
     settled = f"{start}adversary radius {plan.adversary_radius:g}, {model.epoch} epochs kept{judged} ({model.stopped})"
     return f"{settled}, {model.seconds_per_epoch:.1f} s an epoch"
-
-
-def _observed(context: Context) -> DataFrame:
-    train = context.lake.read("train_ratings")
-    return train if context.phase == "choose" else train.unionByName(context.lake.read("validation_ratings"))
 
 
 def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> list[Plan]:
@@ -125,7 +120,7 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     seeds = [plan.seed, *(stable_seed(context.seed, "transformer", i) for i in range(1, config.models))]
     if context.phase == "choose":
         judges = _judges(context, sequences)
-        floor = popularity_ndcg(judges, _popular(ratings, config.max_length + _K)) if judges else 0.0
+        floor = popularity_ndcg(judges, _popular(ratings, config.max_length + JUDGED_K)) if judges else 0.0
         plan = replace(plan, judges=judges, floor=floor)
     radii = itertools.cycle(config.adversary_radius)
     plans = [
@@ -359,38 +354,31 @@ def _catalogue(sequences: DataFrame) -> NDArray[np.int64]:
 
 def _judges(context: Context, sequences: DataFrame) -> Judges | None:
     """Return a bounded sample of validation users, drawn by a hash; None where no user can be judged."""
-    held = (
-        context.lake.read("validation_ratings")
-        .groupBy("user_idx")
-        .agg(F.sort_array(F.collect_list("item_idx")).alias("held"))
-    )
-    users, most = (
-        sequences.where(F.col("length") > 0).join(held, "user_idx"),
-        context.config.transformer.validation_users,
-    )
-    sample = drawn(users, "transformer", context.seed, most).select("items", "length", "held").toPandas()
+    held, most = relevant_items(context.lake.read("validation_ratings")), context.config.transformer.validation_users
+    users = sequences.where(F.col("length") > 0).join(held, "user_idx")
+    sample = drawn(users, "transformer", context.seed, most).select("items", "length", "relevant").toPandas()
     if sample.empty:
         return None
     return Judges(
         np.stack(list(sample["items"])).astype(np.int32),
         sample["length"].to_numpy(dtype=np.int32),
-        np.repeat(np.arange(len(sample)), [len(items) for items in sample["held"]]),
-        np.concatenate(list(sample["held"])).astype(np.int64),
+        np.repeat(np.arange(len(sample)), [len(items) for items in sample["relevant"]]),
+        np.concatenate(list(sample["relevant"])).astype(np.int64),
     )
 
 
 def popularity_ndcg(judges: Judges, popular: NDArray[np.int32]) -> float:
     """Return what the most popular items, best first, reach among the judges; items of their history excluded."""
-    unseen = [popular[~np.isin(popular, items)][:_K] for items in judges.items]
+    unseen = [popular[~np.isin(popular, items)][:JUDGED_K] for items in judges.items]
     order = np.argsort(judges.held_rows, kind="stable")
     counts = np.bincount(judges.held_rows, minlength=len(judges.items))
     held = np.split(judges.held_items[order], np.cumsum(counts)[:-1])
-    return float(ndcg(hit_matrix(unseen, held, _K), counts, _K).mean())
+    return float(ndcg(hit_matrix(unseen, held, JUDGED_K), counts, JUDGED_K).mean())
 
 
 def _popular(ratings: DataFrame, n: int) -> NDArray[np.int32]:
     """Return the n items with the most ratings."""
-    counts = ratings.groupBy("item_idx").count().orderBy(F.desc("count"), "item_idx").limit(n).toArrow()
+    counts = users_per_item(ratings).orderBy(F.desc("n"), "item_idx").limit(n).toArrow()
     return np.asarray(counts.column("item_idx"), dtype=np.int32)
 
 

@@ -6,21 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganrec_spark.evaluation.metrics import gini
 from ganrec_spark.fills.generators.by_name import Generator
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.frames.top_n import mask_seen, top_n
 
 WATCHED_ITEMS = 10
 _BLOCK = 256
-
-
-def gini(counts: NDArray[np.float64]) -> float:
-    """Return the Gini coefficient of non-negative counts: 0 all equal, towards 1 all on one; 0 where the sum is 0."""
-    total = counts.sum()
-    if total == 0:
-        return 0.0
-    ordered, n = np.sort(counts), len(counts)
-    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total))
 
 
 def watch(
@@ -39,12 +31,13 @@ def watch(
     possible; gini_observed is that of the sample's last ten items each, so the two Ginis count as many rows.
     """
     counts = _counts(generated(generator, profiles, half_life, catalogue, noise, device), catalogue)
+    observed = _counts([row[row >= 0][-WATCHED_ITEMS:] for row in profiles.items], catalogue)
     distinct = float((counts > 0).sum())
     return {
         "distinct_items": distinct,
         "distinct_share": distinct / max(1, min(len(catalogue), WATCHED_ITEMS * len(profiles))),
-        "gini_generated": gini(counts),
-        "gini_observed": gini(_counts([row[row >= 0][-WATCHED_ITEMS:] for row in profiles.items], catalogue)),
+        "gini_generated": gini(counts, len(catalogue)),
+        "gini_observed": gini(observed, len(catalogue)),
     }
 
 

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import ItemItem
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.choice import is_ahead
+from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import lists, with_ages
 from ganrec_spark.recommenders.item_item.fit import (
     DAMPING,
@@ -34,7 +35,6 @@ from ganrec_spark.recommenders.item_item.weights import Weights, mixed, products
 from ganrec_spark.recommenders.judging import judged_ndcg, judged_users
 from ganrec_spark.seeding import stable_seed
 
-_K = 10
 _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
 _HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
@@ -246,10 +246,10 @@ class Search:
     def _measure(self, setting: Setting, weights: Weights) -> NDArray[np.float64] | None:
         """Return the NDCG@10 of a setting's weights by each judge [U], and note it."""
         score = by_weights(self._item_idx, weights, half_life_of(setting))
-        values = judged_ndcg(self.judges(slope_of(setting)), score, _K) if self.judged else None
+        values = judged_ndcg(self.judges(slope_of(setting)), score, JUDGED_K) if self.judged else None
         self._values[as_json(setting)] = values
         self.tried.append((setting, None if values is None else float(values.mean())))
-        self._log(as_json(setting) + ("" if values is None else f": validation NDCG@{_K} {values.mean():.4f}"))
+        self._log(as_json(setting) + ("" if values is None else f": validation NDCG@{JUDGED_K} {values.mean():.4f}"))
         return values
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel
 
 from ganrec_spark.errors import TrainingError
+from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape, next_item_loss
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.training.worker import Worker
@@ -28,7 +29,6 @@ from ganrec_spark.training.worker import Worker
 Batch = tuple[torch.Tensor, torch.Tensor]
 History = list[tuple[int, str, float]]
 
-_K = 10
 _CHUNK = 32
 _BLOCK = 256
 
@@ -124,7 +124,7 @@ def train_sasrec(
             if worker.from_first(float(_out_of_patience(plan, result)), "stop"):
                 result.given_up = bool(worker.from_first(float(_best(result) < plan.floor), "give up"))
                 better = f"than popularity's {plan.floor:.4f}" if result.given_up else f"in {plan.patience} validations"
-                result.stopped = f"no better NDCG@{_K} {better}"
+                result.stopped = f"no better NDCG@{JUDGED_K} {better}"
                 break
             values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch)}
             if not math.isfinite(values["loss"]):
@@ -160,8 +160,8 @@ def validation_ndcg(worker: Worker, model: SASRec, judges: Judges, catalogue: ND
     stride = max(n_items, int(judges.held_items.max()) + 1)
     held = np.unique(judges.held_rows * stride + judges.held_items)
     n_held = np.bincount(held // stride, minlength=len(judges.items))
-    discounts = 1 / np.log2(np.arange(_K) + 2)
-    ideal = np.concatenate([[np.inf], np.cumsum(discounts)])[np.minimum(n_held, _K)]
+    discounts = 1 / np.log2(np.arange(JUDGED_K) + 2)
+    ideal = np.concatenate([[np.inf], np.cumsum(discounts)])[np.minimum(n_held, JUDGED_K)]
     total = 0.0
     # By length, so that blocks have little padding.
     own = np.argsort(judges.lengths, kind="stable")[worker.index :: worker.count]
@@ -173,7 +173,7 @@ def validation_ndcg(worker: Worker, model: SASRec, judges: Judges, catalogue: ND
         with torch.no_grad():
             scores = model.last_states(items, lengths) @ model.item_vectors().T + allowed
         seen = torch.where(items >= 0, items, items[:, :1]).long()
-        best = scores.scatter(1, seen, float("-inf")).topk(min(_K, n_items), dim=1).indices.cpu().numpy()
+        best = scores.scatter(1, seen, float("-inf")).topk(min(JUDGED_K, n_items), dim=1).indices.cpu().numpy()
         hits = np.isin(rows[:, None] * stride + best, held)
         total += float((hits @ discounts[: best.shape[1]] / ideal[rows]).sum())
     return worker.mean(total * worker.count / len(judges.items), "validation_ndcg")

@@ -115,3 +115,5 @@ def test_coverage_and_gini_are_over_the_whole_catalogue() -> None:
     # Mean absolute difference over twice the mean, of (0, 0, 1, 3): 2 * (1 + 3 + 1 + 3 + 2) / 16 / (2 * 1)
     assert metrics.gini(np.array([1, 3]), 4) == pytest.approx(20 / 16 / 2)
     assert metrics.gini(np.array([], dtype=int), 4) == 0
+    assert metrics.gini(np.zeros(3), 3) == 0
+    assert metrics.gini(np.array([0.0, 0.0, 0.0, 4.0]), 4) == pytest.approx(0.75)

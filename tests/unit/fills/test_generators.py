@@ -19,7 +19,7 @@ from ganrec_spark.config.sections import Generator as Settings
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills.generators.by_name import load_generator, new_training
 from ganrec_spark.fills.generators.cgan import Start, calibrated
-from ganrec_spark.fills.generators.collapse import gini, score_block, watch
+from ganrec_spark.fills.generators.collapse import score_block, watch
 from ganrec_spark.fills.generators.interactions import Profiles, dense, strengths
 from ganrec_spark.fills.generators.sampled_softmax import places, sample_candidates
 from ganrec_spark.fills.generators.training import Batch, Plan, Trained, train_generator
@@ -351,12 +351,6 @@ def test_strengths_and_dense_by_hand() -> None:
     values = strengths(items, weights)
     assert values.tolist() == [[1.0, 0.25, 0.0], [1.0, 0.0, 0.0]]
     assert dense(items, values, 4).tolist() == [[0.25, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
-
-
-def test_gini_by_hand() -> None:
-    assert gini(np.array([1.0, 1.0, 1.0])) == 0.0
-    assert gini(np.array([0.0, 0.0, 0.0, 4.0])) == pytest.approx(0.75)
-    assert gini(np.zeros(3)) == 0.0
 
 
 def test_watch_tells_one_list_for_all_from_lists_of_their_own() -> None:
