@@ -24,7 +24,6 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from ganrec_spark.cli.doctor import examine
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import GanrecError
@@ -32,6 +31,7 @@ from ganrec_spark.lake.publication import roll_back, stored_editions
 from ganrec_spark.lake.store import Lake, StageLake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
+from ganrec_spark.run.doctor import examine
 from ganrec_spark.run.runner import run_stage
 from ganrec_spark.spark.session import build_session
 from ganrec_spark.stages import publish

@@ -2,7 +2,8 @@
 
 import sys
 
-from ganrec_spark.cli.main import job, pipeline_options, run_pipeline_command
+from ganrec_spark.cli.process import job
+from ganrec_spark.cli.runs import pipeline_options, run_pipeline_command
 
 if __name__ == "__main__":
     sys.exit(job(pipeline_options, run_pipeline_command))

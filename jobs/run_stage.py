@@ -2,7 +2,8 @@
 
 import sys
 
-from ganrec_spark.cli.main import job, run_stage_command, stage_options
+from ganrec_spark.cli.process import job
+from ganrec_spark.cli.runs import run_stage_command, stage_options
 
 if __name__ == "__main__":
     sys.exit(job(stage_options, run_stage_command))

@@ -1,7 +1,6 @@
 """Validate the raw ratings, quarantine bad rows with a reason, give every id its dense index."""
 
 import shutil
-from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
@@ -12,25 +11,22 @@ from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.frames.dense_index import with_positions
 from ganrec_spark.lake.store import Addition
+from ganrec_spark.raw.rejects import (
+    Counts,
+    advice_on,
+    by_rule,
+    check_counts,
+    common_rules,
+    count_rules,
+    per_rule,
+    rejected_rows,
+)
 from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates, row_as_json
 from ganrec_spark.raw.sources import explained, read_source
 from ganrec_spark.raw.times import time_form
 from ganrec_spark.run.context import Context
 
 _MAX_INDEX = 2**31 - 1
-_COMMON = 0.01
-Counts = dict[tuple[str, str | None], int]  # (origin, rule) -> rows; rule None: valid
-# What takes rows of a rule, or what to do about them. Examples are values of ratings and times, never ids.
-_KEYS = {
-    "bad_rating": "see ingest.decimal and ingest.columns.rating",
-    "bad_time": "say how times are written in ingest.timestamp_format, or set ingest.columns.timestamp to null",
-    "malformed_row": "lines have another number of values than the file has columns; see ingest.delimiter and quote",
-    "bad_encoding": "the file is no UTF-8; say what it is in ingest.encoding (latin-1, cp1252, ...)",
-    "inexact_id": "ids came as floating-point numbers too large to be exact; write them as text or whole numbers",
-    "exact_duplicate": "the same rows are there more than once; what may happen twice, as purchases, is for "
-    "ingest.feedback=implicit, where times that are whole days or none at all make each row count",
-    "missing_id": "see ingest.columns.user and item",
-}
 
 
 def run(context: Context) -> str:
@@ -114,84 +110,6 @@ def known_pseudonyms(judged: DataFrame) -> DataFrame:
     return judged.where(F.col("rule").isNull()).select("user_id", "source_id").distinct()
 
 
-def count_rules(judged: DataFrame) -> Counts:
-    """Return the number of rows per (origin, rule); rule None counts the valid ones."""
-    rows = judged.groupBy("origin", "rule").count().collect()
-    return {(row["origin"], row["rule"]): row["count"] for row in rows}
-
-
-def rejected_rows(judged: DataFrame) -> DataFrame:
-    """Return (rule, source, row) of the rows that broke a rule; those that the settings ignore are counted alone."""
-    broken = F.col("rule").isNotNull() & ~F.col("rule").isin(*IGNORED)
-    return judged.where(broken).select("rule", "source", "row")
-
-
-def common_rules(counts: Counts) -> list[str]:
-    """Return the rules that more than one row in a hundred broke, and unknown_event always, most frequent first."""
-    totals, read = _by_rule(counts), sum(counts.values())
-    often = [rule for rule, count in totals.items() if count > _COMMON * read or rule == "unknown_event"]
-    return sorted((rule for rule in often if rule not in IGNORED), key=lambda rule: -totals[rule])
-
-
-def advice_on(judged: DataFrame, rule: str, ingest: Ingest) -> str:
-    """Return what rows of a rule look like, and the key that would take them; nothing where there is none."""
-    rows = judged.where(F.col("rule") == rule)
-    if rule == "unknown_event":
-        kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(5).collect()
-        found = ", ".join(f"'{row['event']}' {row['count']}" for row in kinds)
-        return f"unknown events: {found}; give them a weight (ingest.event_weights.NAME), 0 to leave them out"
-    if rule == "rating_out_of_range":
-        low, high = rows.agg(F.min("rating"), F.max("rating")).collect()[0]
-        return (
-            f"ratings from {low:g} to {high:g} are outside ingest.rating_min {ingest.rating_min:g} and rating_max "
-            f"{ingest.rating_max:g}; widen them, and where low ratings mean dislike set ingest.liked_from, too"
-        )
-    if rule == "conflicting_duplicate":
-        return "several ratings of one user and item: ingest.feedback=implicit adds them up, explicit keeps the newest"
-    if rule == "future_time":
-        newest = rows.agg(F.max("ts")).collect()[0][0]
-        return f"times up to {newest} UTC lie after the run's date"
-    if rule in ("bad_rating", "bad_time"):
-        # Where no row is valid the column may be the wrong one, and its values ids.
-        if judged.where(F.col("rule").isNull()).isEmpty():
-            return f"{rule}: {_KEYS[rule]}"
-        column = "raw_rating" if rule == "bad_rating" else "raw_time"
-        values = rows.select(F.col(column).alias("value")).distinct()
-        found = ", ".join(repr(row["value"]) for row in values.orderBy("value").limit(3).collect())
-        return f"{rule}: {found}; {_KEYS[rule]}"
-    return f"{rule}: {_KEYS[rule]}" if rule in _KEYS else ""
-
-
-def check_counts(counts: Counts, ingest: Ingest, run_id: str, advice: Sequence[str] = ()) -> None:
-    """Raise InputError where a source has no rows, no valid rows, or more rejects than ingest.max_rejected_share.
-
-    Every rule counts, exact duplicates too: a file that was delivered twice should not pass unseen. What the settings
-    ignore is no reject.
-    """
-    hints = "".join(f". {line[0].upper()}{line[1:]}" for line in advice)
-    for origin in ("source", "test_source"):
-        name = getattr(ingest, origin)
-        total = sum(count for (where, _), count in counts.items() if where == origin)
-        if name and not total:
-            raise InputError(f"ingest.{origin} '{name}': expected ratings, found no rows; check the delivery")
-        if name and not counts.get((origin, None)):
-            ignored = _per_rule(counts, ignored=True)
-            also = f", or ignored ({ignored}: see --run-date, ingest.unrated and event_weights)" if ignored else ""
-            raise InputError(
-                f"ingest.{origin} '{name}': all {total} rows were rejected ({_per_rule(counts) or 'none'}){also}; "
-                f"{_where_rejected(run_id)}{hints}"
-            )
-    rejected = sum(count for (_, rule), count in counts.items() if rule and rule not in IGNORED)
-    read = sum(counts.values())
-    if rejected > ingest.max_rejected_share * read:
-        raise InputError(
-            f"ingest.source '{ingest.source}': {rejected} of {read} rows ({rejected / read:.1%}) were rejected, "
-            f"allowed are {ingest.max_rejected_share:.1%}: {_per_rule(counts)}; {_where_rejected(run_id)}, "
-            "then correct the source or the settings; ingest.max_rejected_share is how many rows you can do "
-            f"without{hints}"
-        )
-
-
 def merge_events(judged: DataFrame, ingest: Ingest) -> DataFrame:
     """Return the valid ratings (origin, user_id, item_id, rating, ts), one row per user and item.
 
@@ -259,32 +177,15 @@ def with_indices(context: Context, valid: DataFrame) -> DataFrame:
     return valid.join(users, "user_id").join(items, "item_id").select("user_idx", "item_idx", "rating", "ts", "origin")
 
 
-def _by_rule(counts: Counts) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for (_, rule), count in counts.items():
-        if rule:
-            totals[rule] = totals.get(rule, 0) + count
-    return totals
-
-
-def _per_rule(counts: Counts, ignored: bool = False) -> str:
-    totals = {rule: count for rule, count in _by_rule(counts).items() if (rule in IGNORED) == ignored}
-    return ", ".join(f"{rule} {count}" for rule, count in sorted(totals.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def _where_rejected(run_id: str) -> str:
-    return f"look at table rejected_ratings where run_id = '{run_id}'"
-
-
 def _message(counts: Counts, n_ratings: int, new_users: int, new_items: int) -> str:
     read, valid = sum(counts.values()), sum(count for (_, rule), count in counts.items() if rule is None)
     parts = [f"{read} rows read, {n_ratings} ratings"]
     if valid > n_ratings:
         parts.append(f"{valid - n_ratings} events merged into others of the same user and item")
-    ignored = sum(count for rule, count in _by_rule(counts).items() if rule in IGNORED)
+    ignored = sum(count for rule, count in by_rule(counts).items() if rule in IGNORED)
     rejected = read - valid - ignored
-    parts.append(f"{rejected} rejected" + (f" ({_per_rule(counts)})" if rejected else ""))
+    parts.append(f"{rejected} rejected" + (f" ({per_rule(counts)})" if rejected else ""))
     if ignored:
-        parts.append(f"{ignored} ignored ({_per_rule(counts, ignored=True)})")
+        parts.append(f"{ignored} ignored ({per_rule(counts, ignored=True)})")
     parts.append(f"{new_users} new users, {new_items} new items")
     return ", ".join(parts)

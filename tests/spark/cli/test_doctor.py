@@ -10,14 +10,14 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from spark.dictionaries import add_ids
 
-from ganrec_spark.cli import doctor
-from ganrec_spark.cli.doctor import Finding
-from ganrec_spark.cli.look import look
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.iceberg import change_properties
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.raw.look import look
+from ganrec_spark.run import doctor
 from ganrec_spark.run import log as run_log
+from ganrec_spark.run.doctor import Finding
 from ganrec_spark.run.log import RunLog
 
 HEADER = "user_id,item_id,rating,timestamp\n"

@@ -15,11 +15,11 @@ from ganrec_spark.config.load import with_values
 from ganrec_spark.config.sections import Config, Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import SAMPLE_BYTES, first_bytes, located
+from ganrec_spark.raw.rejects import advice_on, common_rules, count_rules
 from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates
 from ganrec_spark.raw.sources import read_source, wanted_columns
 from ganrec_spark.raw.text import decoded, json_names, layout, likely_columns, lines
 from ganrec_spark.raw.times import TimeForm, recognised, time_form
-from ganrec_spark.stages.ingest import advice_on, common_rules, count_rules
 
 _ROWS = 10_000
 _NUMBER = re.compile(r"^[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?$")

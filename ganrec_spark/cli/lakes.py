@@ -1,0 +1,76 @@
+"""The commands that read or turn what is in the lake: publications, rollback, digest, fill-wanted, sql."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ganrec_spark.cli.options import common, load
+from ganrec_spark.errors import LakeError
+
+if TYPE_CHECKING:
+    from ganrec_spark.lake.store import Lake
+
+
+def publications(arguments: argparse.Namespace) -> int:
+    return _with_lake(arguments, _print_publications)
+
+
+def rollback_options(parser: argparse.ArgumentParser) -> None:
+    common(parser)
+    parser.add_argument("--to", metavar="RUN", help="run id to point to; default: the one published before")
+
+
+def rollback(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.lake.publication import roll_back
+
+    return _with_lake(arguments, lambda lake: print(f"published run: {roll_back(lake, arguments.to)}"))
+
+
+def _print_publications(lake: "Lake") -> None:
+    for position, publication in enumerate(lake.publications()):
+        mark = "  <- what readers see" if position == 0 else ""
+        print(f"{publication.committed_at}  {publication.run_id}  {publication.edition}{mark}")
+
+
+def digest(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.lake.publication import table_digests
+
+    def show(lake: "Lake") -> None:
+        for name, digest in table_digests(lake, arguments.run_date).items():
+            print(f"{digest}  {name}")
+
+    return _with_lake(arguments, show)
+
+
+def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:
+    from ganrec_spark.lake.store import Lake
+    from ganrec_spark.spark.session import build_session
+    from ganrec_spark.spark.submit import lake_root
+
+    config = load(arguments)
+    root = Path(lake_root(config))
+    if "://" not in config.lake.root and not root.is_dir():
+        raise LakeError(f"lake '{root}': expected a lake, found no such folder; see lake.root")
+    spark = build_session(config, makes_lake=False)
+    try:
+        lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+        if not lake.exists():
+            raise LakeError(f"lake '{root}': expected tables of {lake.name('')[:-1]}, found none; see lake.root")
+        action(lake)
+    finally:
+        spark.stop()
+    return 0
+
+
+def fill_wanted(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.run import runner
+
+    return _with_lake(arguments, lambda lake: print("yes" if runner.fill_wanted(lake, arguments.run_date) else "no"))
+
+
+def sql(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.spark.session import spark_sql_command
+
+    print(spark_sql_command(load(arguments)))
+    return 0

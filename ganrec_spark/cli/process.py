@@ -1,0 +1,96 @@
+"""A command as a process: errors become messages and exit codes, SIGTERM an end within 10 seconds."""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from ganrec_spark.errors import GanrecError
+
+EXIT_CODES = """exit codes: 0 done · 1 unexpected · 2 configuration · 3 input data · 4 lake or missing stage
+5 training · 6 quality checks refused publication · 143 ended by SIGTERM"""
+_SIGTERM_CODE, _GRACE_SECONDS = 143, 8.0
+_TERMINATED = threading.Event()
+
+
+def job(options: Callable[[argparse.ArgumentParser], None], command: Callable[[argparse.Namespace], int]) -> int:
+    """Run one command as a spark-submit entry point; return its exit code."""
+    parser = argparse.ArgumentParser(epilog=EXIT_CODES)
+    options(parser)
+    parser.set_defaults(handler=command)
+    return guarded(parser, None)
+
+
+def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse and run; print an expected error as one message and return its exit code."""
+    os.umask(0o077)  # what the lake knows of people is its owner's
+    _end_on_sigterm()
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("ganrec").setLevel(logging.INFO)
+    try:
+        code = int(arguments.handler(arguments))
+        if not _TERMINATED.is_set():
+            return code
+    except GanrecError as error:
+        if not _TERMINATED.is_set():
+            print(f"ganrec: {type(error).__name__}: {error}", file=sys.stderr)
+            return error.exit_code
+    except Exception as error:
+        if not _TERMINATED.is_set():
+            told = _explained(error, arguments.command if "command" in arguments else Path(sys.argv[0]).stem)
+            if told is None:
+                raise
+            print(f"ganrec: {type(told).__name__}: {told}", file=sys.stderr)
+            return told.exit_code
+    print("ganrec: ended by SIGTERM; run it again, what has finished is kept", file=sys.stderr)
+    return _SIGTERM_CODE
+
+
+def _explained(error: Exception, what: str) -> GanrecError | None:
+    """Return an error of Spark's as one line, where there is something that a person can do about it."""
+    if not type(error).__module__.startswith(("py4j", "pyspark", "builtins")):
+        return None
+    from ganrec_spark.run.failures import explained
+
+    return explained(error, what)
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end the process within 10 s, with exit code 143, its run let go and its scratch files removed."""
+
+    def end(_: int, frame: FrameType | None) -> None:
+        if _TERMINATED.is_set():
+            return
+        _TERMINATED.set()
+        timer = threading.Timer(_GRACE_SECONDS, os._exit, (_SIGTERM_CODE,))
+        timer.daemon = True
+        timer.start()
+        while frame is not None:
+            if frame.f_globals.get("__name__", "").startswith("py4j"):
+                # An answer of the JVM is under way: a job that is cancelled ends with an exception of its own.
+                threading.Thread(target=_cancel_jobs, daemon=True).start()
+                return
+            frame = frame.f_back
+        raise SystemExit(_SIGTERM_CODE)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+
+
+def _cancel_jobs() -> None:
+    from pyspark import SparkContext
+
+    context = SparkContext._active_spark_context
+    with contextlib.suppress(Exception):  # the session may be ending under our hands
+        for _ in range(2):  # what runs now, and what was just about to; the log's last commit must not be cancelled
+            if context is not None:
+                context.cancelAllJobs()
+            time.sleep(0.3)

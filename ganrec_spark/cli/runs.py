@@ -1,0 +1,145 @@
+"""The commands that run stages, or say how others would: run, stage, demo, submit, stages, config, world."""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+
+import yaml
+
+from ganrec_spark.cli.options import common, load, run_date
+from ganrec_spark.errors import ConfigError
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
+
+
+def stage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of one stage's job."""
+    common(parser)
+    parser.add_argument(
+        "--stage", required=True, choices=list(STAGE_BY_NAME), metavar="STAGE", help="see `ganrec stages`"
+    )
+    run_date(parser)
+
+
+def run_stage_command(arguments: argparse.Namespace) -> int:
+    """Run one stage in a session of its own."""
+    from ganrec_spark.run.runner import run_stage
+    from ganrec_spark.spark.session import build_session
+
+    config = load(arguments)
+    stage = STAGE_BY_NAME[arguments.stage]
+    spark = build_session(config, f"ganrec {stage.name} {arguments.run_date}", stage.profile)
+    try:
+        outcome = run_stage(spark, config, stage, arguments.run_date)
+        print(f"{outcome.stage}: {outcome.outcome} in {outcome.seconds:.1f} s: {outcome.message}")
+    finally:
+        spark.stop()
+    return 0
+
+
+def pipeline_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the whole pipeline's job."""
+    common(parser)
+    run_date(parser)
+    parser.add_argument("--metrics-json", metavar="FILE", help="write every row of the run's metrics there as JSON")
+    parser.add_argument("--force", action="store_true", help="run stages again that finished with the same inputs")
+
+
+def run_pipeline_command(arguments: argparse.Namespace) -> int:
+    """Run all stages in one session and print the summary."""
+    from ganrec_spark.reporting.summary import metrics_rows, print_summary
+    from ganrec_spark.run.runner import run_pipeline
+    from ganrec_spark.spark.session import build_session
+
+    config = load(arguments)
+    if arguments.metrics_json and not Path(arguments.metrics_json).parent.is_dir():  # said before the run, not after it
+        raise ConfigError(f"--metrics-json '{arguments.metrics_json}': expected an existing folder, found none")
+    spark = build_session(config, f"ganrec {arguments.run_date}", "training")  # some of its stages train
+    try:
+        run_pipeline(spark, config, arguments.run_date, arguments.force)
+        if arguments.metrics_json:
+            rows = metrics_rows(spark, config, arguments.run_date)
+            Path(arguments.metrics_json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        print_summary(spark, config, arguments.run_date)
+    finally:
+        spark.stop()
+    return 0
+
+
+def demo_options(parser: argparse.ArgumentParser) -> None:
+    pipeline_options(parser)
+    parser.add_argument("--data", metavar="PATH", help="your ratings: csv, tsv, MovieLens `::` or Parquet")
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.raw.world import write_world
+    from ganrec_spark.spark.submit import lake_root
+
+    arguments.config = arguments.config or str(_bundled("demo.yaml"))
+    config = load(arguments)
+    if arguments.data:
+        arguments.set.append(f"ingest.source={json.dumps(arguments.data)}")
+    elif config.ingest.source is None:
+        world = Path(lake_root(config)) / "world" / "ratings.parquet"
+        if not world.exists():
+            write_world(world)
+        arguments.set.append(f"ingest.source={json.dumps(str(world))}")
+    return run_pipeline_command(arguments)
+
+
+def _bundled(name: str) -> Path:
+    """Return a file of conf/, in a checkout or beside an installed wheel."""
+    here = Path(__file__).resolve().parents[1]
+    for folder in (here.parent / "conf", here / "conf"):
+        if (folder / name).exists():
+            return folder / name
+    raise ConfigError(f"conf/{name}: expected beside the package, found none; name a file with --config")
+
+
+def stages(_: argparse.Namespace) -> int:
+    for stage in STAGES:
+        print(f"{stage.name:20} {stage.doc} (profile {stage.profile})")
+        print(f"{'':20}   {', '.join(stage.reads) or 'sources'} -> {', '.join(stage.writes) or 'HTML'}")
+    return 0
+
+
+def config(arguments: argparse.Namespace) -> int:
+    print(yaml.safe_dump(load(arguments).model_dump(mode="json"), sort_keys=False), end="")
+    return 0
+
+
+def submit_options(parser: argparse.ArgumentParser) -> None:
+    common(parser)
+    parser.add_argument(
+        "--stage", choices=list(STAGE_BY_NAME), metavar="STAGE", help="see `ganrec stages`; default: all"
+    )
+    run_date(parser)
+
+
+def submit(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.spark.session import spark_jars_dir
+    from ganrec_spark.spark.submit import submit_command
+
+    config = load(arguments)
+    passed_on = ["--config", arguments.config] if arguments.config else []
+    passed_on += ["--set-json", arguments.set_json] if arguments.set_json else []
+    passed_on += ["--master", arguments.master] if arguments.master else []
+    passed_on += [word for override in arguments.set for word in ("--set", override)]
+    for stage in [STAGE_BY_NAME[arguments.stage]] if arguments.stage else STAGES:
+        command = submit_command(config, stage, arguments.run_date, passed_on, spark_jars_dir().parent)
+        print(shlex.join(command))
+    return 0
+
+
+def world_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file to write")
+    parser.add_argument("--users", type=int, default=3000)
+    parser.add_argument("--items", type=int, default=800)
+    parser.add_argument("--seed", type=int, default=7)
+
+
+def world(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.raw.world import write_world
+
+    print(f"{write_world(arguments.out, arguments.users, arguments.items, arguments.seed)} ratings in {arguments.out}")
+    return 0
