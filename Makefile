@@ -7,6 +7,7 @@ GPU ?= 0
 GANREC_VENV ?= .venv
 GANREC_AIRFLOW_VENV ?= .venv-airflow
 GANREC_PEERS_VENV ?= .venv-peers
+GANREC_DOCS_VENV ?= .venv-docs
 export GANREC_AIRFLOW_VENV GANREC_PEERS_VENV
 
 BIN := $(GANREC_VENV)/bin
@@ -20,7 +21,7 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow peers demo test test-cluster check lint lock clean prerequisites package postgresql cluster-up cluster-down
+.PHONY: help env airflow peers docs demo test test-cluster check lint lock clean prerequisites package postgresql cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,7 @@ HOROVOD := $(GANREC_VENV)/horovod-gpu$(GPU)
 INSTALLED := $(GANREC_VENV)/installed
 AIRFLOW := $(GANREC_AIRFLOW_VENV)/locked
 PEERS := $(GANREC_PEERS_VENV)/locked
+DOCS := $(GANREC_DOCS_VENV)/locked
 MADE_BY := requirements/bootstrap.txt scripts/make_venv.sh
 
 env: $(HOROVOD) $(INSTALLED) ## make .venv: locked requirements, Horovod, Iceberg, the ganrec command (GPU=1: for CUDA)
@@ -69,6 +71,14 @@ peers: $(PEERS) ## make .venv-peers: RecTools, for the sequential peers of bench
 $(PEERS): requirements/peers.txt $(MADE_BY) | prerequisites
 	@echo "environment: installing RecTools into $(GANREC_PEERS_VENV) (Torch again, 3 GB, the first time)"
 	@scripts/make_venv.sh $(GANREC_PEERS_VENV) requirements/peers.txt $(PYTHON)
+	@touch $@
+
+docs: env $(DOCS) ## the documentation site, build/site/index.html, from docs/, the tables and the keys
+	@$(BIN)/python scripts/make_docs.py build/site-src
+	@NO_MKDOCS_2_WARNING=1 $(GANREC_DOCS_VENV)/bin/mkdocs build --quiet --strict
+
+$(DOCS): requirements/docs.txt $(MADE_BY) | prerequisites
+	@scripts/make_venv.sh $(GANREC_DOCS_VENV) requirements/docs.txt $(PYTHON)
 	@touch $@
 
 demo: env ## from raw ratings to published lists, on a generated world or on yours: DATA=ratings.csv ARGS="--set ..."
@@ -116,8 +126,9 @@ lock: env ## compile requirements/*.in into the locks again (UPGRADE=1: to the n
 	$(COMPILE) --no-deps requirements/horovod.in -o requirements/horovod.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
 	$(COMPILE) --constraint requirements/runtime.txt requirements/peers.in -o requirements/peers.txt
+	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 
 clean: ## remove environments and caches; keeps the lake and the cached wheel
-	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) $(GANREC_PEERS_VENV) $(PACKED) build dist *.egg-info
+	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) $(GANREC_PEERS_VENV) $(GANREC_DOCS_VENV) $(PACKED) build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
