@@ -90,7 +90,7 @@ test: lint airflow ## everything CI needs: lint, types, dependency direction, ev
 test-cluster: env airflow postgresql ## 50 minutes more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
 	$(BIN)/python -m pytest -m cluster $(if $(SELECT),-k "$(SELECT)")
 
-check: lint ## about a minute, no Spark: lint, types, dependency direction, unit tests
+check: lint docs ## about a minute, no Spark: lint, types, dependency direction, the docs, unit tests
 	$(BIN)/python -m pytest -m "unit or architecture"
 
 lint: env

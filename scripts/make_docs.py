@@ -53,17 +53,18 @@ def tables_page() -> str:
     """Return the page of tables: what a row means, its key, and every column with type and meaning."""
     views = "\n".join(f"- `{view}`: the published rows of `{table}`" for view, table in PUBLISHED_VIEWS.items())
     head = (
-        "# Tables\n\nReaders query the views; they show all of the published run, or none of it. Every table also has the "
-        "columns `run_id` and, where it says *by phase*, `phase`.\n\n"
+        "# Tables\n\nReaders query the views; they show all of the published run, or none of it. Every table also has "
+        "the columns `run_id` and, where it says *by phase*, `phase`.\n\n"
     )
     return head + views + "\n\n" + "\n".join(_table(table) for table in (*TABLES, *EDITIONS))
 
 
 def _table(table: Table) -> str:
     by_phase = ", by phase" if table.phased else ""
+    key = ", ".join(f"`{name}`" for name in table.key)
     lines = [
         f"## {table.name}\n",
-        f"One row is {table.grain}. Key: {', '.join(f'`{name}`' for name in table.key)}; {_SCOPES[table.scope]}{by_phase}.\n",
+        f"One row is {table.grain}. Key: {key}; {_SCOPES[table.scope]}{by_phase}.\n",
         "| column | type | meaning |",
         "|---|---|---|",
         *(f"| `{column.name}` | {column.type} | {_cell(column.comment)} |" for column in table.columns),
