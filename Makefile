@@ -75,7 +75,7 @@ $(PEERS): requirements/peers.txt $(MADE_BY) | prerequisites
 
 docs: env $(DOCS) ## the documentation site, build/site/index.html, from docs/, the tables and the keys
 	@$(BIN)/python scripts/make_docs.py build/site-src
-	@NO_MKDOCS_2_WARNING=1 $(GANREC_DOCS_VENV)/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(GANREC_DOCS_VENV)/bin/mkdocs build --strict  # --quiet would pass over broken links
 
 $(DOCS): requirements/docs.txt $(MADE_BY) | prerequisites
 	@scripts/make_venv.sh $(GANREC_DOCS_VENV) requirements/docs.txt $(PYTHON)
