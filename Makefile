@@ -21,7 +21,7 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow peers docs demo test test-cluster check lint lock clean prerequisites package postgresql cluster-up cluster-down
+.PHONY: help env airflow peers docs demo test test-cluster check lint lock clean prerequisites package postgresql chromium cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,7 +84,7 @@ $(DOCS): requirements/docs.txt $(MADE_BY) | prerequisites
 demo: env ## from raw ratings to published lists, on a generated world or on yours: DATA=ratings.csv ARGS="--set ..."
 	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-test: lint airflow ## everything CI needs: lint, types, dependency direction, every test of one machine
+test: lint airflow chromium ## everything CI needs: lint, types, dependency direction, every test of one machine
 	$(BIN)/python -m pytest -m "not cluster"
 
 test-cluster: env airflow postgresql ## 50 minutes more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
@@ -101,6 +101,9 @@ lint: env
 
 postgresql:
 	@scripts/install_postgresql.sh
+
+chromium:
+	@scripts/install_chromium.sh
 
 PACKED := $(GANREC_VENV)-executor
 package: env ## dist/ganrec_spark.zip for --py-files; PACK=1: dist/environment.tar.gz for --archives, too

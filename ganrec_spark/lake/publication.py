@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
-from ganrec_spark.lake.store import Lake, Pointer, StageLake
+from ganrec_spark.lake.store import Lake, Pointer, Publication, StageLake
 from ganrec_spark.plan.tables import EDITED, TABLE_BY_NAME, TABLES
 
 
@@ -52,6 +52,17 @@ def write_edition(lake: StageLake) -> str:
     for name, frame in frames.items():
         lake.write_edition(f"{name}_editions", frame.withColumn("edition", F.lit(edition)), edition)
     return edition
+
+
+def published_before(lake: Lake, run_id: str) -> Publication | None:
+    """Return the last publication of an older run: the same one, however often this run is published."""
+    return next((one for one in lake.publications() if one.run_id < run_id), None)
+
+
+def of_edition(lake: Lake, table: str, publication: Publication) -> DataFrame:
+    """Return the rows of a table of editions that one publication shows."""
+    of_run = F.col("run_id") == publication.run_id
+    return lake.read_all(table).where(of_run & (F.col("edition") == publication.edition))
 
 
 def roll_back(lake: Lake, run_id: str | None = None) -> str:

@@ -308,22 +308,26 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "report",
         "report",
-        "Draw one static HTML page: distributions, training curves, the gate's lifts, metrics by bucket.",
+        "Draw one static HTML page: what was published, how good it is, what was refused, and the figures.",
         (
+            "ratings",
             "train_ratings",
             "user_sparsity",
             "matrix_profile",
             "rejected_ratings",
             "generator_history",
+            "generator_checkpoints",
             "transformer_history",
             "gate_decisions",
+            "published_fill_segments",
             "metrics",
             "blend_weights",
             "publish_checks",
             "recommendations",
+            "unserved_users",
         ),
         (),
-        ("report",),
+        ("report", "publish"),
     ),
 )
 

@@ -94,7 +94,7 @@ def metric_bars(values: Mapping[tuple[str, str], Mapping[str, Interval]], segmen
         axis.bar([0], [0], color=COLOURS.get(recommender, "#CC79A7"), hatch=hatch, label=recommender + suffix)
     axis.set_xticks(range(len(segments)), list(segments), fontsize=8)
     axis.set_ylabel(label)
-    axis.legend(fontsize=7, ncols=3)
+    axis.legend(fontsize=7, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return _svg(figure)
 
 

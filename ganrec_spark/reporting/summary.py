@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Row, SparkSession
-from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.reporting.gather import sample_lists
 from ganrec_spark.spark.session import spark_sql_command
 from ganrec_spark.spark.submit import lake_root
 
@@ -111,30 +111,15 @@ def _blend_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def _list_lines(lake: Lake, config: Config, run_id: str) -> list[str]:
-    users = _sample_users(lake, config, run_id)
-    rows = lake.read("recommendations", run_id).where(F.col("user_idx").isin([row.user_idx for row in users])).collect()
     lines = []
-    for user in users:
-        kind = "sparse" if user.is_sparse else "dense"
-        mine = sorted((row for row in rows if row.user_idx == user.user_idx), key=lambda row: row["rank"])
-        lines += ["", f"User {mine[0].user_id if mine else '?'} ({kind}, {user.n_ratings} training ratings)"]
-        for row in mine[:5]:
-            because = f" because of {row.because_item_id}" if row.because_item_id is not None else ""
-            lines.append(
-                f"  {row['rank']:2}. {row.item_id}  {row.score:.5f}  {row.reason}{because}  [{', '.join(row.sources)}]"
-            )
+    for user, rows in sample_lists(lake, run_id, config.report.sample_users):
+        kind = "sparse" if user["is_sparse"] else "dense"
+        lines += ["", f"User {rows[0]['user_id'] if rows else '?'} ({kind}, {user['n_ratings']} training ratings)"]
+        for row in rows[:5]:
+            because = f" because of {row['because_item_id']}" if row["because_item_id"] is not None else ""
+            told = f"{row['item_id']}  {row['score']:.5f}  {row['reason']}{because}  [{', '.join(row['sources'])}]"
+            lines.append(f"  {row['rank']:2}. {told}")
     return lines
-
-
-def _sample_users(lake: Lake, config: Config, run_id: str) -> list[Row]:
-    """Return a few users with lists, the first one sparse if there is any; the same ones at every call."""
-    listed = lake.read("recommendations", run_id).select("user_idx").distinct()
-    users = lake.read("user_sparsity", run_id).join(listed, "user_idx")
-    order = [F.xxhash64("user_idx"), F.col("user_idx")]
-    sparse = users.where("is_sparse").orderBy(*order).limit(1).collect()
-    wanted = config.report.sample_users - len(sparse)
-    others = users.where("NOT is_sparse").orderBy(*order).limit(wanted).collect()
-    return sparse + others
 
 
 def _plain(value: object) -> object:

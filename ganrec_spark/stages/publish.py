@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Publish
 from ganrec_spark.errors import LakeError, QualityError
-from ganrec_spark.lake.publication import prune_editions, write_edition
-from ganrec_spark.lake.store import Lake, Publication
+from ganrec_spark.lake.publication import of_edition, prune_editions, published_before, write_edition
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.run.context import Context
 
 _TRIES = 10
@@ -99,7 +99,7 @@ def volume_checks(lake: Lake, run_id: str, recommendations: DataFrame, settings:
     reference = published_before(lake, run_id)
     if reference is None:
         return []
-    edition = _of_edition(lake, "recommendations_editions", reference)
+    edition = of_edition(lake, "recommendations_editions", reference)
     before, now = (_volume(lake, run) for run in (reference.run_id, run_id))
     pairs = {name: (before[name], now[name]) for name in ("users", "items", "ratings")}
     old_lists, new_lists = (frame.select("user_id").distinct().count() for frame in (edition, recommendations))
@@ -110,16 +110,6 @@ def volume_checks(lake: Lake, run_id: str, recommendations: DataFrame, settings:
             detail = f"{new} {name}, {old} in run {reference.run_id}, which was published before"
             checks.append(_at_least(f"volume_{name}", new / old, settings.min_volume_ratio, detail))
     return checks
-
-
-def published_before(lake: Lake, run_id: str) -> Publication | None:
-    """Return the last publication of an older run: the same one, however often this run is published."""
-    return next((one for one in lake.publications() if one.run_id < run_id), None)
-
-
-def _of_edition(lake: Lake, table: str, publication: Publication) -> DataFrame:
-    of_run = F.col("run_id") == publication.run_id
-    return lake.read_all(table).where(of_run & (F.col("edition") == publication.edition))
 
 
 def _volume(lake: Lake, run_id: str) -> dict[str, Any]:
@@ -211,7 +201,7 @@ def metric_checks(metrics: DataFrame, published: DataFrame | None, context: Cont
 def published_metrics(context: Context) -> DataFrame | None:
     """Return the metrics of the run that was published before this one, or None."""
     reference = published_before(context.lake.lake, context.run_id)
-    return None if reference is None else _of_edition(context.lake.lake, "metrics_editions", reference)
+    return None if reference is None else of_edition(context.lake.lake, "metrics_editions", reference)
 
 
 def _ndcg(metrics: DataFrame, k: int) -> dict[str, float]:

@@ -1,0 +1,167 @@
+"""The sections of the report: each gets plain rows and returns its figures, with what to see in them, and tables."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from ganrec_spark.reporting import figures
+from ganrec_spark.reporting.answers import Row
+from ganrec_spark.reporting.page import Id, Section, Words, figure, folded, paragraph, table
+
+# model -> value name -> (epoch, value)
+Curves = Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
+_FIRST = ("all", "sparse", "dense", "cold")
+
+
+def data(
+    profile: Row | None,
+    users: Mapping[int, int],
+    items: Mapping[int, int],
+    max_sparse: int,
+    rejected: Mapping[str, int],
+) -> Section:
+    """Describe the training matrix; `users` and `items` are number of ratings -> how many have so many."""
+    html = figure(
+        figures.distributions(users, items, max_sparse),
+        "Left: how many people have so many ratings, sparse ones in orange. Right: how fast popularity falls; "
+        "the steeper, the more of all ratings go to few items.",
+    )
+    if profile is not None:
+        html += table(("training matrix", ""), [(name, _plain(value)) for name, value in profile.items()])
+    if not rejected:
+        return Section("data", "Data", html + paragraph("No row was rejected."))
+    rows = sorted(rejected.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Section("data", "Data", html + "<h3>Rejected rows</h3>" + table(("rule", "rows"), rows))
+
+
+def training(histories: Mapping[str, Curves]) -> Section:
+    """Draw the training curves by title; an empty one was not trained."""
+    captions = {
+        "Generators": "A generator whose distinct_items fall says the same to everyone.",
+        "Transformer, phase choose": "Training stops where validation_ndcg no longer rises.",
+        "Transformer, phase final": "The same number of epochs, or fewer from the weights of phase choose.",
+    }
+    html = ""
+    for title, curves in histories.items():
+        drawn = (
+            figure(figures.training_curves(curves), captions.get(title, "")) if curves else paragraph("Not trained.")
+        )
+        html += f"<h3>{title}</h3>{drawn}"
+    return Section("training", "Training", html)
+
+
+def gate(decisions: Sequence[Row]) -> Section:
+    """Draw every candidate fill's lift with its interval, best first, and list the verdicts in words."""
+    if not decisions:
+        return Section("gate", "Gate", paragraph("No fill was tried."))
+    drawn = [
+        (row["candidate"], row["level"], bool(row["accepted"]), bounds)
+        for row in decisions
+        if row["candidate"] != "none"
+        and (bounds := _finite(row["sparse_lift"], row["sparse_ci_low"], row["sparse_ci_high"])) is not None
+    ]
+    html = ""
+    if drawn:
+        html = figure(
+            figures.gate_lifts(drawn),
+            "A fill helps where its whole line lies to the right of 0. Grey ones were only looked at, blue ones "
+            "refused by proof, the green one is used.",
+        )
+    rows = [(row["candidate"], row["level"], row["verdict"], Words(row["reason"] or "")) for row in decisions]
+    return Section("gate", "Gate", html + table(("fill", "level", "verdict", "reason"), rows))
+
+
+def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Section:
+    """Draw NDCG@k by segment for every recommender, with and without the fill; list the values and the weights."""
+    html = ""
+    for split in ("test", "validation"):
+        chosen = [
+            row
+            for row in metrics
+            if (row["metric"], row["split"], row["k"]) == ("ndcg", split, k) and row["value"] is not None
+        ]
+        if chosen:
+            drawn = figure(
+                figures.metric_bars(bars(chosen), segments(chosen), f"NDCG@{k}"),
+                "The blend is what is published. Hatched bars read the accepted fill; whiskers are intervals.",
+            )
+            html += f"<h3>NDCG@{k} on {split} ratings</h3>{drawn}{_values(chosen)}"
+    html = html or paragraph("No ratings were held back: nothing was measured.")
+    if weights:
+        rows = [(row["fill"], row["recommender"], row["weight"], bool(row["published"])) for row in weights]
+        html += "<h3>The blend's weights</h3>" + table(("fill", "recommender", "weight", "published"), rows)
+    return Section("quality", "Quality", html)
+
+
+def lists(samples: Sequence[tuple[Row, Sequence[Row]]]) -> Section:
+    """Show a few users' lists with the reason of each item; a sample is the user and the rows of the list, in order."""
+    html = ""
+    for user, rows in samples:
+        kind = "sparse" if user["is_sparse"] else "dense"
+        cells = [(row["rank"], Id(row["item_id"]), _reason(row), ", ".join(row["sources"])) for row in rows]
+        name = escape(str(rows[0]["user_id"])) if rows else "?"
+        title = f"User {name} ({kind}, {user['n_ratings']} training ratings)"
+        html += f"<h3>{title}</h3>" + table(("", "item", "reason", "from"), cells)
+    return Section("lists", "Lists", html or paragraph("No list was made, or report.sample_users is 0."))
+
+
+def checks(rows: Sequence[Row]) -> Section:
+    """List the quality checks that publication depended on, what failed first."""
+    ordered = sorted(rows, key=lambda row: (bool(row["passed"]), row["name"]))
+    cells = [(row["name"], bool(row["passed"]), row["severity"], Words(row["message"])) for row in ordered]
+    return Section("checks", "Checks", table(("check", "passed", "else", "found"), cells))
+
+
+def bars(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, figures.Interval]]:
+    """Return (recommender, fill) -> segment -> value and bounds, in the order of the figures' colours."""
+    order = list(figures.COLOURS)
+    pairs = {(row["recommender"], row["fill"]) for row in rows}
+    key = {pair: (order.index(pair[0]) if pair[0] in order else 99, pair[1] != "none", pair[1]) for pair in pairs}
+    found: dict[tuple[str, str], dict[str, figures.Interval]] = {
+        pair: {} for pair in sorted(pairs, key=key.__getitem__)
+    }
+    for row in rows:
+        low = row["value"] if row["ci_low"] is None else row["ci_low"]
+        high = row["value"] if row["ci_high"] is None else row["ci_high"]
+        found[row["recommender"], row["fill"]][row["segment"]] = (row["value"], low, high)
+    return found
+
+
+def segments(rows: Sequence[Row]) -> list[str]:
+    """Return the rows' segments: all, sparse, dense, cold, then the buckets, smallest first."""
+    names = {row["segment"] for row in rows}
+    fixed = [name for name in _FIRST if name in names]
+    rest = names - set(fixed)
+    return fixed + sorted(rest, key=lambda name: int("".join(ch for ch in name.split("-")[0] if ch.isdigit()) or 0))
+
+
+def _values(rows: Sequence[Row]) -> str:
+    names, found = segments(rows), bars(rows)
+    first = [name for name in names if name in _FIRST]
+    buckets = [name for name in names if name not in _FIRST]
+
+    def cells(wanted: Sequence[str]) -> str:
+        body = []
+        for (recommender, fill), values in found.items():
+            texts = ["{:.4f} [{:.4f}, {:.4f}]".format(*values[name]) if name in values else None for name in wanted]
+            body.append((recommender, fill, *texts))
+        return table(("recommender", "fill", *wanted), body)
+
+    return cells(first) + (folded("By number of ratings", cells(buckets)) if buckets else "")
+
+
+def _reason(row: Row) -> object:
+    if row["because_item_id"] is not None:
+        return Id(f"because of {row['because_item_id']}")
+    return {"similar_users": "people like this one", "popular": "popular"}.get(row["reason"], row["reason"])
+
+
+def _finite(*values: float | None) -> figures.Interval | None:
+    value, low, high = values
+    if value is None or low is None or high is None or not all(map(math.isfinite, (value, low, high))):
+        return None
+    return value, low, high
+
+
+def _plain(value: object) -> object:
+    return Words(value) if isinstance(value, str) else value
