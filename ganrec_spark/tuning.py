@@ -8,6 +8,7 @@ stopped goes on from its rows.
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -139,7 +140,8 @@ def _search(lake: Lake, config: Config, run_id: str, member: str, seconds: float
         study.tell(asked, ndcg)
         done.append(Trial(len(done), values, ndcg, time.monotonic() - begun))
         _write(lake, run_id, member, basis, done[-1])
-        context.log(f"trial {len(done)}: {json.dumps(values)}: NDCG@10 {ndcg:.4f}, best {best(done).ndcg:.4f}")
+        told = (member, len(done), json.dumps(values), ndcg, best(done).ndcg)
+        logging.getLogger("ganrec").info("%s: trial %d: %s: NDCG@10 %.4f, best %.4f", *told)
     return done
 
 

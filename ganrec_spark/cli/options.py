@@ -21,6 +21,7 @@ def common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set-json", metavar="JSON", help='overrides as an object, such as {"sparsity.max_ratings": 10}; --set wins'
     )
+    parser.add_argument("--verbose", action="store_true", help="also say what was tried, and how training goes")
     parser.add_argument("--master", help="Spark master; the same as --set spark.master=...")
 
 

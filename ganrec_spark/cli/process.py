@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from ganrec_spark.cli.console import Console
 from ganrec_spark.errors import GanrecError
 
 EXIT_CODES = """exit codes: 0 done · 1 unexpected · 2 configuration · 3 input data · 4 lake or missing stage
@@ -33,8 +34,8 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     os.umask(0o077)  # what the lake knows of people is its owner's
     _end_on_sigterm()
     arguments = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("ganrec").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.WARNING, handlers=[Console(verbose=getattr(arguments, "verbose", False))])
+    logging.getLogger("ganrec").setLevel(logging.DEBUG)
     try:
         code = int(arguments.handler(arguments))
         if not _TERMINATED.is_set():

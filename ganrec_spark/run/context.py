@@ -31,5 +31,9 @@ class Context:
         return self.config.run.seed
 
     def log(self, message: str) -> None:
-        """Write one progress line."""
-        logging.getLogger("ganrec").info("%s: %s", self.lake.stage, message)
+        """Write one line of detail: what was tried, how far the work is."""
+        logging.getLogger("ganrec").debug("%s: %s", self.lake.stage, message)
+
+    def warn(self, message: str) -> None:
+        """Write one line that somebody should read."""
+        logging.getLogger("ganrec").warning("%s: %s", self.lake.stage, message)

@@ -3,7 +3,7 @@
 import importlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JError
@@ -56,21 +56,31 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
     outcomes: list[Outcome] = []
     with RunLog(lake, run_id, config.lake.wait_seconds) as log:
         for number, stage in enumerate(STAGES, 1):
-            _LOG.info("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
+            _LOG.debug("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
             finished = log.finished()
             if not force and stage.name in finished:
                 expected = _fingerprint(config, stage, finished, _outside(spark, config, stage))
                 if finished[stage.name].fingerprint == expected:
                     outcomes.append(Outcome(stage.name, "kept", "done before with the same inputs", 0.0))
-                    _tell(outcomes[-1])
+                    _tell(number, outcomes[-1])
                     continue
             outcomes.append(_execute(config, lake, stage, log, go_on=number < len(STAGES)))
-            _tell(outcomes[-1])
+            _tell(number, outcomes[-1])
+    _LOG.info(where_time_went(outcomes))
     return outcomes
 
 
-def _tell(outcome: Outcome) -> None:
-    _LOG.info("%s: %s in %.1f s: %s", outcome.stage, outcome.outcome, outcome.seconds, outcome.message)
+def where_time_went(outcomes: Sequence[Outcome]) -> str:
+    """Return in one line how long the stages took, and the shares of the longest ones."""
+    total = sum(outcome.seconds for outcome in outcomes)
+    longest = sorted((one for one in outcomes if one.seconds), key=lambda one: -one.seconds)[:4]
+    shares = ", ".join(f"{one.stage} {one.seconds / total:.0%}" for one in longest)
+    return f"{len(outcomes)} stages in {total:.0f} s" + (f"; longest: {shares}" if shares else "")
+
+
+def _tell(number: int, outcome: Outcome) -> None:
+    where = f"[{number:2}/{len(STAGES)}] {outcome.stage}"
+    _LOG.info("%s: %s in %.1f s: %s", where, outcome.outcome, outcome.seconds, outcome.message)
 
 
 def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool = False) -> Outcome:

@@ -42,7 +42,7 @@ def run(context: Context) -> str:
     lake.write("publish_checks", lake.frame("publish_checks", [_as_row(check) for check in checks]))
     for check in checks:
         if not check.passed and check.severity == "warn":
-            context.log(check.message)
+            context.warn(check.message)
     failed = [check for check in checks if not check.passed and check.severity == "refuse"]
     if failed:
         raise QualityError(

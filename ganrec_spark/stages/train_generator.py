@@ -234,7 +234,7 @@ def _describe(context: Context, card: dict[str, Any]) -> str:
         text += f", {card['stopped']}"
     if card["collapsed"]:
         text += ", COLLAPSED"
-        context.log(
+        context.warn(
             f"{card['generator']} collapsed: only {distinct} distinct items in the fills of the watched users, a share "
             f"of {card['final']['distinct_share']:.4f} (generator.collapse_min_distinct_share "
             f"{context.config.generator.collapse_min_distinct_share}); it stays a candidate, the gate will judge it"

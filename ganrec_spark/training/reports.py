@@ -97,7 +97,7 @@ class ReportServer:
         elif message["kind"] == "end":
             self._ended.add(worker)
         elif message["kind"] == "log":
-            logging.getLogger("ganrec").info("%s", message["text"])
+            logging.getLogger("ganrec").debug("%s", message["text"])
         return worker
 
     def _disconnected(self, worker: int) -> None:

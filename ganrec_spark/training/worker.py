@@ -48,7 +48,7 @@ class Worker:
 
     def log(self, message: str) -> None:
         """Write one progress line, on the driver; lines of other workers than 0 are dropped."""
-        logging.getLogger("ganrec").info("%s", message)
+        logging.getLogger("ganrec").debug("%s", message)
 
 
 def share(worker: Worker, n_models: int) -> tuple[Worker, list[int]]:

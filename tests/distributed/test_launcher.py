@@ -71,7 +71,7 @@ def happen(accident: str) -> None:
 
 def test_two_workers_learn_in_step(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with caplog.at_level(logging.INFO, "ganrec"):
+    with caplog.at_level(logging.DEBUG, "ganrec"):
         result = train_distributed(spark, fit, Distributed(workers=2))
     losses = result["losses"]
     assert losses[-1] < losses[0] / 3
@@ -120,7 +120,7 @@ def test_a_worker_that_fails_ends_the_training_of_the_others_beside_it(
 ) -> None:
     config = Distributed(workers=2, stall_timeout_seconds=stall_timeout)
     started = time.monotonic()
-    with caplog.at_level(logging.INFO, "ganrec"), pytest.raises(TrainingError, match=says):
+    with caplog.at_level(logging.DEBUG, "ganrec"), pytest.raises(TrainingError, match=says):
         train_distributed(spark, fail_beside_a_long_training, config, n_models=2, accident=accident)
     assert time.monotonic() - started < 120
     # The log has the trace of one that raised, too.
