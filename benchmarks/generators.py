@@ -34,6 +34,7 @@ from quality import DataSet, Lists, Split, judged, prepared, ranked, read_split,
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_lift
+from ganrec_spark.fills import gate
 from ganrec_spark.fills.generate import Candidate, generate
 from ganrec_spark.fills.rules import Judgement, refusal
 from ganrec_spark.lake.store import Lake
@@ -41,7 +42,7 @@ from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.runner import fill_wanted, finished_stages, run_stage, stage_context
 from ganrec_spark.spark.session import build_session
-from ganrec_spark.stages import augment, gate
+from ganrec_spark.stages import augment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _SEED = 0

@@ -57,6 +57,8 @@ _CANDIDATES = """
     scores array<float>: the recommender's own score of each item, descending; comparable within one user only
 """
 
+ANYONE = -1  # user_idx of lists for users without history
+
 _SEGMENTS = """
     candidate string: the fill
     segment string: all, sparse, dense, bucket:6-10, ...

@@ -13,8 +13,6 @@ from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import Shipped
 
-ANYONE = -1  # user_idx of the list for users without history
-
 _ONE = 2**36  # a rating of this moment: sums of integers do not depend on the order of partitions
 _DAY = 86_400.0
 _LISTS = "user_idx int, items array<int>, scores array<float>"

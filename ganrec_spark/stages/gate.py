@@ -1,53 +1,29 @@
-"""Keep a fill only if it provably helps sparse users' lists by ALS on validation data and harms no one's.
+"""Stage gate: keep a fill only if it provably helps sparse users' lists by ALS and harms no one's (fills.gate)."""
 
-Screen: every candidate's rows are folded into the vectors of sparse users, item vectors fixed, which is cheap.
-Confirm: ALS is fitted again on train + fill for the best few. Both compare the same users with and without the fill; a
-third of the validation users screens, the others confirm, for those who chose a candidate are too kind to it.
+from dataclasses import replace
 
-Only sparse users' lists come from the filled fit, others keep those of the plain one: a fill harms them by nothing.
-The gate judges ALS's lists; whether the fill reaches what is published, stage recommend has to prove anew.
-"""
-
-from dataclasses import dataclass, replace
-from typing import Any
-
-from numpy.typing import NDArray
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import Gate
-from ganrec_spark.evaluation.bootstrap import Lift, bonferroni
-from ganrec_spark.evaluation.draws import SCREENING_PARTS, chance, part
-from ganrec_spark.fills.lift import Totals, added_up, fitted_systems, fold_in_systems, segment_lifts, system_sums
-from ganrec_spark.fills.ratings import NONE, fill_ratings
+from ganrec_spark.evaluation.bootstrap import Lift
+from ganrec_spark.fills.gate import (
+    confirm,
+    fits_with_fill,
+    judged_users,
+    nothing_to_prove,
+    plain_als,
+    screen,
+    screening_and_proving,
+    unjudged,
+    without_fill,
+)
 from ganrec_spark.fills.rules import (
-    SELF_TRAINING,
-    SHUFFLED,
-    SINGLE_BUCKET,
-    TOO_FEW,
     Judgement,
-    Segment,
-    promising,
-    screened,
     segment_rows,
     settle,
 )
-from ganrec_spark.frames.histories import histories
-from ganrec_spark.frames.observed import relevant_items
-from ganrec_spark.frames.ship import ship
-from ganrec_spark.recommenders.als.fold_in import fixed_side
-from ganrec_spark.recommenders.als.setting import (
-    Setting,
-    chosen_setting,
-    fit_setting,
-    latest_time,
-    weighted,
-    with_soft_targets,
-)
-from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors, factor_rows, factors_of
-from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.als.solver import AlsFactors, factor_rows
 from ganrec_spark.run.context import Context
-from ganrec_spark.seeding import stable_seed
 
 
 def run(context: Context) -> str:
@@ -64,7 +40,7 @@ def run(context: Context) -> str:
     candidates, models = unjudged(generated), dict[str, AlsFactors]()
     n_users, n_sparse = proving.count(), proving.where("is_sparse").count()
     n_screening = screening.where("is_sparse").count()
-    if refusal := _nothing_to_prove(users, n_screening, n_sparse, settings):
+    if refusal := nothing_to_prove(users, n_screening, n_sparse, settings):
         judged = [replace(candidate, verdict=refusal[0], reason=refusal[1]) for candidate in candidates]
     else:
         plain = plain_als(context)
@@ -76,27 +52,12 @@ def run(context: Context) -> str:
             models = fits_with_fill(context, plain, generated, finalists)
             judged = confirm(context, plain, proving, models, judged)
         judged = settle(judged, settings)
-    judged = [*judged, _without_fill(judged)]
+    judged = [*judged, without_fill(judged)]
     context.lake.write("gate_decisions", _rows(context, judged, n_sparse, n_users))
     context.lake.write("gate_segments", context.lake.frame("gate_segments", segment_rows(judged)))
     accepted = next(item for item in judged if item.verdict == "accepted")
     _hand_over(context, accepted.candidate, models.get(accepted.candidate))
     return f"{len(candidates)} candidates; accepted: {accepted.candidate}: {accepted.reason}"
-
-
-def _nothing_to_prove(users: DataFrame, n_screening: int, n_sparse: int, settings: Gate) -> tuple[str, str] | None:
-    """Return verdict and reason for all candidates where validation users cannot prove anything."""
-    if not n_screening:
-        return TOO_FEW, "no sparse validation users to screen by"
-    if n_sparse < settings.min_validation_users:
-        needed = settings.min_validation_users
-        reason = f"{n_sparse} sparse validation users to confirm by, {needed} are needed to prove anything"
-        return TOO_FEW, reason
-    buckets = [row.bucket for row in users.where("bucket IS NOT NULL").select("bucket").distinct().collect()]
-    if len(buckets) == 1:
-        reason = f"all validation users are in bucket {buckets[0]}: nothing shows whether a fill harms others"
-        return SINGLE_BUCKET, reason
-    return None
 
 
 def _hand_over(context: Context, candidate: str, model: AlsFactors | None) -> None:
@@ -105,216 +66,6 @@ def _hand_over(context: Context, candidate: str, model: AlsFactors | None) -> No
     if model is not None:
         rows = factor_rows(context.spark, model).withColumn("fill", F.lit(candidate))
     context.lake.write("als_filled_factors", rows)
-
-
-def judged_users(train: DataFrame, held_out: DataFrame, sparsity: DataFrame) -> DataFrame:
-    """Return one row per user with held-out ratings: user_idx, items (those of `train`), relevant, is_sparse, bucket.
-
-    `sparsity` is table user_sparsity; bucket is NULL for users without a training rating.
-    """
-    return (
-        relevant_items(held_out)
-        .join(histories(train).drop("ratings"), "user_idx", "left")
-        .join(sparsity.select("user_idx", "is_sparse", "bucket"), "user_idx", "left")
-        .withColumn("items", F.coalesce("items", F.array().cast("array<int>")))
-        .withColumn("is_sparse", F.coalesce("is_sparse", F.lit(False)))
-    )
-
-
-def screening_and_proving(users: DataFrame, seed: int) -> tuple[DataFrame, DataFrame]:
-    """Return the users who screen, a third, and those who confirm: no user does both."""
-    screens = part("gate", seed, SCREENING_PARTS) == 0
-    return users.where(screens), users.where(~screens)
-
-
-def unjudged(generated: DataFrame) -> list[Judgement]:
-    """Return the candidates of generated_ratings, in order of name."""
-    rows = generated.groupBy("candidate").agg(F.first("generator").alias("generator")).orderBy("candidate").collect()
-    return [Judgement(row.candidate, is_popularity=row.generator == "popularity") for row in rows]
-
-
-@dataclass(frozen=True)
-class Plain:
-    """ALS fitted without fill, and what every filled fit shares: its setting and the time that ages count from."""
-
-    model: AlsFactors
-    setting: Setting
-    latest: float
-
-    def weighted(self, ratings: DataFrame) -> DataFrame:
-        """Return the ratings as the fit weighs them."""
-        return weighted(ratings, self.setting, self.latest)
-
-
-def plain_als(context: Context) -> Plain:
-    """Return the fit of stage als_setting."""
-    read = context.lake.read
-    setting = chosen_setting(read("als_choices", "choose"))
-    return Plain(factors_of(read("als_unfilled_factors")), setting, latest_time(read("train_ratings")))
-
-
-def _fitted(context: Context, users: DataFrame, models: dict[str, AlsFactors]) -> dict[tuple[str, str], Totals]:
-    """Return totals of fitted models, the first one without fill, by (name, segment), over `users`."""
-    settings, rows = context.config.gate, users
-    arrays: dict[str, NDArray[Any]] = {}
-    columns = {f"system_{position}": name for position, name in enumerate(models)}
-    for position, (column, model) in enumerate(zip(columns, models.values(), strict=True)):
-        rows = rows.join(model.users.select("user_idx", F.col("factors").alias(column)), "user_idx", "left")
-        arrays[f"vectors_{position}"], arrays[f"known_{position}"] = model.item_slots()
-    systems = fitted_systems(list(columns), ship(context.spark, **arrays), settings.k)
-    totals = added_up(system_sums(rows, systems, settings.k, settings.bootstrap_samples, context.seed))
-    return {(columns[column], segment): total for (column, segment), total in totals.items()}
-
-
-def screen(
-    context: Context, plain: Plain, users: DataFrame, generated: DataFrame, candidates: list[Judgement]
-) -> list[Judgement]:
-    """Return the candidates with their lift by fold-in; all but the finalists already have a verdict.
-
-    Of `users` at most gate.screen_users sparse ones judge. Finalists also have to beat, by the same fold-in,
-    the popularity fills, their own rows given to other users, and as many rows of ALS's own best items.
-    """
-    settings, train = context.config.gate, context.lake.read("train_ratings")
-    first = users.where("is_sparse").orderBy(chance("screen", context.seed), "user_idx").limit(settings.screen_users)
-    sample = first.join(histories(plain.weighted(train)).select("user_idx", "ratings"), "user_idx", "left").cache()
-    of_sample = generated.join(sample.select("user_idx"), "user_idx", "left_semi")
-    fills = fill_ratings(of_sample, train, context.config.merge.fill_weight, ("candidate",))
-    totals = _folded(context, plain, sample, fills, [item.candidate for item in candidates])
-    judged = [_judge(item, totals, settings.confidence) for item in candidates]
-    finalists = promising(judged, settings)
-    controls: dict[str, float] = {}
-    if finalists:
-        own = of_sample.where(F.col("candidate").isin(finalists))
-        echoed = self_training(context, plain.model, sample, own)
-        shuffled = shuffled_users(own, context.seed).select(echoed.columns)
-        fills = fill_ratings(shuffled.unionByName(echoed), train, context.config.merge.fill_weight, ("candidate",))
-        names = [kind + name for kind in (SHUFFLED, SELF_TRAINING) for name in finalists]
-        totals = _folded(context, plain, sample, fills, names)
-        controls = {name: segment_lifts(totals, NONE, name, settings.confidence)["sparse"].lift.value for name in names}
-    sample.unpersist()
-    popular = max((item.sparse.value for item in judged if item.is_popularity and item.sparse), default=None)
-    return [screened(item, finalists, controls, popular) for item in judged]
-
-
-def _folded(
-    context: Context, plain: Plain, sample: DataFrame, fills: DataFrame, names: list[str]
-) -> dict[tuple[str, str], Totals]:
-    """Return totals of the systems none and `names`: the sample's users folded in with the fills of that candidate."""
-    settings = context.config.gate
-    vectors, known = plain.model.item_slots()
-    codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("candidate")).cast("int") - 1
-    implicit, rows = context.config.als.implicit, plain.weighted(fills)
-    rows = with_soft_targets(rows, plain.setting.alpha) if implicit else rows
-    coded = rows.withColumn("code", codes).where(F.col("item_idx") < len(vectors))
-    entry = F.struct("code", "item_idx", F.col("rating").cast("float").alias("rating"))
-    per_user = coded.groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("fill"))
-    joined = sample.join(per_user, "user_idx", "left").select(
-        "user_idx",
-        "items",
-        "ratings",
-        "relevant",
-        "is_sparse",
-        "bucket",
-        F.col("fill.code").alias("fill_code"),
-        F.col("fill.item_idx").alias("fill_items"),
-        F.col("fill.rating").alias("fill_ratings"),
-    )
-    side = fixed_side(vectors, implicit)
-    fixed: dict[str, NDArray[Any]] = {
-        "rotated": side.vectors,
-        "eigenvalues": side.eigenvalues,
-        "rotation": side.rotation,
-    }
-    facts = ship(context.spark, vectors=vectors, known=known, **fixed)
-    systems = fold_in_systems(names, facts, plain.setting.regularisation, plain.setting.alpha, implicit, settings.k)
-    return added_up(system_sums(joined, systems, settings.k, settings.bootstrap_samples, context.seed))
-
-
-def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
-    """Return `generated` with each candidate's rows handed on to the next of its users in an order by hash."""
-    owners = generated.select("candidate", "user_idx").distinct()
-    order = Window.partitionBy("candidate").orderBy(chance("shuffled", seed), "user_idx")
-    everyone = Window.partitionBy("candidate")
-    placed = owners.withColumn("place", F.row_number().over(order)).withColumn("n", F.count("*").over(everyone))
-    next_place = (F.col("place") % F.col("n") + 1).alias("place")
-    giver = placed.select("candidate", F.col("user_idx").alias("giver"), next_place)
-    pairs = giver.join(placed.select("candidate", "place", "user_idx"), ["candidate", "place"])
-    handed = generated.withColumnRenamed("user_idx", "giver").join(pairs, ["candidate", "giver"])
-    return handed.withColumn("candidate", F.concat(F.lit(SHUFFLED), "candidate")).select(generated.columns)
-
-
-def self_training(context: Context, model: AlsFactors, sample: DataFrame, generated: DataFrame) -> DataFrame:
-    """Return for each user in `sample` ALS's own best unseen items as rows of fills.
-
-    Columns: candidate, user_idx, item_idx, confidence, preference. For each candidate in `generated` as many as it
-    gives a user at most, at each place with its mean confidence there, and with its preference.
-    """
-    places = generated.groupBy("candidate", (F.col("position") - 1).alias("place"))
-    strengths = places.agg(F.avg("confidence").alias("confidence"), F.min("preference").alias("preference"))
-    n = generated.agg(F.max("position").alias("n")).collect()[0]["n"] or 0
-    ranked = rank_catalogue(sample.join(model.users, "user_idx"), by_factors(context.spark, model), n)
-    placed = ranked.select("user_idx", F.posexplode("items").alias("place", "item_idx"))
-    named = F.concat(F.lit(SELF_TRAINING), F.col("candidate")).alias("candidate")
-    filled = placed.join(F.broadcast(strengths), "place")
-    return filled.select(named, "user_idx", "item_idx", "confidence", "preference")
-
-
-def confirm(
-    context: Context, plain: Plain, users: DataFrame, models: dict[str, AlsFactors], judged: list[Judgement]
-) -> list[Judgement]:
-    """Return the candidates with the finalists judged by ALS fitted again (`models`), on `users`."""
-    finalists = [item for item in judged if not item.verdict]
-    found = compared(context, users, plain, models, finalists)
-    return [found.get(item.candidate, item) for item in judged]
-
-
-def fits_with_fill(context: Context, plain: Plain, generated: DataFrame, names: list[str]) -> dict[str, AlsFactors]:
-    """Return ALS fitted on train + fill for each of the candidates `names`, with the setting of `plain`."""
-    train, als, models = context.lake.read("train_ratings"), context.config.als, {}
-    observed = train.withColumn("preference", F.lit(1.0))
-    seed, checkpoints = stable_seed(context.seed, "als"), f"{context.work_dir}/mllib"
-    for name in names:
-        rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
-        filled = observed.select(rows.columns).unionByName(rows)
-        models[name] = fit_setting(filled, plain.setting, als, plain.latest, seed, checkpoints)
-    return models
-
-
-def compared(
-    context: Context, users: DataFrame, plain: Plain, models: dict[str, AlsFactors], finalists: list[Judgement]
-) -> dict[str, Judgement]:
-    """Return the finalists by name, each model of `models` compared with `plain` on `users`, as of `judged_users`.
-
-    Several finalists are several tests: their intervals are widened so that all hold together (Bonferroni).
-    """
-    totals = _fitted(context, users, {NONE: plain.model, **models})
-    confidence = bonferroni(context.config.gate.confidence, len(finalists))
-    return {item.candidate: replace(_judge(item, totals, confidence), level="confirm") for item in finalists}
-
-
-def _judge(item: Judgement, totals: dict[tuple[str, str], Totals], confidence: float) -> Judgement:
-    before, after = totals[NONE, "sparse"], totals[item.candidate, "sparse"]
-    return replace(
-        item,
-        before=round(float(before.sums[0]) / before.n, 12),
-        after=round(float(after.sums[0]) / after.n, 12),
-        segments=segment_lifts(totals, NONE, item.candidate, confidence),
-        coverage_ratio=after.n_listed / before.n_listed if before.n_listed else None,
-    )
-
-
-def _without_fill(judged: list[Judgement]) -> Judgement:
-    """Return the judgement of filling nothing, which wins when nothing is proven."""
-    known = next((item for item in judged if item.level == "confirm"), None) or next(iter(judged), None)
-    zero = Segment(0, Lift(0.0, 0.0, 0.0))
-    before, level = (known.before, known.level) if known else (0.0, "screen")
-    plain = Judgement(NONE, False, level, before, before, {"all": zero, "sparse": zero}, 1.0)
-    winner = next((item.candidate for item in judged if item.verdict == "accepted"), None)
-    if winner is not None:
-        return replace(plain, verdict="beaten", reason=f"{winner} is provably better")
-    nothing = "no candidate was generated" if known is None else f"none of {len(judged)} candidates is proven"
-    for_all = next((item.reason for item in judged if item.verdict in (TOO_FEW, SINGLE_BUCKET)), None)
-    return replace(plain, verdict="accepted", reason=for_all or nothing)
 
 
 def _rows(context: Context, judged: list[Judgement], n_sparse: int, n_users: int) -> DataFrame:

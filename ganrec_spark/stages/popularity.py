@@ -12,7 +12,8 @@ from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.recommenders.popularity import ANYONE, ndcg_alike, orders, rank_alike, recent_counts
+from ganrec_spark.plan.tables import ANYONE
+from ganrec_spark.recommenders.popularity import ndcg_alike, orders, rank_alike, recent_counts
 from ganrec_spark.run.context import Context
 
 _ALL_TIME = 0  # place of the setting without a half-life, which is popularity itself

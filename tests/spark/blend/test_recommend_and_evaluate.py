@@ -12,9 +12,11 @@ import pytest
 from pyspark.sql import Row, SparkSession
 from spark.dictionaries import add_ids
 
+from ganrec_spark.blend.published import named_items
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import InputError
 from ganrec_spark.evaluation.quality import metric_sums
+from ganrec_spark.evaluation.segments import segment_means
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.lake.store import Lake, StageLake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
@@ -210,7 +212,7 @@ def test_metrics_do_not_depend_on_the_order_of_users_to_the_last_bit(spark: Spar
     def measured(n_partitions: int) -> dict[tuple[str, str, int], Row]:
         shuffled = [rows[row] for row in rng.permutation(len(rows))]
         frame = spark.createDataFrame(spark.sparkContext.parallelize(shuffled, n_partitions), schema)
-        found = evaluate.segment_means(metric_sums(frame, ks, facts), 0.95).where("segment = 'all'").collect()
+        found = segment_means(metric_sums(frame, ks, facts), 0.95).where("segment = 'all'").collect()
         return {(row.recommender, row.metric, row.k): row for row in found}
 
     means = measured(1)
@@ -261,18 +263,18 @@ def test_ids_of_a_filter_are_read_as_the_ratings_are_and_must_be_known(
     quoted, numbers, foreign = (tmp_path / name for name in ("quoted.csv", "numbers.parquet", "foreign.csv"))
     quoted.write_text('item_id\n i4\n"i5 "\n')
     context = make_context("recommend")
-    found = recommend._named_items(context, str(quoted), "blocked_items")
+    found = named_items(context, str(quoted), "blocked_items")
     assert sorted(found) == [4, 5]
     add_ids(world, "items", context.lake.frame("items", [("500", 12, RUN)]))
     pd.DataFrame({"item_id": [500.0, 501.0]}).to_parquet(numbers)
-    assert recommend._named_items(context, str(numbers), "blocked_items").tolist() == [12]
+    assert named_items(context, str(numbers), "blocked_items").tolist() == [12]
     foreign.write_text("item_id\nI4\n007\n")
     with pytest.raises(InputError, match=r"found 2 ids and none of them among the items: '007', 'I4'"):
         recommend.run(make_context("recommend", f"recommend.blocked_items={foreign}"))
     foreign.write_text("item_id\n")
-    assert recommend._named_items(context, str(foreign), "blocked_items").size == 0
+    assert named_items(context, str(foreign), "blocked_items").size == 0
     with pytest.raises(InputError, match="found 0 ids"):
-        recommend._named_items(context, str(foreign), "available_items")
+        named_items(context, str(foreign), "available_items")
 
 
 def test_what_a_user_dislikes_is_never_listed_to_them_alone(

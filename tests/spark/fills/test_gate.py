@@ -10,10 +10,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
+from ganrec_spark.fills import gate
+from ganrec_spark.fills.rules import Judgement
 from ganrec_spark.lake.store import Lake, StageLake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
-from ganrec_spark.stages import als, als_setting, gate, merge
+from ganrec_spark.stages import als, als_setting, merge
+from ganrec_spark.stages import gate as gate_stage
 
 DAY = datetime(2026, 1, 1)
 GROUPS, PER_GROUP, COMMON = 4, 12, 12
@@ -82,7 +85,7 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
 
 def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callable[..., Context]) -> None:
     context = gate_context("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]")
-    message = gate.run(context)
+    message = gate_stage.run(context)
     rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
     assert {name: row.accepted for name, row in rows.items()} == {
         "oracle_top3": True,
@@ -125,7 +128,7 @@ def test_the_recommender_takes_over_the_accepted_fit_and_would_fit_the_same(
     gate_context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = gate_context("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]")
-    gate.run(context)
+    gate_stage.run(context)
 
     def staged(name: str) -> Context:
         stage, lake = STAGE_BY_NAME[name], context.lake.lake
@@ -149,7 +152,7 @@ def test_the_recommender_takes_over_the_accepted_fit_and_would_fit_the_same(
 
 def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Context]) -> None:
     context = gate_context("gate.min_validation_users=1000")
-    gate.run(context)
+    gate_stage.run(context)
     rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
     assert [name for name, row in rows.items() if row.accepted] == ["none"]
     assert rows["oracle_top3"].verdict == "too_few_users"
@@ -158,7 +161,7 @@ def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Co
 
 def test_nothing_is_accepted_where_all_users_are_in_one_bucket(gate_context: Callable[..., Context]) -> None:
     context = gate_context(dense_bucket="1-5")
-    gate.run(context)
+    gate_stage.run(context)
     rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
     assert [name for name, row in rows.items() if row.accepted] == ["none"]
     assert {row.verdict for name, row in rows.items() if name != "none"} == {"single_bucket"}
@@ -204,7 +207,7 @@ def test_als_takes_a_soft_target_as_less_liked(gate_context: Callable[..., Conte
         for name, preference in names.items()
     ]
     generated, plain = reduce(DataFrame.unionByName, fills), gate.plain_als(context)
-    items = [gate.Judgement(name) for name in names]
+    items = [Judgement(name) for name in names]
     screened = {item.candidate: item for item in gate.screen(context, plain, users, generated, items)}
     fitted = gate.compared(context, users, plain, gate.fits_with_fill(context, plain, generated, list(names)), items)
     for found in (screened, fitted):

@@ -9,6 +9,7 @@ from spark.dictionaries import add_ids
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError, QualityError
+from ganrec_spark.evaluation import publish_checks
 from ganrec_spark.lake.publication import content_hash, prune_editions, roll_back, stored_editions
 from ganrec_spark.lake.store import Lake, StageLake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
@@ -111,8 +112,8 @@ def test_every_row_check_can_fail(world: Context, lake: Lake) -> None:
     for column, expression, kept, expected in DAMAGES:
         bad = good.withColumn(column, F.expr(expression)).where(kept)
         checks = [
-            *publish.row_checks(bad, lake.read_all("users"), lake.read_all("items"), 10),
-            *publish.coverage_checks(bad, unserved, ratings, world),
+            *publish_checks.row_checks(bad, lake.read_all("users"), lake.read_all("items"), 10),
+            *publish_checks.coverage_checks(bad, unserved, ratings, world),
         ]
         assert expected in {check.name for check in checks if not check.passed}
 

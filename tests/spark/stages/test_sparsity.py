@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Sparsity
-from ganrec_spark.stages.sparsity import bucket_label, decide, rated_items, user_sparsity
+from ganrec_spark.evaluation.sparsity import bucket_label, decide, rated_items, user_sparsity
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = "user_idx int, item_idx int, rating double, ts timestamp"

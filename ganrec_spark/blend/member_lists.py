@@ -1,0 +1,128 @@
+"""The members' lists beside each other, one row a user, as a fusion reads them; and who judges them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.blend import rerank
+from ganrec_spark.blend.fusion import Fusion
+from ganrec_spark.evaluation.draws import drawn, part
+from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.frames.histories import spread
+from ganrec_spark.frames.observed import relevant_items, users_per_item
+from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.tables import ANYONE
+from ganrec_spark.run.context import Context
+
+TAIL = "trending"  # serves users without history, and fills up lists
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How the members' lists are blended: weights [M] in MEMBERS' order, fusion, NDCG@10 on `n_users` who chose them.
+
+    `trees` are the models that reorder the head, empty where none does: one per fold for lists of phase choose,
+    trained without the fold's users, and at last that of all users for phase final.
+    """
+
+    weights: NDArray[np.float64]
+    fusion: str
+    ndcg: float
+    member_ndcg: tuple[float, ...]
+    n_users: int
+    trees: tuple[str, ...] = field(default=(), repr=False)
+
+
+def accepted_fills(context: Context) -> list[str]:
+    """Return the accepted fill, in a list, or an empty list."""
+    fills = context.lake.read("als_candidates", "choose").where(F.col("fill") != NONE)
+    return [row.fill for row in fills.select("fill").distinct().orderBy("fill").collect()]
+
+
+def users_of_run(context: Context) -> DataFrame:
+    """Return (user_idx) of every user of the run, those with held-out ratings or dislikes alone included."""
+    parts = [context.lake.read(name).select("user_idx") for name in ("ratings", "disliked_ratings")]
+    return parts[0].union(parts[1]).distinct()
+
+
+def _columns(fill: str) -> dict[str, str]:
+    """Return, by member, the column of `member_lists` for a blend: ALS, which learns from fills, has one per fill."""
+    return {member: f"{member}_{fill}" if member == "als" and fill != NONE else member for member in MEMBERS}
+
+
+def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence[str]) -> DataFrame:
+    """Return one row per user as the fusions of `fills` read them (blend.fusion.Fusion, `_columns`).
+
+    Users that trending has no list for get its list for anyone.
+    """
+    rows = spread(users).withColumn("fold", part("fold", context.seed, rerank.FOLDS))
+    named = {
+        column: (member, NONE if column == member else fill)
+        for fill in fills
+        for member, column in _columns(fill).items()
+    }
+    for column, (member, variant) in named.items():
+        candidates = context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == F.lit(variant))
+        listed = candidates.select("user_idx", F.col("items").alias(column), F.col("scores").alias(f"{column}_scores"))
+        rows = rows.join(listed, "user_idx", "left")
+        if column != member:  # a fill that had no items for anyone in this phase left its recommender without lists
+            for suffix in ("", "_scores"):
+                rows = rows.withColumn(column + suffix, F.coalesce(column + suffix, member + suffix))
+    tails = context.lake.read(f"{TAIL}_candidates", phase).where(F.col("user_idx") == ANYONE)
+    for column, kind in (("items", "int"), ("scores", "float")):
+        name = TAIL if column == "items" else f"{TAIL}_{column}"
+        rows = rows.join(F.broadcast(tails.select(F.col(column).alias("anyone"))), F.lit(True), "left")
+        rows = rows.withColumn(name, F.coalesce(name, "anyone", F.array().cast(f"array<{kind}>"))).drop("anyone")
+    observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
+    return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
+
+
+def judged_rows(context: Context) -> DataFrame:
+    """Return the rows of validation users, with relevant (held-out items) and is_sparse (NULL: no training rating).
+
+    Those who judge weights and those who judge trees, apart where there are enough (draws): columns of these names are
+    true for them, else NULL.
+    """
+    settings = context.config.recommend
+    wanted = {"weights": settings.weight_users, "trees": settings.rerank_users if settings.reranker != "none" else 0}
+    rows = relevant_of_run(context)
+    for purpose, n in wanted.items():
+        users = drawn(rows.select("user_idx"), purpose, context.seed, n).withColumn(purpose, F.lit(True))
+        rows = rows.join(users, "user_idx", "left")
+    rows = member_lists(context, rows.where("weights OR trees"), "choose", (NONE,))
+    return rows.join(context.lake.read("user_sparsity").select("user_idx", "is_sparse"), "user_idx", "left")
+
+
+def relevant_of_run(context: Context) -> DataFrame:
+    """Return (user_idx, relevant): the held-out items of every validation user."""
+    return relevant_items(context.lake.read("validation_ratings"))
+
+
+def shipped_popularity(context: Context, phase: str) -> Shipped:
+    """Ship the log of 1 + each item's number of users, which the trees read. Driver memory: a number per item."""
+    observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
+    counts = users_per_item(observed).toPandas()
+    popularity = np.zeros(item_slots(context), dtype=np.float32)
+    popularity[counts["item_idx"].to_numpy(dtype=np.int64)] = np.log1p(counts["n"].to_numpy(dtype=np.float32))
+    return ship(context.spark, popularity=popularity)
+
+
+def item_slots(context: Context) -> int:
+    """Return 1 + the largest item index of the run."""
+    last = context.lake.read("ratings").agg(F.max("item_idx").alias("last")).first()
+    return 1 + int(last.last) if last is not None and last.last is not None else 0
+
+
+def fusion_of(context: Context, blend: Blend, fill: str, phase: str, popularity: Shipped) -> Fusion:
+    """Return what fuses the phase's lists of a fill: in phase final the model of all users serves every fold."""
+    settings = context.config.recommend
+    models = blend.trees[: rerank.FOLDS] if phase == "choose" else blend.trees[rerank.FOLDS :] * rerank.FOLDS
+    members = tuple(_columns(fill).values())
+    return Fusion(
+        members, blend.weights, blend.fusion, settings.fusion_constant, settings.rerank_depth, popularity, models
+    )

@@ -1,0 +1,81 @@
+"""What is measured: the lists that every recommender has for those with held-out ratings, and facts on items."""
+
+from functools import reduce
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.evaluation.metrics import self_information
+from ganrec_spark.frames.observed import relevant_items, users_per_item
+from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.tables import ANYONE
+from ganrec_spark.run.context import Context
+
+RECOMMENDERS = ("popularity", *MEMBERS, "blend")
+
+
+def judged_users(held_out: DataFrame, sparsity: DataFrame) -> DataFrame:
+    """Return (user_idx, relevant, bucket, is_sparse) of every user with held-out ratings.
+
+    bucket and is_sparse are NULL for users without a training rating. Held-out items that no training row names
+    count as relevant, though no recommender can list them.
+    """
+    return relevant_items(held_out).join(sparsity.select("user_idx", "bucket", "is_sparse"), "user_idx", "left")
+
+
+def candidate_lists(context: Context, phase: str, n: int) -> DataFrame:
+    """Return (recommender, fill, user_idx, items): the first n candidates of every recommender in the phase."""
+    return reduce(
+        DataFrame.unionByName,
+        [
+            context.lake.read(f"{recommender}_candidates", phase).select(
+                F.lit(recommender).alias("recommender"), "fill", "user_idx", F.slice("items", 1, n).alias("items")
+            )
+            for recommender in RECOMMENDERS
+        ],
+    )
+
+
+def lists_of_users(users: DataFrame, lists: DataFrame) -> DataFrame:
+    """Return one row per judged user, recommender and fill, with the user's list.
+
+    A user without a list gets the recommender's list for anyone, if it has one, else an empty list, which scores 0.
+    """
+    plain = [(name, "none") for name in RECOMMENDERS]
+    every = users.sparkSession.createDataFrame(plain, "recommender string, fill string")
+    names = every.unionByName(lists.select("recommender", "fill")).distinct()
+    anyone = lists.where(F.col("user_idx") == ANYONE).select("recommender", "fill", F.col("items").alias("anyone"))
+    empty = F.array().cast("array<int>")
+    return (
+        users.crossJoin(F.broadcast(names))
+        .join(lists, ["user_idx", "recommender", "fill"], "left")
+        .join(F.broadcast(anyone), ["recommender", "fill"], "left")
+        .withColumn("items", F.coalesce("items", "anyone", empty))
+        .drop("anyone")
+    )
+
+
+def item_facts(context: Context, observed: DataFrame, phase: str) -> tuple[Shipped, int]:
+    """Return popularity and neighbours of items, for novelty and diversity, and the size of the catalogue.
+
+    The catalogue is every item with an observed rating in the phase.
+    """
+    per_item = users_per_item(observed).toPandas()
+    stored = context.lake.read("item_item_weights", phase).where("fill = 'none'")
+    # Driver memory: catalogue x item_item.stored_neighbours integers; nothing here grows with users.
+    neighbours = stored.select("item_idx", "neighbours").orderBy("item_idx").toPandas()
+    rated, weighed = (frame["item_idx"].to_numpy(dtype=np.int64) for frame in (per_item, neighbours))
+    indices = np.concatenate([np.empty(0, dtype=np.int32), *neighbours["neighbours"]]).astype(np.int32)
+    slots = 1 + max(int(items.max(initial=-1)) for items in (rated, weighed, indices))
+    counts, lengths = np.zeros(slots, dtype=np.int64), np.zeros(slots, dtype=np.int64)
+    counts[rated] = per_item["n"].to_numpy()
+    lengths[weighed] = [len(row) for row in neighbours["neighbours"]]
+    facts = ship(
+        context.spark,
+        information=self_information(counts, observed.select("user_idx").distinct().count()),
+        indptr=np.concatenate([[0], np.cumsum(lengths)]),
+        indices=indices,
+    )
+    return facts, int(np.count_nonzero(counts))

@@ -1,0 +1,22 @@
+"""Show an edition to readers, whoever else publishes meanwhile."""
+
+from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.store import Lake
+
+_TRIES = 10
+
+
+def show(lake: Lake, run_id: str, edition: str) -> str:
+    """Point readers to the edition unless a newer run is published, whoever else publishes meanwhile; say which."""
+    for _ in range(_TRIES):
+        shown = lake.published()
+        if shown.run_id is not None and shown.run_id > run_id:
+            return f"run {shown.run_id} is newer and stays published (`ganrec rollback --to {run_id}` points back)"
+        if (shown.run_id, shown.edition) == (run_id, edition):
+            return "already published"
+        if lake.point_to(run_id, edition, instead=shown):
+            return f"published edition {edition}"
+    raise LakeError(
+        f"table 'current_run', run '{run_id}': expected to move the pointer, found it moved by others at each of "
+        f"{_TRIES} tries; run stage publish again"
+    )
