@@ -273,7 +273,7 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from ganrec_spark.submit import lake_root
+    from ganrec_spark.lake_files import exists, lake_root
     from ganrec_spark.world import write_world
 
     arguments.config = arguments.config or str(_bundled("demo.yaml"))
@@ -281,10 +281,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.data:
         arguments.set.append(f"ingest.source={json.dumps(arguments.data)}")
     elif config.ingest.source is None:
-        world = Path(lake_root(config)) / "world" / "ratings.parquet"
-        if not world.exists():
+        world = f"{lake_root(config)}/world/ratings.parquet"
+        if not exists(world):
             write_world(world)
-        arguments.set.append(f"ingest.source={json.dumps(str(world))}")
+        arguments.set.append(f"ingest.source={json.dumps(world)}")
     return run_pipeline_command(arguments)
 
 
@@ -397,12 +397,14 @@ def _digest(arguments: argparse.Namespace) -> int:
 
 def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:
     from ganrec_spark.lake import Lake
+    from ganrec_spark.lake_files import exists, is_remote, lake_root, require_store
     from ganrec_spark.session import build_session
-    from ganrec_spark.submit import lake_root
 
     config = _load(arguments)
-    root = Path(lake_root(config))
-    if "://" not in config.lake.root and not root.is_dir():
+    root = lake_root(config)
+    if is_remote(root):
+        require_store(root)
+    if not exists(root):
         raise LakeError(f"lake '{root}': expected a lake, found no such folder; see lake.root")
     spark = build_session(config, makes_lake=False)
     try:
@@ -477,7 +479,7 @@ def _fill_wanted(arguments: argparse.Namespace) -> int:
 
 
 def _world_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file to write")
+    parser.add_argument("--out", required=True, metavar="FILE", help="Parquet file to write, or a URI")
     parser.add_argument("--users", type=int, default=3000)
     parser.add_argument("--items", type=int, default=800)
     parser.add_argument("--seed", type=int, default=7)

@@ -16,10 +16,10 @@ from ganrec_spark.errors import LakeError
 from ganrec_spark.failures import explained
 from ganrec_spark.fingerprints import differences, fingerprint
 from ganrec_spark.lake import Lake, StageLake, check_run_id
+from ganrec_spark.lake_files import lake_root
 from ganrec_spark.pipeline import STAGES, Stage
 from ganrec_spark.run_log import Entry, RunLog
 from ganrec_spark.source_state import source_state
-from ganrec_spark.submit import lake_root
 
 _LOG = logging.getLogger("ganrec")
 

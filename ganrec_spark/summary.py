@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config
 from ganrec_spark.lake import Lake
+from ganrec_spark.lake_files import lake_root
 from ganrec_spark.session import spark_sql_command
-from ganrec_spark.submit import lake_root
 
 Metric = Mapping[str, object]
 

@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-import fsspec
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from ganrec_spark import figures
 from ganrec_spark.context import Context
-from ganrec_spark.submit import lake_root
+from ganrec_spark.lake_files import lake_root, write_file
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;font-size:13px;margin:1em 0}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;
@@ -31,8 +30,7 @@ def run(context: Context) -> str:
         f"<style>{_STYLE}</style></head><body><h1>Run {escape(context.run_id)}</h1>{''.join(sections)}</body></html>"
     )
     path = f"{lake_root(context.config)}/reports/{context.run_id}.html"
-    with fsspec.open(path, "w", encoding="utf-8", auto_mkdir=True) as file:
-        file.write(page)
+    write_file(path, page.encode())
     return f"wrote {path} ({len(page) // 1024} KB)"
 
 

@@ -4,7 +4,6 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from ganrec_spark.distributed.checkpoint_files import delete_checkpoints, file_c
 from ganrec_spark.distributed.launcher import train_distributed
 from ganrec_spark.distributed.ranking import Score, histories, lists, rank_catalogue
 from ganrec_spark.distributed.reader import read_batches
+from ganrec_spark.distributed.scalars import scalars
 from ganrec_spark.distributed.ship import Shipped, ship
 from ganrec_spark.draws import drawn
 from ganrec_spark.fills import NONE
@@ -205,7 +205,7 @@ def train(context: Context, plans: list[Plan]) -> list[Trained]:
         urls=urls,
         checkpoint_dir=_checkpoint_dir(context),
         checkpoints=[f"sasrec-{version}.pt" for version in versions],
-        scalars=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
+        tensorboard_dir=f"{context.work_dir}/tensorboard",
     )
     return [Trained(**results[plan.name]) for plan in plans]
 
@@ -216,7 +216,7 @@ def fit(
     urls: list[str],
     checkpoint_dir: str,
     checkpoints: list[str],
-    scalars: str | None,
+    tensorboard_dir: str,
 ) -> dict[str, object]:
     """Be one training worker: train this worker's models alone, or its shard of every model's batches."""
     trainer, own = share(worker, len(plans))
@@ -224,14 +224,17 @@ def fit(
     for number in own:
         plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number])
         rows, seed = max(1, plan.batch_size // trainer.count), plan.seed % 2**31
-        with read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches:
+        with (
+            scalars(trainer, f"{tensorboard_dir}/{plan.name}") as show,
+            read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches,
+        ):
             trained = train_sasrec(
                 trainer,
                 plan,
                 ((batch["items"], batch["length"]) for batch in batches),
                 files.load,
                 files.save,
-                _scalars(trainer, None if scalars is None else f"{scalars}/{plan.name}"),
+                show,
             )
         results[plan.name] = {
             "state": trained.state,
@@ -246,22 +249,6 @@ def fit(
 
 def _checkpoint_dir(context: Context) -> str:
     return f"{context.work_dir}/checkpoints"
-
-
-def _scalars(worker: Worker, folder: str | None) -> Callable[[int, dict[str, float]], None]:
-    """Return a function that writes worker 0's values for TensorBoard."""
-    if folder is None or worker.index > 0:
-        return lambda epoch, values: None
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(folder)
-
-    def write(epoch: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            writer.add_scalar(name, value, epoch)
-        writer.flush()
-
-    return write
 
 
 def write_training(context: Context, plans: list[Plan], trained: list[Trained]) -> None:
