@@ -1,4 +1,4 @@
-"""What a stage may fail with that a person can mend, in one line: disk, rights, catalog, files of the lake, clock."""
+"""What a stage may fail with that a person can mend, in one line: disk, rights, store, catalog, files, clock."""
 
 import re
 
@@ -10,8 +10,19 @@ from ganrec_spark.iceberg import causes
 from ganrec_spark.pipeline import STAGES
 from ganrec_spark.tables import EDITIONS, TABLE_BY_NAME
 
+_STORE = "see lake.root, AWS_ENDPOINT_URL, AWS_REGION and the network, then run it again"
+_KEYS = "see the credentials in the environment, of every machine that works, and what they allow"
 # A sign in the trace, what it means, what to do.
 _KINDS = (
+    ("NO_SUCH_BUCKET", "there is no such bucket", _STORE),
+    ("NoSuchBucket", "there is no such bucket", _STORE),
+    ("Unable to load credentials", "there are no credentials for the object store", _KEYS),
+    ("AWS Error ACCESS_DENIED", "the object store refuses us", _KEYS),
+    ("Status Code: 403", "the object store refuses us", _KEYS),
+    ("AWS Error ", "the object store does not answer", _STORE),  # pyarrow's, after all its attempts
+    ("Unable to execute HTTP request", "the object store does not answer", _STORE),
+    ("Status Code: 503", "the object store is too busy", "run it again, later"),
+    ("Status Code: 500", "the object store failed", "run it again, later"),
     ("No space left on device", "a disk is full", "free some (the lake, spark.local.dir), then run it again"),
     ("Disk quota exceeded", "a disk quota is used up", "free some, then run it again"),
     ("Read-only file system", "a file system is mounted for reading only", "mount it for writing, or set lake.root"),

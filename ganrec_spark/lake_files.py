@@ -1,4 +1,4 @@
-"""The one door to the lake's files that are no tables (checkpoints, TensorBoard's events, reports), on disk or in a store.
+"""The one door to the lake's files that are no tables: checkpoints, TensorBoard's events, reports; local or in a store.
 
 A path is local, or a URI: s3a:// (s3://), gs://, hdfs://, or what an installed fsspec package knows (abfss://: adlfs).
 Of an S3 store endpoint, region and credentials come from the environment by the names that Spark's and Iceberg's own
@@ -21,7 +21,8 @@ from ganrec_spark.errors import LakeError
 
 # Where a store is; executors get them from the driver. Credentials do not travel: every machine has its own.
 PLACE = ("AWS_ENDPOINT_URL", "AWS_REGION")
-_ATTEMPTS, _CONNECT_SECONDS, _REQUEST_SECONDS = 8, 10, 60
+_ATTEMPTS, _FEW_ATTEMPTS = 8, 4  # with pauses that double: a minute, or seconds
+_CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
 _DOWNLOADS, _CHUNK_BYTES = 4, 8 << 20
 # Elsewhere a file appears whole, or not at all.
 _SHOWS_HALF_FILES = ("local", "hdfs")
@@ -55,7 +56,7 @@ def make_root(root: str) -> None:
 def require_store(root: str) -> None:
     """Raise LakeError where the store of a URI does not answer, refuses us, or has no such bucket; writes nothing."""
     try:
-        system, place = _located(root)
+        system, place = _located(root, _FEW_ATTEMPTS)
         found = system.get_file_info(place.split("/")[0] if system.type_name != "hdfs" else "/").type
     except (OSError, ImportError, ValueError) as error:
         found_instead = " ".join(str(error).split())[:300]
@@ -154,12 +155,12 @@ def _download(url: str, target: Path) -> None:
         shutil.copyfileobj(stream, file, _CHUNK_BYTES)
 
 
-def _located(path: str) -> tuple[fs.FileSystem, str]:
+def _located(path: str, attempts: int = _ATTEMPTS) -> tuple[fs.FileSystem, str]:
     """Return the file system of a path and the path in it."""
     scheme, separator, rest = path.partition("://")
     if separator and scheme in ("s3", "s3a"):
         # A URI's own settings would be pyarrow's alone.
-        retry = fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS)
+        retry = fs.AwsStandardS3RetryStrategy(max_attempts=attempts)
         endpoint, region = (os.environ.get(name) for name in PLACE)
         store = fs.S3FileSystem(
             endpoint_override=endpoint,
