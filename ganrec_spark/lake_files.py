@@ -17,7 +17,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from ganrec_spark.config import Config
-from ganrec_spark.errors import LakeError
+from ganrec_spark.errors import StoreError
 
 # Where a store is; executors get them from the driver. Credentials do not travel: every machine has its own.
 PLACE = ("AWS_ENDPOINT_URL", "AWS_REGION")
@@ -54,7 +54,7 @@ def make_root(root: str) -> None:
 
 
 def require_store(root: str) -> None:
-    """Raise LakeError where the store of a URI does not answer, refuses us, or has no such bucket; writes nothing."""
+    """Raise StoreError where the store of a URI does not answer, refuses us, or has no such bucket; writes nothing."""
     try:
         system, place = _located(root, _FEW_ATTEMPTS)
         found = system.get_file_info(place.split("/")[0] if system.type_name != "hdfs" else "/").type
@@ -64,7 +64,7 @@ def require_store(root: str) -> None:
         if found != fs.FileType.NotFound:
             return
         found_instead = "no such bucket"
-    raise LakeError(
+    raise StoreError(
         f"lake.root '{root}': expected a store that answers and lets us in, found: {found_instead}; see lake.root, "
         f"{', '.join(PLACE)} and the credentials in the environment"
     )

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from ganrec_spark.config import Config
 from ganrec_spark.context import Context
-from ganrec_spark.errors import LakeError
+from ganrec_spark.errors import LakeError, StoreError, TrainingError
 from ganrec_spark.failures import explained
 from ganrec_spark.fingerprints import differences, fingerprint
 from ganrec_spark.lake import Lake, StageLake, check_run_id
@@ -96,9 +96,9 @@ def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool 
             outcome, message = "done", str(module.run(context))
         seconds = time.monotonic() - started
         log.finish(stage.name, outcome, message, seconds, go_on)
-    except (Py4JError, PySparkException, OSError) as error:
+    except (Py4JError, PySparkException, OSError, TrainingError) as error:
         told = explained(error, stage.name)
-        if told is None:
+        if told is None or (isinstance(error, TrainingError) and not isinstance(told, StoreError)):
             raise
         raise told from error
     return Outcome(stage.name, outcome, message, seconds)

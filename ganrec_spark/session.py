@@ -68,8 +68,8 @@ def build_session(
 ) -> SparkSession:
     """Start (or return) the session of a stage's profile; without `makes_lake` no folder of the lake is made.
 
-    Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded, or the store
-    of a lake in one does not answer.
+    Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded,
+    StoreError where the lake's store does not answer.
     """
     # PySpark takes times without a zone for local ones; ours are UTC.
     os.environ["TZ"] = "UTC"
