@@ -75,7 +75,7 @@ def read_file(path: str) -> bytes | None:
     system, place = _located(path)
     if system.get_file_info(place).type != fs.FileType.File:
         return None
-    with system.open_input_stream(place) as stream:
+    with system.open_input_stream(place, compression=None) as stream:
         return bytes(stream.read())
 
 
@@ -83,11 +83,11 @@ def write_file(path: str, content: bytes) -> None:
     """Write a file with the folders above it; a crash, or a reader meanwhile, finds the old content or the new one."""
     system, place = _located(path)
     if system.type_name not in _SHOWS_HALF_FILES:
-        with system.open_output_stream(place) as stream:
+        with system.open_output_stream(place, compression=None) as stream:
             stream.write(content)
         return
     system.create_dir(place.rpartition("/")[0], recursive=True)
-    with system.open_output_stream(f"{place}.partial") as stream:
+    with system.open_output_stream(f"{place}.partial", compression=None) as stream:
         stream.write(content)
     system.move(f"{place}.partial", place)
 
@@ -151,7 +151,7 @@ def _is_elsewhere(path: str) -> bool:
 
 def _download(url: str, target: Path) -> None:
     system, place = _located(url)
-    with system.open_input_stream(place) as stream, target.open("wb") as file:
+    with system.open_input_stream(place, compression=None) as stream, target.open("wb") as file:
         shutil.copyfileobj(stream, file, _CHUNK_BYTES)
 
 
