@@ -57,7 +57,7 @@ def require_store(root: str) -> None:
     """Raise StoreError where the store of a URI does not answer, refuses us, or has no such bucket; writes nothing."""
     try:
         system, place = _located(root, _FEW_ATTEMPTS)
-        found = system.get_file_info(place.split("/")[0] if system.type_name != "hdfs" else "/").type
+        found = system.get_file_info(place.lstrip("/").split("/")[0] if system.type_name != "hdfs" else "/").type
     except (OSError, ImportError, ValueError) as error:
         found_instead = " ".join(str(error).split())[:300]
     else:
@@ -122,7 +122,7 @@ def local_copies(urls: Sequence[str]) -> Iterator[list[str]]:
 def mirrored(folder: str) -> "Iterator[Mirror]":
     """Give a local folder for what can write to disks alone; at its end, too, its files are copied to `folder`."""
     if not _is_elsewhere(folder):
-        yield Mirror(folder, folder)
+        yield Mirror(folder.removeprefix("file://"), None)
         return
     with tempfile.TemporaryDirectory(prefix="ganrec-mirror-") as local:
         mirror = Mirror(local, folder)
@@ -131,14 +131,14 @@ def mirrored(folder: str) -> "Iterator[Mirror]":
 
 
 class Mirror:
-    """A local folder and the one, local or remote, that shows its files."""
+    """A local folder and the one that shows its files (None: it does so itself)."""
 
-    def __init__(self, local: str, shown: str) -> None:
+    def __init__(self, local: str, shown: str | None) -> None:
         self.local, self._shown = local, shown
 
     def copy(self) -> None:
         """Show the files as they are now."""
-        if self.local == self._shown:
+        if self._shown is None:
             return
         for file in Path(self.local).rglob("*"):
             if file.is_file():
@@ -157,8 +157,10 @@ def _download(url: str, target: Path) -> None:
 
 def _located(path: str, attempts: int = _ATTEMPTS) -> tuple[fs.FileSystem, str]:
     """Return the file system of a path and the path in it."""
-    scheme, separator, rest = path.partition("://")
-    if separator and scheme in ("s3", "s3a"):
+    if not _is_elsewhere(path):
+        return fs.LocalFileSystem(), str(Path(path.removeprefix("file://")).absolute())
+    scheme, _, rest = path.partition("://")
+    if scheme in ("s3", "s3a"):
         # A URI's own settings would be pyarrow's alone.
         retry = fs.AwsStandardS3RetryStrategy(max_attempts=attempts)
         endpoint, region = (os.environ.get(name) for name in PLACE)
@@ -170,12 +172,12 @@ def _located(path: str, attempts: int = _ATTEMPTS) -> tuple[fs.FileSystem, str]:
             retry_strategy=retry,
         )
         return store, rest
-    if separator and scheme not in ("file", "gs", "hdfs", "viewfs"):
+    if scheme == "gs":
+        return fs.GcsFileSystem(), rest
+    if scheme not in ("hdfs", "viewfs"):
         import fsspec
 
         system, place = fsspec.core.url_to_fs(path)
         return fs.PyFileSystem(fs.FSSpecHandler(system)), place
-    if not separator:
-        return fs.LocalFileSystem(), str(Path(path).absolute())
     found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(path)
     return found
