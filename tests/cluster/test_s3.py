@@ -237,6 +237,8 @@ write_file(sources[2], open(sys.argv[-1].partition("=")[2], "rb").read())
 two = states()
 assert all(old != new for old, new in zip(one, two)), (one, two)
 print("changed by content alone")
+spark.sparkContext.setCheckpointDir("s3a://lakes/mllib")
+print(spark.range(5).checkpoint().count(), "rows in a checkpoint such as MLlib's")
 """
 
 
@@ -255,3 +257,5 @@ def test_sources_in_a_store_are_found_read_and_known_again(store: Store, tmp_pat
     assert done.returncode == 0, done.stderr[-3000:]
     assert "('s3a://lakes/in/day=1/a.csv.gz',) ('day',) b'user_id'" in done.stdout
     assert "changed by content alone" in done.stdout
+    assert "5 rows in a checkpoint" in done.stdout
+    assert store.names("mllib") != []
