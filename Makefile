@@ -8,7 +8,8 @@ GANREC_VENV ?= .venv
 GANREC_AIRFLOW_VENV ?= .venv-airflow
 GANREC_PEERS_VENV ?= .venv-peers
 GANREC_DOCS_VENV ?= .venv-docs
-export GANREC_AIRFLOW_VENV GANREC_PEERS_VENV
+GANREC_S3_VENV ?= .venv-s3
+export GANREC_AIRFLOW_VENV GANREC_PEERS_VENV GANREC_S3_VENV
 
 BIN := $(GANREC_VENV)/bin
 UV := $(BIN)/uv
@@ -21,10 +22,10 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow peers docs demo test test-cluster check lint lock clean prerequisites package postgresql chromium cluster-up cluster-down
+.PHONY: help env airflow peers s3 docs demo test test-cluster check lint lock clean prerequisites package postgresql chromium cluster-up cluster-down
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # An environment is made in steps. Each leaves a stamp inside it and is made again when what it was made from
 # changes; a new lock starts from nothing, because it takes the folder and all stamps with it.
@@ -34,6 +35,7 @@ INSTALLED := $(GANREC_VENV)/installed
 AIRFLOW := $(GANREC_AIRFLOW_VENV)/locked
 PEERS := $(GANREC_PEERS_VENV)/locked
 DOCS := $(GANREC_DOCS_VENV)/locked
+S3 := $(GANREC_S3_VENV)/locked
 MADE_BY := requirements/bootstrap.txt scripts/make_venv.sh
 
 env: $(HOROVOD) $(INSTALLED) ## make .venv: locked requirements, Horovod, Iceberg, the ganrec command (GPU=1: for CUDA)
@@ -79,6 +81,13 @@ docs: env $(DOCS) ## the documentation site, build/site/index.html, from docs/, 
 
 $(DOCS): requirements/docs.txt $(MADE_BY) | prerequisites
 	@scripts/make_venv.sh $(GANREC_DOCS_VENV) requirements/docs.txt $(PYTHON)
+	@touch $@
+
+s3: $(S3) ## make .venv-s3: a local S3 server, for the tests of lakes in a store (make test-cluster SELECT=s3)
+
+$(S3): requirements/s3.txt $(MADE_BY) | prerequisites
+	@echo "environment: installing a local S3 server into $(GANREC_S3_VENV)"
+	@scripts/make_venv.sh $(GANREC_S3_VENV) requirements/s3.txt $(PYTHON)
 	@touch $@
 
 demo: env ## from raw ratings to published lists, on a generated world or on yours: DATA=ratings.csv ARGS="--set ..."
@@ -130,8 +139,9 @@ lock: env ## compile requirements/*.in into the locks again (UPGRADE=1: to the n
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
 	$(COMPILE) --constraint requirements/runtime.txt requirements/peers.in -o requirements/peers.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) requirements/s3.in -o requirements/s3.txt
 
 clean: ## remove environments and caches; keeps the lake and the cached wheel
-	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) $(GANREC_PEERS_VENV) $(GANREC_DOCS_VENV) $(PACKED) build dist *.egg-info
+	rm -rf $(GANREC_VENV) $(GANREC_AIRFLOW_VENV) $(GANREC_PEERS_VENV) $(GANREC_DOCS_VENV) $(GANREC_S3_VENV) $(PACKED) build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,10 @@ class LakeError(GanrecError):
     exit_code = 4
 
 
+class StoreError(LakeError):
+    """The object store that the lake lies in does not answer or refuses us: nothing can be written there, either."""
+
+
 class TrainingError(GanrecError):
     """Training could not start, stalled, or ended without a usable checkpoint."""
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganrec_spark.cli.options import common, load
@@ -44,13 +43,15 @@ def digest(arguments: argparse.Namespace) -> int:
 
 
 def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:
+    from ganrec_spark.lake.files import exists, is_remote, lake_root, require_store
     from ganrec_spark.lake.store import Lake
     from ganrec_spark.spark.session import build_session
-    from ganrec_spark.spark.submit import lake_root
 
     config = load(arguments)
-    root = Path(lake_root(config))
-    if "://" not in config.lake.root and not root.is_dir():
+    root = lake_root(config)
+    if is_remote(root):
+        require_store(root)
+    if not exists(root):
         raise LakeError(f"lake '{root}': expected a lake, found no such folder; see lake.root")
     spark = build_session(config, makes_lake=False)
     try:

@@ -72,18 +72,18 @@ def demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.lake.files import exists, lake_root
     from ganrec_spark.raw.world import write_world
-    from ganrec_spark.spark.submit import lake_root
 
     arguments.config = arguments.config or str(_bundled("demo.yaml"))
     config = load(arguments)
     if arguments.data:
         arguments.set.append(f"ingest.source={json.dumps(arguments.data)}")
     elif config.ingest.source is None:
-        world = Path(lake_root(config)) / "world" / "ratings.parquet"
-        if not world.exists():
+        world = f"{lake_root(config)}/world/ratings.parquet"
+        if not exists(world):
             write_world(world)
-        arguments.set.append(f"ingest.source={json.dumps(str(world))}")
+        arguments.set.append(f"ingest.source={json.dumps(world)}")
     return run_pipeline_command(arguments)
 
 
@@ -132,7 +132,7 @@ def submit(arguments: argparse.Namespace) -> int:
 
 
 def world_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file to write")
+    parser.add_argument("--out", required=True, metavar="FILE", help="Parquet file to write, or a URI")
     parser.add_argument("--users", type=int, default=3000)
     parser.add_argument("--items", type=int, default=800)
     parser.add_argument("--seed", type=int, default=7)

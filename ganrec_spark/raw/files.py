@@ -75,13 +75,31 @@ def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Fi
     return Files(source, tuple(uris), parts.pop())
 
 
+def remote_files(spark: SparkSession, source: str) -> Iterator[tuple[Any, Any]]:
+    """Yield Hadoop's status of each file of a URI, a folder or a glob, and that of what it lies in, or its own."""
+    path = _hadoop_path(spark, source)
+    system = path.getFileSystem(spark._jsc.hadoopConfiguration())
+    if system.exists(path):
+        statuses = [system.getFileStatus(path)]
+    else:  # as in a folder: what begins with _ or . is none of the data
+        matched = list(system.globStatus(path) or [])
+        statuses = [status for status in matched if not _hidden(Path(status.getPath().getName()))]
+    for status in statuses:
+        if not status.isDirectory():
+            yield status, status
+            continue
+        inside = system.listFiles(status.getPath(), True)
+        while inside.hasNext():
+            yield inside.next(), status
+
+
 def first_bytes(spark: SparkSession, uri: str, size: int = SAMPLE_BYTES) -> bytes:
     """Return the first bytes of a file, unpacked."""
     if uri.startswith("file://"):
         with _opened(Path(uri.removeprefix("file://"))) as stream:
             return stream.read(size)
     jvm: Any = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(uri)
+    path = _hadoop_path(spark, uri)
     configuration = spark._jsc.hadoopConfiguration()
     stream = path.getFileSystem(configuration).open(path)
     try:
@@ -151,29 +169,22 @@ def _unpacked(file: Path, name: str, scratch: Path, source: str) -> Iterator[tup
         ) from error
 
 
+def _hadoop_path(spark: SparkSession, uri: str) -> Any:
+    jvm: Any = spark._jvm
+    return jvm.org.apache.hadoop.fs.Path(uri)
+
+
 def _remote(spark: SparkSession, source: str) -> tuple[str, list[str]]:
     """Return the folder and the files of a URI, a folder or a glob, by Hadoop's file systems."""
-    jvm: Any = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(source)
     found: list[str] = []
     try:
-        system = path.getFileSystem(spark._jsc.hadoopConfiguration())
-        literal = system.exists(path)
-        statuses = [system.getFileStatus(path)] if literal else list(system.globStatus(path) or [])
-        if not literal:  # as in a folder: what begins with _ or . is none of the data
-            statuses = [status for status in statuses if not _hidden(Path(status.getPath().getName()))]
-        for status in statuses:
-            if not status.isDirectory():
-                found.append(status.getPath().toString())
-                continue
-            inside = system.listFiles(status.getPath(), True)
-            while inside.hasNext():
-                file = inside.next().getPath().toString()
-                if not _hidden(Path(file.removeprefix(status.getPath().toString()).lstrip("/"))):
-                    found.append(file)
+        for status, above in remote_files(spark, source):
+            file = status.getPath().toString()
+            if not _hidden(Path(file.removeprefix(above.getPath().toString()).lstrip("/"))):
+                found.append(file)
     except (Py4JError, PySparkException) as error:
         raise InputError(
             f"source '{source}': expected a readable file, folder or table, found: {reason(error)}; "
             "check ingest.source and the file system's settings (spark.properties)"
         ) from error
-    return path.toString(), [re.sub("^file:/(?!/)", "file:///", uri) for uri in found]
+    return _hadoop_path(spark, source).toString(), [re.sub("^file:/(?!/)", "file:///", uri) for uri in found]

@@ -11,6 +11,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ganrec_spark.lake.iceberg import current_snapshot
+from ganrec_spark.raw.files import remote_files
 
 
 def source_state(spark: SparkSession, sources: Iterable[str | None]) -> str:
@@ -55,17 +56,9 @@ def _table_state(spark: SparkSession, name: str) -> str:
 
 
 def _files(spark: SparkSession, uri: str) -> Iterator[str]:
-    """Yield path, size, time and etag of the files at a path, under a folder or matched by a glob, by Hadoop."""
-    jvm: Any = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(uri)
-    system = path.getFileSystem(spark._jsc.hadoopConfiguration())
-    for found in system.globStatus(path) or []:
-        if found.isDirectory():
-            inside = system.listFiles(found.getPath(), True)
-            while inside.hasNext():
-                yield _facts(inside.next())
-        else:
-            yield _facts(found)
+    """Yield path, size, time and etag of the files at a path, under a folder or matched by a glob."""
+    for status, _ in remote_files(spark, uri):
+        yield _facts(status)
 
 
 def _facts(status: Any) -> str:

@@ -4,12 +4,15 @@ Users and items have one of eight tastes. Users rate items of their own taste mo
 form a series, and a user who rated one is likely to rate the next. Activity and popularity are long-tailed.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from ganrec_spark.lake.files import write_file
 
 TASTES = 8
 _NEXT_IN_SERIES, _OWN_TASTE = 0.35, 0.45  # the rest is picked by popularity alone
@@ -48,8 +51,9 @@ def write_world(path: str | Path, users: int = 3000, items: int = 800, seed: int
         columns["rating"].append(_ratings(rng, user % TASTES, history))
         columns["timestamp"].append(_times(rng, len(history)))
     table = _table({name: np.concatenate(parts) for name, parts in columns.items()})
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    write_file(str(path), content.getvalue())
     return int(table.num_rows)
 
 

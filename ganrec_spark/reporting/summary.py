@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Row, SparkSession
 
 from ganrec_spark.config.sections import Config
+from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.reporting.gather import sample_lists
 from ganrec_spark.spark.session import spark_sql_command
-from ganrec_spark.spark.submit import lake_root
 
 Metric = Mapping[str, object]
 

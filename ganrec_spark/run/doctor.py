@@ -23,13 +23,13 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import GanrecError, LakeError
+from ganrec_spark.lake.files import is_remote, lake_root, require_store
 from ganrec_spark.lake.iceberg import change_properties, current_snapshot, properties, reason
 from ganrec_spark.lake.publication import stored_editions
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.files import Files, located
 from ganrec_spark.run.log import SIGN_OF_LIFE, at_work, withdraw
 from ganrec_spark.spark.session import build_session, require_known, spark_jars_dir
-from ganrec_spark.spark.submit import lake_root
 
 _JAVA = 17
 _FREE_GIB = 5
@@ -80,7 +80,7 @@ def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
             findings += part(spark, config)
         except (GanrecError, Py4JError, PySparkException) as error:
             findings.append(Finding("fail", part.__name__.strip("_"), reason(error), "see the message"))
-    if "://" not in config.lake.root and not Path(lake_root(config)).is_dir():
+    if not is_remote(config.lake.root) and not Path(lake_root(config)).is_dir():
         return [*findings, Finding("ok", "lake", "none yet; the first run makes it")], []
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
     try:
@@ -115,17 +115,23 @@ def _machine(config: Config) -> Iterator[Finding]:
         yield Finding("warn", "jars", f"{', '.join(missing)} not beside Spark", "run `ganrec install-jars`")
     else:
         yield Finding("ok", "jars", "beside Spark" if not config.spark.jars else ", ".join(config.spark.jars))
-    if "://" in config.lake.root:
-        yield Finding("ok", "lake.root", config.lake.root)
-        return
+    yield _root(config)
+
+
+def _root(config: Config) -> Finding:
+    if is_remote(config.lake.root):
+        try:
+            require_store(lake_root(config))
+        except LakeError as error:
+            return Finding("fail", "lake.root", str(error))
+        return Finding("ok", "lake.root", f"{config.lake.root} answers")
     root = Path(lake_root(config))
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding("fail", "lake.root", f"{existing} cannot be written", "set its owner, or another lake.root")
-        return
+        return Finding("fail", "lake.root", f"{existing} cannot be written", "set its owner, or another lake.root")
     free = shutil.disk_usage(existing).free / _GIB
     level, advice = ("ok", "") if free >= _FREE_GIB else ("warn", f"a run wants {_FREE_GIB} GiB and more; free some")
-    yield Finding(level, "lake.root", f"{root}, writable, {free:.1f} GiB free", advice)
+    return Finding(level, "lake.root", f"{root}, writable, {free:.1f} GiB free", advice)
 
 
 def _java() -> Finding:

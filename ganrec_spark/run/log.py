@@ -22,7 +22,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ganrec_spark.errors import LakeError
+from ganrec_spark.errors import LakeError, StoreError
 from ganrec_spark.lake.iceberg import Conflict, change_properties, current_snapshot, properties, reason, replace_rows
 from ganrec_spark.lake.store import Lake, check_run_id, declared
 
@@ -73,8 +73,14 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Let go of the run: a stage that has not finished is logged as failed."""
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        """Let go of the run: a stage that has not finished is logged as failed.
+
+        Where the store is gone nothing is: it would take minutes of tries, and whoever comes next takes the run over.
+        """
+        if isinstance(error, StoreError):
+            self._signs.end()
+            return
         self._signs.stop()
         mine = [entry for entry in self._entries.values() if self._is_mine(entry)]
         for entry in mine:
@@ -221,9 +227,13 @@ class _SignsOfLife(threading.Thread):
         """Whether the process gave no sign for longer than a lease lasts."""
         return _clock() - self._last > LEASE_SECONDS
 
+    def end(self) -> None:
+        """Give no more signs."""
+        self._ended.set()
+
     def stop(self) -> None:
         """End, and take the sign away."""
-        self._ended.set()
+        self.end()
         if self.is_alive():
             self.join()
         if self._shown:

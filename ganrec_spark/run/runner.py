@@ -11,7 +11,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.errors import LakeError
+from ganrec_spark.errors import LakeError, StoreError, TrainingError
+from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.store import Lake, StageLake, check_run_id
 from ganrec_spark.plan.pipeline import STAGES, Stage
 from ganrec_spark.raw.state import source_state
@@ -19,7 +20,6 @@ from ganrec_spark.run.context import Context
 from ganrec_spark.run.failures import explained
 from ganrec_spark.run.fingerprints import differences, fingerprint
 from ganrec_spark.run.log import Entry, RunLog
-from ganrec_spark.spark.submit import lake_root
 
 _LOG = logging.getLogger("ganrec")
 
@@ -106,9 +106,9 @@ def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool 
             outcome, message = "done", str(module.run(context))
         seconds = time.monotonic() - started
         log.finish(stage.name, outcome, message, seconds, go_on)
-    except (Py4JError, PySparkException, OSError) as error:
+    except (Py4JError, PySparkException, OSError, TrainingError) as error:
         told = explained(error, stage.name)
-        if told is None:
+        if told is None or (isinstance(error, TrainingError) and not isinstance(told, StoreError)):
             raise
         raise told from error
     return Outcome(stage.name, outcome, message, seconds)

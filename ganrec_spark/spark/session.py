@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyspark
 from py4j.protocol import Py4JJavaError
@@ -18,13 +19,19 @@ from ganrec_spark import blas
 from ganrec_spark.config.load import from_environment
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError
-from ganrec_spark.spark.submit import java_options, lake_root, stage_properties
+from ganrec_spark.lake.files import PLACE, is_remote, lake_root, make_root
+from ganrec_spark.lake.iceberg import reason
+from ganrec_spark.spark.submit import java_options, stage_properties
 
 # Of the packages that config.py pins.
 _SHA256 = {
     "iceberg-spark-runtime-4.0_2.13-1.11.0": "63c3b812549dc232c1920865ff42436df8604a9bbacd693930985c06bd97e6dc",
     "sqlite-jdbc-3.53.1.0": "28aceecfcc9535645bd19fa988385703c7b89982c1506a6855f5942b4032eca6",
     "postgresql-42.7.8": "2a32a9dcbc42d67a50ad3a0de5efd102c8d2be46720045f2cbd6689f160ab7c7",
+    # Of conf/s3.yaml.
+    "iceberg-aws-bundle-1.11.0": "38f01da7e96850cdd05e6616d758b77b43314b712a8808e3f9a824d56976162f",
+    "hadoop-aws-3.4.1": "01334a07e179cae2b7e251f24857f11e3759108c9d6a79dcbe362a4295227da2",
+    "s3-transfer-manager-2.44.4": "dbcad736b19f6eb8471f9edf027d9fffe994228f25f415894efd01fd80cb6c02",
 }
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
 
@@ -34,6 +41,11 @@ def catalog_properties(config: Config) -> dict[str, str]:
     prefix = f"spark.sql.catalog.{config.lake.catalog}"
     properties = {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():
+        if "sqlite" in value and "{root}" in value and is_remote(config.lake.root):
+            raise ConfigError(
+                f"lake.properties.{key}: expected a catalog that lies elsewhere than lake.root {config.lake.root}, "
+                f"found '{value}': SQLite needs a disk; name a path of this machine, or a server (conf/s3.yaml)"
+            )
         filled = from_environment(f"lake.properties.{key}", value)
         properties[f"{prefix}.{key}"] = filled.replace("{root}", lake_root(config))
     return properties
@@ -57,7 +69,8 @@ def build_session(
 ) -> SparkSession:
     """Start (or return) the session of a stage's profile; without `makes_lake` no folder of the lake is made.
 
-    Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded.
+    Raises ConfigError where a file to ship is missing, LakeError where Iceberg's classes cannot be loaded,
+    StoreError where the lake's store does not answer.
     """
     # PySpark takes times without a zone for local ones; ours are UTC.
     os.environ["TZ"] = "UTC"
@@ -75,14 +88,13 @@ def build_session(
         builder = builder.master(config.spark.master)
     elif not submitted:
         builder = builder.master("local[*]")
-    if makes_lake and "://" not in config.lake.root:
-        Path(lake_root(config)).mkdir(parents=True, exist_ok=True)
     catalog, own = catalog_properties(config), stage_properties(config, profile)
+    if makes_lake:
+        make_root(lake_root(config))
     prefix = f"spark.sql.catalog.{config.lake.catalog}."
     given = {f"{prefix}{key}": value for key, value in config.lake.properties.items()}
     hidden = {key for key, value in given.items() if _is_secret(key, value)}
     fast_start = java_options(spark_jars_dir().parent)
-    kernels = os.environ.get(blas.VARIABLE)
     properties = {
         "spark.driver.memory": config.spark.driver_memory,
         **{f"spark.{who}.defaultJavaOptions": fast_start for who in ("driver", "executor") if fast_start},
@@ -96,7 +108,7 @@ def build_session(
         **_addresses(config, submitted),
         "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop sets modes by itself, whatever the process's umask
         "spark.log.level": "ERROR",
-        **({f"spark.executorEnv.{blas.VARIABLE}": kernels} if kernels else {}),
+        **{f"spark.executorEnv.{name}": os.environ[name] for name in (blas.VARIABLE, *PLACE) if os.environ.get(name)},
         **{key: value for key, value in catalog.items() if key not in hidden},
         **({} if submitted else jar_properties(config)),
         **({"spark.archives": ",".join(config.spark.archives)} if config.spark.archives and not submitted else {}),
@@ -147,16 +159,23 @@ def _require_files(key: str, files: Iterable[str]) -> None:
 
 
 def _require_iceberg(session: SparkSession, config: Config) -> None:
+    """Raise LakeError where Spark lacks Iceberg's classes, or those that reach the lake's store."""
+    jvm: Any = session.sparkContext._jvm
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     try:
-        session.sparkContext._jvm.java.lang.Class.forName(  # type: ignore[union-attr]
-            "org.apache.iceberg.spark.SparkCatalog",
-            True,
-            session.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader(),  # type: ignore[union-attr]
-        )
-    except Py4JJavaError:
+        for name in ("org.apache.iceberg.spark.SparkCatalog", config.lake.properties.get("io-impl")):
+            if name:
+                jvm.java.lang.Class.forName(name, True, loader).getConstructors()  # which load what it is made of
+        if is_remote(config.lake.root):
+            root = jvm.org.apache.hadoop.fs.Path(lake_root(config))
+            jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(
+                root.toUri().getScheme(), session.sparkContext._jsc.hadoopConfiguration()
+            )
+    except Py4JJavaError as error:
         raise LakeError(
-            "Spark: expected Iceberg's runtime on the class path, found none. Run `ganrec install-jars` once for this "
-            f"Spark, or add `--packages {','.join(config.spark.packages)}` to spark-submit."
+            f"Spark: expected the classes of spark.packages on its class path, found none of: {reason(error)}. Run "
+            "`ganrec install-jars` once for this Spark, with the same --config, or add "
+            f"`--packages {','.join(config.spark.packages)}` to spark-submit."
         ) from None
 
 
@@ -181,12 +200,11 @@ def install_jars(config: Config) -> list[Path]:
     local = [Path(jar) for jar in config.spark.jars]
     missing = [package for package in config.spark.packages if not _is_installed(package)]
     if missing and not local:
-        session = (
-            SparkSession.builder.master("local[1]")
-            .config("spark.jars.packages", ",".join(missing))
-            .config("spark.ui.enabled", "false")
-            .getOrCreate()
-        )
+        builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+        how = {key: value for key, value in config.spark.properties.items() if key.startswith("spark.jars.")}
+        for key, value in {**how, "spark.jars.packages": ",".join(missing)}.items():
+            builder = builder.config(key, value)
+        session = builder.getOrCreate()
         jars = str(session.sparkContext.getConf().get("spark.jars", "")).split(",")
         session.stop()
         wanted = tuple(package.split(":")[1] for package in missing)

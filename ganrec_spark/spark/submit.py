@@ -22,12 +22,6 @@ def java_options(spark_home: Path) -> str:
     return f"-XX:SharedArchiveFile={archive} {QUIET}" if archive.exists() else ""
 
 
-def lake_root(config: Config) -> str:
-    """Return lake.root as an absolute path; a URI (s3://...) is returned as it is."""
-    root = config.lake.root
-    return root.rstrip("/") if "://" in root else str(Path(root).expanduser().absolute())
-
-
 def stage_properties(config: Config, profile: str) -> dict[str, str]:
     """Return the Spark properties of a stage of this profile (sql, training, scoring): what all share, and its own."""
     try:

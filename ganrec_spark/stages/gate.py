@@ -17,11 +17,7 @@ from ganrec_spark.fills.gate import (
     unjudged,
     without_fill,
 )
-from ganrec_spark.fills.rules import (
-    Judgement,
-    segment_rows,
-    settle,
-)
+from ganrec_spark.fills.rules import Judgement, segment_rows, settle
 from ganrec_spark.recommenders.als.solver import AlsFactors, factor_rows
 from ganrec_spark.run.context import Context
 

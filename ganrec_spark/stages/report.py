@@ -1,14 +1,13 @@
 """Stage report: one static HTML page with SVG figures, no scripts, nothing to download."""
 
-import fsspec
 from pyspark.sql import functions as F
 
 from ganrec_spark.frames.observed import users_per_item
+from ganrec_spark.lake.files import lake_root, write_file
 from ganrec_spark.reporting import gather, sections
 from ganrec_spark.reporting.answers import answers
 from ganrec_spark.reporting.page import page
 from ganrec_spark.run.context import Context
-from ganrec_spark.spark.submit import lake_root
 
 
 def run(context: Context) -> str:
@@ -32,6 +31,5 @@ def run(context: Context) -> str:
     ]
     text = page(context.run_id, answers(facts), parts)
     path = f"{lake_root(context.config)}/reports/{context.run_id}.html"
-    with fsspec.open(path, "w", encoding="utf-8", auto_mkdir=True) as file:
-        file.write(text)
+    write_file(path, text.encode())
     return f"wrote {path} ({len(text) // 1024} KB)"

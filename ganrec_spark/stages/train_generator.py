@@ -23,6 +23,7 @@ from ganrec_spark.run.context import Context
 from ganrec_spark.training.checkpoints import delete_checkpoints, file_checkpoints
 from ganrec_spark.training.launcher import train_distributed
 from ganrec_spark.training.reader import read_batches
+from ganrec_spark.training.scalars import Show, scalars
 from ganrec_spark.training.worker import Worker, share
 
 _CHUNK_BYTES = 8 * 2**20
@@ -43,7 +44,7 @@ def run(context: Context) -> str:
         urls=context.lake.data_files("user_rows"),
         batch_size=context.config.generator.batch_size,
         checkpoint_dir=checkpoint_dir,
-        tensorboard_dir=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
+        tensorboard_dir=f"{context.work_dir}/tensorboard",
     )
     trained = [cast(dict[str, Any], results[plan.kind]) for plan in plans]
     cards = [_card(context, plan, result) for plan, result in zip(plans, trained, strict=True)]
@@ -67,26 +68,16 @@ def train_generators(
     trainer, own = share(worker, len(plans))
     results: dict[str, object] = {}
     for plan in (plans[i] for i in own):
-        writer = _tensorboard(trainer, tensorboard_dir, plan.kind)
-
-        def report(epoch: int, values: dict[str, float], plan: Plan = plan, writer: Any = writer) -> None:
-            if epoch % max(1, plan.epochs // 5) == 0:
-                trainer.log(
-                    f"{plan.kind}: epoch {epoch} of {plan.epochs}, loss {values['loss']:.4f}, "
-                    f"{values['distinct_items']:.0f} distinct items generated"
-                )
-            if writer is not None:
-                for name, value in values.items():
-                    writer.add_scalar(name, value, epoch)
-
         # The name holds all that the training follows from: a checkpoint of other data or settings is never resumed.
         checkpoints = file_checkpoints(checkpoint_dir, f"{plan.kind}-{_fingerprint(plan, urls, batch_size)}.pt")
         seed = training_seed(plan.seed, plan.kind, "reader", trainer.index) % 2**31
         rows = max(1, batch_size // trainer.count)
-        with read_batches(urls, ("items", "weights"), rows, trainer.index, trainer.count, seed) as batches:
+        with (
+            scalars(trainer, f"{tensorboard_dir}/{plan.kind}" if tensorboard_dir else None) as show,
+            read_batches(urls, ("items", "weights"), rows, trainer.index, trainer.count, seed) as batches,
+        ):
+            report = _reporter(trainer, plan, show)
             trained = train_generator(trainer, plan, _pairs(batches), checkpoints, report)
-        if writer is not None:
-            writer.close()
         results[plan.kind] = {
             "kind": plan.kind,
             "state": trained.state,
@@ -171,12 +162,16 @@ def _pairs(batches: Iterator[dict[str, Any]]) -> Iterator[Batch]:
     return ((batch["items"].long(), batch["weights"].float()) for batch in batches)
 
 
-def _tensorboard(worker: Worker, folder: str | None, kind: str) -> Any:
-    if folder is None or worker.index > 0:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
+def _reporter(worker: Worker, plan: Plan, show: Show) -> Show:
+    def report(epoch: int, values: dict[str, float]) -> None:
+        if epoch % max(1, plan.epochs // 5) == 0:
+            worker.log(
+                f"{plan.kind}: epoch {epoch} of {plan.epochs}, loss {values['loss']:.4f}, "
+                f"{values['distinct_items']:.0f} distinct items generated"
+            )
+        show(epoch, values)
 
-    return SummaryWriter(f"{folder}/{kind}")
+    return report
 
 
 def _fingerprint(plan: Plan, urls: list[str], batch_size: int) -> str:

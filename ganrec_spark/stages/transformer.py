@@ -4,7 +4,6 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +29,7 @@ from ganrec_spark.seeding import stable_seed
 from ganrec_spark.training.checkpoints import delete_checkpoints, file_checkpoints
 from ganrec_spark.training.launcher import train_distributed
 from ganrec_spark.training.reader import read_batches
+from ganrec_spark.training.scalars import scalars
 from ganrec_spark.training.worker import Worker, share
 
 _CHUNK_BYTES = 16 * 1024 * 1024
@@ -201,7 +201,7 @@ def train(context: Context, plans: list[Plan]) -> list[Trained]:
         urls=urls,
         checkpoint_dir=_checkpoint_dir(context),
         checkpoints=[f"sasrec-{version}.pt" for version in versions],
-        scalars=None if "://" in context.work_dir else f"{context.work_dir}/tensorboard",
+        tensorboard_dir=f"{context.work_dir}/tensorboard",
     )
     return [Trained(**results[plan.name]) for plan in plans]
 
@@ -212,7 +212,7 @@ def fit(
     urls: list[str],
     checkpoint_dir: str,
     checkpoints: list[str],
-    scalars: str | None,
+    tensorboard_dir: str,
 ) -> dict[str, object]:
     """Be one training worker: train this worker's models alone, or its shard of every model's batches."""
     trainer, own = share(worker, len(plans))
@@ -220,14 +220,17 @@ def fit(
     for number in own:
         plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number])
         rows, seed = max(1, plan.batch_size // trainer.count), plan.seed % 2**31
-        with read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches:
+        with (
+            scalars(trainer, f"{tensorboard_dir}/{plan.name}") as show,
+            read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches,
+        ):
             trained = train_sasrec(
                 trainer,
                 plan,
                 ((batch["items"], batch["length"]) for batch in batches),
                 files.load,
                 files.save,
-                _scalars(trainer, None if scalars is None else f"{scalars}/{plan.name}"),
+                show,
             )
         results[plan.name] = {
             "state": trained.state,
@@ -242,22 +245,6 @@ def fit(
 
 def _checkpoint_dir(context: Context) -> str:
     return f"{context.work_dir}/checkpoints"
-
-
-def _scalars(worker: Worker, folder: str | None) -> Callable[[int, dict[str, float]], None]:
-    """Return a function that writes worker 0's values for TensorBoard."""
-    if folder is None or worker.index > 0:
-        return lambda epoch, values: None
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(folder)
-
-    def write(epoch: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            writer.add_scalar(name, value, epoch)
-        writer.flush()
-
-    return write
 
 
 def write_training(context: Context, plans: list[Plan], trained: list[Trained]) -> None:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyarrow import fs
+from ganrec_spark.lake.files import delete_folder, read_file, rename_file, write_file
 
 
 @dataclass(frozen=True)
@@ -17,32 +17,26 @@ class Checkpoints:
 
 
 def file_checkpoints(folder: str, name: str) -> Checkpoints:
-    """Return Checkpoints kept in one file of `folder`, an absolute path or a URI that pyarrow knows.
+    """Return Checkpoints kept in one file of `folder`, an absolute path or a URI (lake_files).
 
-    Where workers share no disk, a resumed worker 0 on another machine finds nothing and starts anew. So it does where
-    the file is damaged, which is set aside as NAME.damaged.
+    Where workers share neither disk nor store, a resumed worker 0 on another machine finds nothing and starts anew. So
+    it does where the file is damaged, which is set aside as NAME.damaged.
     """
+    file = f"{folder}/{name}"
 
     def load() -> bytes | None:
-        system, path = fs.FileSystem.from_uri(folder)
-        file = f"{path}/{name}"
-        if system.get_file_info(file).type != fs.FileType.File:
+        stored = read_file(file)
+        if stored is None:
             return None
-        with system.open_input_stream(file) as stream:
-            content, digest = _split(bytes(stream.read()))
+        content, digest = _split(stored)
         if hashlib.sha256(content).digest() == digest:
             return content
-        system.move(file, f"{file}.damaged")
+        rename_file(file, f"{name}.damaged")
         logging.getLogger("ganrec").warning("%s: damaged, set aside as %s.damaged; training starts anew", file, name)
         return None
 
     def save(content: bytes) -> None:
-        system, path = fs.FileSystem.from_uri(folder)
-        system.create_dir(path, recursive=True)
-        # Written aside and renamed: a reader never meets half a file.
-        with system.open_output_stream(f"{path}/{name}.partial") as stream:
-            stream.write(content + hashlib.sha256(content).digest())
-        system.move(f"{path}/{name}.partial", f"{path}/{name}")
+        write_file(file, content + hashlib.sha256(content).digest())
 
     return Checkpoints(load, save)
 
@@ -54,6 +48,4 @@ def _split(stored: bytes) -> tuple[bytes, bytes]:
 
 def delete_checkpoints(folder: str) -> None:
     """Delete the folder, once what it served is in the lake."""
-    system, path = fs.FileSystem.from_uri(folder)
-    if system.get_file_info(path).type == fs.FileType.Directory:
-        system.delete_dir(path)
+    delete_folder(folder)

@@ -2,17 +2,22 @@
 
 Petastorm's thread pool may stop before it has handed out every row group (docs/operations has the numbers): it asks
 whether the workers are done before it asks whether all work was given out. Asking in the other order cures it.
+
+Rows in an object store are copied to each worker's disk first (docs/adr/0034): Petastorm cannot read stores with the
+pyarrow that it needs.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ganrec_spark.errors import TrainingError
+from ganrec_spark.lake.files import local_copies
 
 Arrays = dict[str, NDArray[np.generic]]
 Batch = dict[str, torch.Tensor]
@@ -52,17 +57,29 @@ def read_once(
 def _row_groups(
     urls: Sequence[str], columns: Sequence[str], worker: int, workers: int, seed: int | None, passes: int | None
 ) -> Iterator[Iterator[Arrays]]:
+    if not urls:
+        raise TrainingError(f"training rows: expected Parquet files for {workers} workers, found none")
+    with local_copies(urls) as files:
+        reader = _reader(files, columns, worker, workers, seed, passes)
+        try:
+            yield _shuffled(reader, columns, seed)
+        finally:
+            reader.stop()
+            reader.join()
+
+
+def _reader(
+    files: Sequence[str], columns: Sequence[str], worker: int, workers: int, seed: int | None, passes: int | None
+) -> Any:
     # Petastorm's threads warn at every row group that they use pyarrow's old interface; a context manager would not
     # reach them.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")
     from petastorm import make_batch_reader
     from petastorm.errors import NoDataAvailableError
 
-    if not urls:
-        raise TrainingError(f"training rows: expected Parquet files for {workers} workers, found none")
     try:
         reader = make_batch_reader(
-            list(urls),
+            list(files),
             schema_fields=[f"^{column}$" for column in columns],
             reader_pool_type="thread",
             workers_count=1,  # more would race for the order of row groups
@@ -75,15 +92,11 @@ def _row_groups(
         )
     except NoDataAvailableError:
         raise TrainingError(
-            f"training rows: expected a row group for each of {workers} workers, found fewer in {len(urls)} files; "
+            f"training rows: expected a row group for each of {workers} workers, found fewer in {len(files)} files; "
             "raise partition.row_groups or lower distributed.workers"
         ) from None
     _cure_row_loss(reader)
-    try:
-        yield _shuffled(reader, columns, seed)
-    finally:
-        reader.stop()
-        reader.join()
+    return reader
 
 
 def _cure_row_loss(reader: object) -> None:

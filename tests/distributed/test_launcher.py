@@ -142,7 +142,7 @@ def test_torch_leaves_no_files_behind(tmp_path: Path) -> None:
     program = """
 import torch
 from ganrec_spark.config import Distributed
-from ganrec_spark.distributed.launcher import train_distributed
+from ganrec_spark.training.launcher import train_distributed
 
 def train(worker):
     torch.optim.Adam(torch.nn.Linear(2, 2).parameters())

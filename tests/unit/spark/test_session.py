@@ -9,10 +9,22 @@ import pytest
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
-from ganrec_spark.errors import LakeError
-from ganrec_spark.spark.session import _SHA256, _addresses, require_known, spark_jars_dir, spark_sql_command
+from ganrec_spark.errors import ConfigError, LakeError
+from ganrec_spark.spark.session import (
+    _SHA256,
+    _addresses,
+    catalog_properties,
+    require_known,
+    spark_jars_dir,
+    spark_sql_command,
+)
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PASSWORD = "p\"a$$w`o\\rd ${NOT} it's"
+
+
+def _name(package: str) -> str:
+    return package.split(":", 1)[1].replace(":", "-")
 
 
 def config(*overrides: str) -> Config:
@@ -51,9 +63,16 @@ def test_a_local_run_listens_on_this_machine_alone() -> None:
     assert _addresses(config(), submitted=True) == {"spark.driver.bindAddress": "0.0.0.0"}
 
 
+def test_a_catalog_of_sqlite_cannot_lie_in_a_store() -> None:
+    with pytest.raises(ConfigError, match=r"lake.properties.uri: .*s3a://bucket/lake.*SQLite needs a disk"):
+        catalog_properties(config("lake.root=s3a://bucket/lake"))
+
+
 def test_a_jar_that_is_not_what_was_pinned_is_refused(tmp_path: Path) -> None:
-    pinned = {package.split(":", 1)[1].replace(":", "-") for package in Config().spark.packages}
-    assert set(_SHA256) == pinned, "a new version of a package needs its hash"
+    store = load_config(REPOSITORY / "conf" / "s3.yaml", environ={}).spark.packages
+    assert store[:3] == Config().spark.packages
+    assert set(_SHA256) == {_name(package) for package in store}, "a new version of a package needs its hash"
+    pinned = {_name(package) for package in Config().spark.packages}
     installed = [
         jar for jar in spark_jars_dir().glob("*.jar") if any(jar.name.endswith(f"{name}.jar") for name in pinned)
     ]
