@@ -457,9 +457,16 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
 
 def _submit(arguments: argparse.Namespace) -> int:
     from ganrec_spark.session import spark_jars_dir
-    from ganrec_spark.submit import submit_command
+    from ganrec_spark.submit import secrets, submit_command
 
     config = _load(arguments)
+    written = secrets(load_config(arguments.config))
+    for key, value in secrets(config).items():
+        if "${" not in value and written.get(key) != value:
+            raise ConfigError(
+                f"{key}: expected no secret in --set or --set-json, which stand on the command that is printed; write "
+                "${NAME}, and the secret into the driver's environment"
+            )
     passed_on = ["--config", arguments.config] if arguments.config else []
     passed_on += ["--set-json", arguments.set_json] if arguments.set_json else []
     passed_on += ["--master", arguments.master] if arguments.master else []
