@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config import Config
 from ganrec_spark.errors import GanrecError, LakeError
+from ganrec_spark.executors import surroundings
 from ganrec_spark.iceberg import change_properties, current_snapshot, properties, reason
 from ganrec_spark.lake import Lake
 from ganrec_spark.publication import stored_editions
@@ -35,6 +36,10 @@ _JAVA = 17
 _FREE_GIB = 5
 _CLOCK_SECONDS = 60  # Iceberg refuses commits that are older than that
 _GIB = 1 << 30
+_SAME_PACKAGES = (
+    "give them what the driver has: one image, a shared disk (spark.python), or an archive (spark.archives, `make "
+    "package PACK=1` packs one without Torch); our package by spark.py_files"
+)
 # Bytes of text that a rating takes, and of heap that one takes while the gathered solvers work on it.
 _BYTES_A_RATING, _HEAP_A_RATING = 25, 60
 
@@ -150,18 +155,16 @@ def _executors(spark: SparkSession, config: Config) -> Iterator[Finding]:
     else:
         yield Finding("ok", "slots", f"{slots} for {workers} workers")
 
-    def version(_: object) -> Iterator[str]:
-        yield sys.version.split()[0]
-
     try:
-        found = set(spark.sparkContext.parallelize(range(slots), slots).mapPartitions(version).collect())
+        found = surroundings(spark, config)
     except (Py4JError, PySparkException) as error:
         told = "Python" + str(error).rpartition("Python")[2].splitlines()[0] if "Python" in str(error) else "no answer"
         yield Finding("fail", "executors", told[:200], "give them the driver's Python (spark.python, spark.archives)")
         return
-    ours = sys.version.split()[0]
-    level, advice = ("ok", "") if found == {ours} else ("warn", "give them the driver's Python (spark.python)")
-    yield Finding(level, "executors", f"Python {', '.join(sorted(found))}", advice)
+    words = [f"Python {', '.join(found.pythons)}", *found.different]
+    words += [f"without {', '.join(found.missing)}"] if found.missing else []
+    level = "fail" if found.missing else "warn" if found.different else "ok"
+    yield Finding(level, "executors", "; ".join(words), "" if level == "ok" else _SAME_PACKAGES)
 
 
 def _source(spark: SparkSession, config: Config) -> Iterator[Finding]:
