@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from ganrec_spark.cli.options import common, load, run_date
+from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import ConfigError
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
 
@@ -118,9 +119,16 @@ def submit_options(parser: argparse.ArgumentParser) -> None:
 
 def submit(arguments: argparse.Namespace) -> int:
     from ganrec_spark.spark.session import spark_jars_dir
-    from ganrec_spark.spark.submit import submit_command
+    from ganrec_spark.spark.submit import secrets, submit_command
 
     config = load(arguments)
+    written = secrets(load_config(arguments.config))
+    for key, value in secrets(config).items():
+        if "${" not in value and written.get(key) != value:
+            raise ConfigError(
+                f"{key}: expected no secret in --set or --set-json, which stand on the command that is printed; write "
+                "${NAME}, and the secret into the driver's environment"
+            )
     passed_on = ["--config", arguments.config] if arguments.config else []
     passed_on += ["--set-json", arguments.set_json] if arguments.set_json else []
     passed_on += ["--master", arguments.master] if arguments.master else []

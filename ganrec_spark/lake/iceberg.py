@@ -6,6 +6,7 @@ from typing import Any, TypeGuard
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 _CONFLICTS = (
     "org.apache.iceberg.exceptions.ValidationException",
@@ -29,9 +30,12 @@ def replace_rows(
 ) -> tuple[int, int]:
     """Replace the rows that match `rows` in one commit; return the number of rows written and the snapshot's id.
 
-    Raises Conflict where a commit after the snapshot `seen` added rows that match (None: any commit did).
+    Columns that an earlier version left in the table are NULL in the new rows. Raises Conflict where a commit after the
+    snapshot `seen` added rows that match (None: any commit did).
     """
     mark = uuid.uuid4().hex
+    gone = [field for field in frame.sparkSession.table(full_name).schema if field.name not in frame.columns]
+    frame = frame.withColumns({field.name: F.lit(None).cast(field.dataType) for field in gone})
     writer = frame.writeTo(full_name).option("isolation-level", "serializable")
     if seen is not None:
         writer = writer.option("validate-from-snapshot-id", str(seen))

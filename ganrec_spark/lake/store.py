@@ -76,7 +76,10 @@ class Lake:
         return full_name
 
     def _bring_along(self, full_name: str, declaration: Table) -> None:
-        """Add the columns that an earlier version's table lacks, NULL in its rows; drop partitioning that has gone."""
+        """Add the columns that an earlier version's table lacks, NULL in its rows; drop partitioning that has gone.
+
+        Columns that have gone stay, with what is in them: replace_rows leaves them NULL.
+        """
         for attempt in range(_TRIES):
             present = set(self.spark.table(full_name).columns)
             missing = [_definition(column) for column in declaration.columns if column.name not in present]
@@ -109,7 +112,7 @@ class Lake:
 
     def read_all(self, table: str) -> DataFrame:
         """Return every row of a table, of all runs, with run_id (and phase)."""
-        return self.spark.table(self.ensure(table))
+        return _as_declared(self.spark.table(self.ensure(table)), declared(table))
 
     def read(self, table: str, run_id: str, phase: str | None = None) -> DataFrame:
         """Return the rows of one run (and phase) without these columns; dictionaries are returned whole."""
@@ -144,8 +147,7 @@ class Lake:
     def as_of(self, table: str, seen: int | None) -> DataFrame:
         """Return every row of a table as of a snapshot, with run_id; columns that came later are NULL."""
         frame = self.spark.sql(f"SELECT * FROM {self.ensure(table)}" + (f" VERSION AS OF {seen}" if seen else ""))
-        later = [column for column in declared(table).columns if column.name not in frame.columns]
-        return frame.select("*", *[F.lit(None).cast(column.type).alias(column.name) for column in later])
+        return _as_declared(frame, declared(table))
 
     def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
         """Add what `additions` finds missing among a dictionary's rows; return the number of rows added.
@@ -335,6 +337,14 @@ def _of_run(declaration: Table, run_id: str, phase: str | None) -> Column:
     if phase is None:
         raise LakeError(f"table '{declaration.name}', run '{run_id}': expected a phase, found none")
     return condition & (F.col("phase") == F.lit(phase))
+
+
+def _as_declared(frame: DataFrame, declaration: Table) -> DataFrame:
+    """Return the declared columns: NULL where the rows are older, without what an earlier version had beside them."""
+    keys = ["run_id", *(["phase"] if declaration.phased else [])] if declaration.scope == "run" else []
+    later = {column.name: column.type for column in declaration.columns if column.name not in frame.columns}
+    names = [*keys, *(column.name for column in declaration.columns)]
+    return frame.select(*[F.lit(None).cast(later[name]).alias(name) if name in later else name for name in names])
 
 
 def _conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None) -> DataFrame:

@@ -29,12 +29,17 @@ from ganrec_spark.lake.publication import stored_editions
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.files import Files, located
 from ganrec_spark.run.log import SIGN_OF_LIFE, at_work, withdraw
+from ganrec_spark.spark.executors import surroundings
 from ganrec_spark.spark.session import build_session, require_known, spark_jars_dir
 
 _JAVA = 17
 _FREE_GIB = 5
 _CLOCK_SECONDS = 60  # Iceberg refuses commits that are older than that
 _GIB = 1 << 30
+_SAME_PACKAGES = (
+    "give them what the driver has: one image, a shared disk (spark.python), or an archive (spark.archives, `make "
+    "package PACK=1` packs one without Torch); our package by spark.py_files"
+)
 # Bytes of text that a rating takes, and of heap that one takes while the gathered solvers work on it.
 _BYTES_A_RATING, _HEAP_A_RATING = 25, 60
 
@@ -156,18 +161,16 @@ def _executors(spark: SparkSession, config: Config) -> Iterator[Finding]:
     else:
         yield Finding("ok", "slots", f"{slots} for {workers} workers")
 
-    def version(_: object) -> Iterator[str]:
-        yield sys.version.split()[0]
-
     try:
-        found = set(spark.sparkContext.parallelize(range(slots), slots).mapPartitions(version).collect())
+        found = surroundings(spark, config)
     except (Py4JError, PySparkException) as error:
         told = "Python" + str(error).rpartition("Python")[2].splitlines()[0] if "Python" in str(error) else "no answer"
         yield Finding("fail", "executors", told[:200], "give them the driver's Python (spark.python, spark.archives)")
         return
-    ours = sys.version.split()[0]
-    level, advice = ("ok", "") if found == {ours} else ("warn", "give them the driver's Python (spark.python)")
-    yield Finding(level, "executors", f"Python {', '.join(sorted(found))}", advice)
+    words = [f"Python {', '.join(found.pythons)}", *found.different]
+    words += [f"without {', '.join(found.missing)}"] if found.missing else []
+    level = "fail" if found.missing else "warn" if found.different else "ok"
+    yield Finding(level, "executors", "; ".join(words), "" if level == "ok" else _SAME_PACKAGES)
 
 
 def _source(spark: SparkSession, config: Config) -> Iterator[Finding]:

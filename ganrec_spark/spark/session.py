@@ -13,6 +13,7 @@ from typing import Any
 
 import pyspark
 from py4j.protocol import Py4JJavaError
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from ganrec_spark import blas
@@ -21,7 +22,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError
 from ganrec_spark.lake.files import PLACE, is_remote, lake_root, make_root
 from ganrec_spark.lake.iceberg import reason
-from ganrec_spark.spark.submit import java_options, stage_properties
+from ganrec_spark.spark.submit import SECRET_WORDS, is_secret, java_options, stage_properties
 
 # Of the packages that config.py pins.
 _SHA256 = {
@@ -79,23 +80,22 @@ def build_session(
         os.environ["PYSPARK_PYTHON"] = config.spark.python
     # Else workers take the first python3 of the PATH, which need not have our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName(app_name)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if not submitted:
         _require_files("spark.py_files", config.spark.py_files)
         _require_files("spark.archives", config.spark.archives)
-    if config.spark.master:
-        builder = builder.master(config.spark.master)
-    elif not submitted:
-        builder = builder.master("local[*]")
-    catalog, own = catalog_properties(config), stage_properties(config, profile)
+    master = config.spark.master or (None if submitted else "local[*]")
     if makes_lake:
         make_root(lake_root(config))
+    catalog, own = catalog_properties(config), stage_properties(config, profile)
+    secrets = {key: from_environment(f"spark.properties.{key}", own.pop(key)) for key in [*filter(is_secret, own)]}
     prefix = f"spark.sql.catalog.{config.lake.catalog}."
     given = {f"{prefix}{key}": value for key, value in config.lake.properties.items()}
-    hidden = {key for key, value in given.items() if _is_secret(key, value)}
+    hidden = {key for key, value in given.items() if _is_hidden(key, value)}
     fast_start = java_options(spark_jars_dir().parent)
     properties = {
+        "spark.app.name": app_name,
+        **({"spark.master": master} if master else {}),
         "spark.driver.memory": config.spark.driver_memory,
         **{f"spark.{who}.defaultJavaOptions": fast_start for who in ("driver", "executor") if fast_start},
         "spark.sql.extensions": _EXTENSIONS,
@@ -105,6 +105,7 @@ def build_session(
         "spark.sql.catalogImplementation": "in-memory",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        "spark.redaction.regex": f"(?i){SECRET_WORDS}|access[.]?key",  # Spark's own lets credentials be seen
         **_addresses(config, submitted),
         "spark.hadoop.fs.permissions.umask-mode": "077",  # Hadoop sets modes by itself, whatever the process's umask
         "spark.log.level": "ERROR",
@@ -112,18 +113,16 @@ def build_session(
         **{key: value for key, value in catalog.items() if key not in hidden},
         **({} if submitted else jar_properties(config)),
         **({"spark.archives": ",".join(config.spark.archives)} if config.spark.archives and not submitted else {}),
-        **{key: value for key, value in own.items() if not _is_hadoop_secret(key)},
+        **own,
     }
-    for key, value in properties.items():
+    # What is known before the JVM starts stands on its command line, for everyone on the machine to read.
+    SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll([*properties.items()]))
+    builder = SparkSession.builder
+    for key, value in (properties | secrets).items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
-    # What stands in the builder stands on the JVM's command line, for everyone on the machine to read.
     for key in hidden:
         session.conf.set(key, catalog[key])
-    for key, value in own.items():
-        if _is_hadoop_secret(key):
-            hadoop = session.sparkContext._jsc.hadoopConfiguration()
-            hadoop.set(key.removeprefix("spark.hadoop."), from_environment(f"spark.properties.{key}", value))
     _require_iceberg(session, config)
     if not submitted:  # else --py-files brought them
         for file in config.spark.py_files:
@@ -139,13 +138,9 @@ def _addresses(config: Config, submitted: bool) -> dict[str, str]:
     return {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 
 
-def _is_secret(key: str, value: str) -> bool:
-    """Whether a property is for nobody's eyes: by its name, or because it is filled in from the environment."""
-    return "${" in value or re.search(r"password|secret|token|credential", key, re.IGNORECASE) is not None
-
-
-def _is_hadoop_secret(key: str) -> bool:
-    return key.startswith("spark.hadoop.") and _is_secret(key, "")
+def _is_hidden(key: str, value: str) -> bool:
+    """Whether a property of the catalog is for nobody's eyes; what comes from the environment may be."""
+    return "${" in value or is_secret(key)
 
 
 def _require_files(key: str, files: Iterable[str]) -> None:
@@ -249,7 +244,7 @@ def spark_sql_command(config: Config, more: str = "") -> str:
     properties |= {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():  # ${VARIABLE} stays, for the shell to fill in
         properties[f"{prefix}.{key}"] = value.replace("{root}", lake_root(config))
-    hidden = {key for key, value in properties.items() if _is_secret(key, value)}
+    hidden = {key for key, value in properties.items() if _is_hidden(key, value)}
     options = [f"--conf {_for_shell(f'{key}={value}')}" for key, value in properties.items() if key not in hidden]
     binary = shlex.quote(str(Path(pyspark.__file__).parent / "bin" / "spark-sql"))
     words = f"{binary} {' '.join(options)} --database {config.lake.namespace}"

@@ -1,14 +1,18 @@
 """What a process leaves behind and shows to others: files, command lines, ports, and how it ends when it is told to."""
 
+import shlex
 import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside
 
 Published = tuple[Lakeside, list[dict[str, object]], str]
@@ -25,11 +29,9 @@ def command_lines() -> str:
     return "\n".join(found)
 
 
-def test_no_command_line_and_no_log_shows_the_catalogs_password(tmp_path: Path) -> None:
-    catalog = {"ADDRESS": "127.0.0.1:1/nobody", "USER": "ganrec", "PASSWORD": PASSWORD}
-    options = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"), *LOCAL, "--set", "spark.py_files=[]")
-    environment = {f"GANREC_CATALOG_{name}": value for name, value in catalog.items()}
-    lakeside = Lakeside(tmp_path, tmp_path / "none.parquet", options, environment)
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """Give what all command lines of this machine showed while the block ran."""
     seen, ended = [], threading.Event()
 
     def watch() -> None:
@@ -38,15 +40,47 @@ def test_no_command_line_and_no_log_shows_the_catalogs_password(tmp_path: Path) 
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    done = lakeside.ganrec("publications")
-    ended.set()
-    watcher.join()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def test_no_command_line_and_no_log_shows_the_catalogs_password(tmp_path: Path) -> None:
+    catalog = {"ADDRESS": "127.0.0.1:1/nobody", "USER": "ganrec", "PASSWORD": PASSWORD}
+    options = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"), *LOCAL, "--set", "spark.py_files=[]")
+    environment = {f"GANREC_CATALOG_{name}": value for name, value in catalog.items()}
+    lakeside = Lakeside(tmp_path, tmp_path / "none.parquet", options, environment)
+    with watched() as seen:
+        done = lakeside.ganrec("publications")
     assert done.returncode == 4
     assert any("org.apache.spark.deploy.SparkSubmit" in lines for lines in seen), "the JVM was never seen"
     assert not any(PASSWORD in lines for lines in seen)
     assert PASSWORD not in done.stdout + done.stderr
     told = lakeside.ganrec("sql").stdout
     assert PASSWORD not in told
+
+
+@pytest.mark.parametrize("submitted", [False, True], ids=["ganrec", "spark-submit"])
+def test_no_command_line_shows_a_secret_that_spark_has(tmp_path: Path, source: Path, submitted: bool) -> None:
+    """Without the secret of spark.authenticate this master's executor would not be let in."""
+    secrets = {"spark.authenticate.secret": "${GANREC_TEST_SECRET}", "spark.ssl.keyPassword": PASSWORD}
+    secrets |= {"spark.authenticate": "true", "spark.hadoop.fs.s3a.secret.key": PASSWORD}
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({"spark": {"master": "local-cluster[1,1,1024]", "properties": secrets}}))
+    lakeside = Lakeside(tmp_path / "lake", source, ("--config", str(own)), {"GANREC_TEST_SECRET": PASSWORD})
+    stage = ("--stage", "ingest", "--run-date", RUN_DATE)
+    with watched() as seen:
+        if submitted:
+            words = shlex.split(lakeside.ganrec("submit", *stage).stdout)
+            done = lakeside.run([str(Path(sys.executable).parent / "spark-submit"), *words[1:]])
+        else:
+            done = lakeside.ganrec("stage", *stage)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert any("CoarseGrainedExecutorBackend" in lines for lines in seen), "the executor was never seen"
+    assert not any(PASSWORD in lines for lines in seen)
+    assert PASSWORD not in done.stdout + done.stderr
 
 
 def test_the_sql_command_opens_a_catalog_with_a_password(published: Published) -> None:

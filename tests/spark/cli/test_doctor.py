@@ -2,7 +2,10 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -112,6 +115,30 @@ def test_a_clock_behind_the_lake_too_few_slots_and_a_missing_source(
     monkeypatch.setattr(doctor.time, "time", lambda: now - 3600)
     found = levels(examined(make_config("ingest.source=/nowhere.csv", "distributed.workers=9"))[0])
     assert {name for name, level in found.items() if level == "fail"} == {"clock", "slots", "ingest.source"}
+
+
+def test_executors_whose_python_lacks_packages_or_has_others_are_found(
+    examined: Callable,
+    config: Config,
+    make_config,
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tasks run in a real Python without our packages, and with another version of one."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", str(tmp_path / "bare" / "bin" / "python"))
+    (packages,) = (tmp_path / "bare").glob("lib/python3*/site-packages")
+    (packages / "numpy-1.0.dist-info").mkdir()
+    (packages / "numpy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.0\n")
+    found = {finding.name: finding for finding in examined(config)[0]}["executors"]
+    assert found.level == "fail"
+    assert f"numpy 1.0 (driver {version('numpy')})" in found.found
+    assert "without pandas, pyarrow, pydantic, pyyaml, scipy, lightgbm, threadpoolctl, torch" in found.found
+    assert "horovod" not in found.found, "one worker trains on the driver"
+    assert "spark.archives" in found.advice
+    found = {finding.name: finding for finding in examined(make_config("distributed.workers=2"))[0]}["executors"]
+    assert "torch, horovod, petastorm" in found.found
 
 
 FILES = [
