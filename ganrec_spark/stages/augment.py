@@ -1,4 +1,4 @@
-"""Let every generator and rule propose items for the sparse users: candidate fills, never an observed item."""
+"""Let every generator and rule propose items for the sparse users: candidate fills, never a rated item."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ganrec_spark import dislikes
 from ganrec_spark.config import Augment
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.filling import Candidate, Source, generate
@@ -39,6 +40,9 @@ def run(context: Context) -> str:
     generated = generate(
         context.spark, observed, sparse_users, sources, wanted, context.config.augment.temperature, context.seed, listed
     )
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), observed, str(context.phase))
+    if disliked is not None:
+        generated = generated.join(disliked, ["user_idx", "item_idx"], "left_anti")
     n_rows = context.lake.write("generated_ratings", generated)
     return f"{n_rows} generated ratings in {len(wanted)} candidate fills: {', '.join(c.name for c in wanted)}"
 

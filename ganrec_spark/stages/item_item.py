@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark import dislikes
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.item_item import item_axis, profiles, ship_weights
 from ganrec_spark.distributed.item_item_fit import Fitter, Setting, slope_of
@@ -81,8 +82,10 @@ def candidates(
     item_idx: NDArray[np.int32],
     half_life: float | None,
 ) -> DataFrame:
-    """Return item_item_candidates: for each user in `users`, the n best items that are not in `ratings`."""
+    """Return item_item_candidates: for each user in `users`, the n best items neither in `ratings` nor disliked."""
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
     observed = histories(ratings).select("user_idx", F.col("items").alias("seen"))
+    observed = dislikes.never_listed(observed, disliked, "seen")
     score = ship_weights(context.spark, item_idx, weights, half_life)
     ranked = rank_catalogue(users.join(observed, "user_idx"), score, context.config.recommend.n_candidates, "seen")
     return ranked.select(F.lit(NONE).alias("fill"), "user_idx", "items", "scores")

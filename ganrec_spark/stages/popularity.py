@@ -5,6 +5,7 @@ import json
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark import dislikes
 from ganrec_spark.context import Context
 from ganrec_spark.distributed.popularity import ANYONE, ndcg_alike, orders, rank_alike, recent_counts
 from ganrec_spark.distributed.ranking import histories
@@ -25,7 +26,8 @@ def run(context: Context) -> str:
     half_lives = tried_half_lives(context)
     item_idx, counts = recent_counts(observed, half_lives)
     shipped = ship(context.spark, **orders(item_idx, counts, counts[_ALL_TIME]))
-    seen = histories(observed).select("user_idx", "items")
+    disliked = dislikes.of_phase(lake.read("known_dislikes"), observed, str(context.phase))
+    seen = dislikes.never_listed(histories(observed).select("user_idx", "items"), disliked)
     chosen = best_half_life(context, seen, shipped, half_lives) if context.phase == "choose" else len(half_lives) - 1
     users = seen.unionByName(anyone(context))
     for name, setting in (("popularity", _ALL_TIME), ("trending", chosen)):
