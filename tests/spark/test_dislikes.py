@@ -39,15 +39,16 @@ def write(lake: Lake, likes: Rows, disliked: Rows, held_out: Rows) -> None:
     lake.replace("validation_ratings", rated(lake.spark, held_out), RUN)
     lake.replace("known_dislikes", rated(lake.spark, disliked).selectExpr("*", "'train' AS part"), RUN)
     merged = train.selectExpr("*", "'observed' AS source", "'none' AS fill", "1D AS preference")
-    lake.replace("merged_ratings", merged, RUN, "choose")
+    for phase in ("choose", "final"):
+        lake.replace("merged_ratings", merged, RUN, phase)
     sparsity = train.selectExpr(
         "user_idx", "1 AS n_ratings", "0D AS density", "0D AS days_since_last", "0D AS percentile", "'' AS bucket"
     )
     lake.replace("user_sparsity", sparsity.distinct().selectExpr("*", "false AS is_sparse"), RUN)
 
 
-def lists(lake: Lake, member: str) -> dict[int, list[int]]:
-    return {row.user_idx: list(row["items"]) for row in lake.read(f"{member}_candidates", RUN, "choose").collect()}
+def lists(lake: Lake, member: str, phase: str = "choose") -> dict[int, list[int]]:
+    return {row.user_idx: list(row["items"]) for row in lake.read(f"{member}_candidates", RUN, phase).collect()}
 
 
 def test_a_phase_knows_its_dislikes_of_users_and_items_that_have_ratings(spark: SparkSession) -> None:
@@ -135,7 +136,8 @@ def test_who_dislikes_one_taste_is_listed_less_of_it_and_validation_sees_that(
     write(lake, likes, disliked, held_out)
     shares = {}
     for weights in ("[0.0]", "[0.0, 1.0]"):
-        run_alone(make_config(*ALS, "als.alpha=[5.0]", f"als.dislike_weight={weights}"), "als_setting", "als_choose")
+        config = make_config(*ALS, "als.alpha=[5.0]", f"als.dislike_weight={weights}")
+        run_alone(config, "als_setting", "als_choose")
         listed = lists(lake, "als")
         assert not any((user, item) in {pair[:2] for pair in disliked} for user in listed for item in listed[user])
         other = [item // 10 == (user + 1) % 2 for user in range(60, 200) for item in listed[user][:8]]
@@ -144,6 +146,9 @@ def test_who_dislikes_one_taste_is_listed_less_of_it_and_validation_sees_that(
     (chosen,) = (json.loads(text) for text, row in rows.items() if row.chosen)
     assert chosen["dislike_weight"] == 1.0
     assert shares["[0.0, 1.0]"] < 0.6 * shares["[0.0]"], shares
+    # The same ratings and dislikes give phase final the fit that als_setting made.
+    run_alone(config, "als_final")
+    assert lists(lake, "als", "final") == lists(lake, "als")
 
 
 @pytest.mark.parametrize("member", ["popularity", "als", "item_item"])
