@@ -47,6 +47,7 @@ _LISTS = (
     "als.alpha",
     "als.rating_scale",
     "als.half_life_days",
+    "als.dislike_weight",
     "transformer.adversary_radius",
     "item_item.ease_regularisation",
     "item_item.rp3_beta",
@@ -215,6 +216,9 @@ def _als_space(context: Context) -> Space:
     if not als.implicit:
         return space
     half_lives = {30.0, 90.0, 365.0, 1000.0, *(value for value in als.half_life_days if value is not None)}
+    if not context.lake.read("known_dislikes").isEmpty():
+        weights = {0.0, 0.1, 0.3, 1.0, 3.0, *als.dislike_weight}
+        space["als.dislike_weight"] = CategoricalDistribution(sorted(weights))
     return space | {
         "als.alpha": FloatDistribution(0.01, 1000.0, log=True),
         "als.rating_scale": CategoricalDistribution(["raw", "log"]),

@@ -223,6 +223,7 @@ class Als(Section):
     alpha: Choices[Positive] = (0.3, 20.0)
     rating_scale: Choices[Literal["raw", "log"]] = ("raw", "log")
     half_life_days: Choices[Positive | None] = (None, 365.0)
+    dislike_weight: Choices[Annotated[float, Field(ge=0)]] = (0.0, 1.0)
 
 
 class ItemItem(Section):

@@ -30,6 +30,7 @@ from ganrec_spark.fills.rules import (
     promising,
     screened,
 )
+from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
@@ -63,14 +64,18 @@ def nothing_to_prove(users: DataFrame, n_screening: int, n_sparse: int, settings
     return None
 
 
-def judged_users(train: DataFrame, held_out: DataFrame, sparsity: DataFrame) -> DataFrame:
-    """Return one row per user with held-out ratings: user_idx, items (those of `train`), relevant, is_sparse, bucket.
+def judged_users(
+    train: DataFrame, held_out: DataFrame, sparsity: DataFrame, disliked: DataFrame | None = None
+) -> DataFrame:
+    """Return one row per user with held-out ratings: user_idx, items (never listed), relevant, is_sparse, bucket.
 
-    `sparsity` is table user_sparsity; bucket is NULL for users without a training rating.
+    `items`: those of `train` and `disliked`. `sparsity` is table user_sparsity; bucket is NULL for users without a
+    training rating.
     """
+    history = dislikes.never_listed(histories(train).drop("ratings"), disliked)
     return (
         relevant_items(held_out)
-        .join(histories(train).drop("ratings"), "user_idx", "left")
+        .join(history, "user_idx", "left")
         .join(sparsity.select("user_idx", "is_sparse", "bucket"), "user_idx", "left")
         .withColumn("items", F.coalesce("items", F.array().cast("array<int>")))
         .withColumn("is_sparse", F.coalesce("is_sparse", F.lit(False)))
@@ -91,11 +96,15 @@ def unjudged(generated: DataFrame) -> list[Judgement]:
 
 @dataclass(frozen=True)
 class Plain:
-    """ALS fitted without fill, and what every filled fit shares: its setting and the time that ages count from."""
+    """ALS fitted without fill, and what every filled fit shares: its setting and the time that ages count from.
+
+    `learned`: the ratings that it was fitted on, not yet weighted: train_ratings and, by its setting, dislikes.
+    """
 
     model: AlsFactors
     setting: Setting
     latest: float
+    learned: DataFrame
 
     def weighted(self, ratings: DataFrame) -> DataFrame:
         """Return the ratings as the fit weighs them."""
@@ -105,8 +114,10 @@ class Plain:
 def plain_als(context: Context) -> Plain:
     """Return the fit of stage als_setting."""
     read = context.lake.read
-    setting = chosen_setting(read("als_choices", "choose"))
-    return Plain(factors_of(read("als_unfilled_factors")), setting, latest_time(read("train_ratings")))
+    setting, train = chosen_setting(read("als_choices", "choose")), read("train_ratings")
+    disliked = dislikes.of_phase(read("known_dislikes"), train, "choose")
+    learned = dislikes.learned(train, train, disliked, setting.dislike_weight, context.config.als.implicit)
+    return Plain(factors_of(read("als_unfilled_factors")), setting, latest_time(train), learned)
 
 
 def _fitted(context: Context, users: DataFrame, models: dict[str, AlsFactors]) -> dict[tuple[str, str], Totals]:
@@ -132,7 +143,8 @@ def screen(
     """
     settings, train = context.config.gate, context.lake.read("train_ratings")
     first = users.where("is_sparse").orderBy(chance("screen", context.seed), "user_idx").limit(settings.screen_users)
-    sample = first.join(histories(plain.weighted(train)).select("user_idx", "ratings"), "user_idx", "left").cache()
+    history = histories(plain.weighted(plain.learned)).withColumnRenamed("items", "history")
+    sample = first.join(history, "user_idx", "left").cache()
     of_sample = generated.join(sample.select("user_idx"), "user_idx", "left_semi")
     fills = fill_ratings(of_sample, train, context.config.merge.fill_weight, ("candidate",))
     totals = _folded(context, plain, sample, fills, [item.candidate for item in candidates])
@@ -167,6 +179,7 @@ def _folded(
     joined = sample.join(per_user, "user_idx", "left").select(
         "user_idx",
         "items",
+        "history",
         "ratings",
         "relevant",
         "is_sparse",
@@ -227,7 +240,7 @@ def confirm(
 def fits_with_fill(context: Context, plain: Plain, generated: DataFrame, names: list[str]) -> dict[str, AlsFactors]:
     """Return ALS fitted on train + fill for each of the candidates `names`, with the setting of `plain`."""
     train, als, models = context.lake.read("train_ratings"), context.config.als, {}
-    observed = train.withColumn("preference", F.lit(1.0))
+    observed = plain.learned.withColumn("preference", F.lit(1.0))
     seed, checkpoints = stable_seed(context.seed, "als"), f"{context.work_dir}/mllib"
     for name in names:
         rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)

@@ -88,15 +88,15 @@ def fold_in_systems(
 ) -> Systems:
     """Return the systems `none` and each of `fills`: users folded into ALS with the item vectors fixed.
 
-    Block columns: items and ratings (the history; never listed), fill_code (position in `fills`), fill_items,
-    fill_ratings: the user's generated rows of every fill. `facts`: `vectors` [I, D] and `known` [I] of
+    Block columns: items (never listed), history and ratings (what is folded in), fill_code (position in `fills`),
+    fill_items, fill_ratings: the user's generated rows of every fill. `facts`: `vectors` [I, D] and `known` [I] of
     AlsFactors.item_slots, and their FixedSide's arrays: `rotated` [I, D], `eigenvalues` [D], `rotation` [D, D].
     """
 
     def systems(block: pa.RecordBatch) -> Iterator[tuple[str, list[NDArray[np.int32]]]]:
         vectors, known = facts["vectors"], facts["known"]
         side = FixedSide(facts["rotated"], facts["eigenvalues"], facts["rotation"])
-        history = list(zip(lists(block, "items"), lists(block, "ratings"), strict=True))
+        history = list(zip(lists(block, "history"), lists(block, "ratings"), strict=True))
         filled = list(
             zip(lists(block, "fill_code"), lists(block, "fill_items"), lists(block, "fill_ratings"), strict=True)
         )

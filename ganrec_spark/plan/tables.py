@@ -154,6 +154,12 @@ TABLES: tuple[Table, ...] = (
         scope="append",
     ),
     Table("train_ratings", "one rating that models may learn from", ("user_idx", "item_idx"), _columns(_RATING)),
+    Table(
+        "known_dislikes",
+        "one disliked rating that is not later than the user's held-out test rating (ratio, given: not drawn for test)",
+        ("user_idx", "item_idx"),
+        _columns(_RATING + "part string: train (known in both phases) or validation (in phase final alone)"),
+    ),
     Table("validation_ratings", "one rating held out for choosing", ("user_idx", "item_idx"), _columns(_RATING)),
     Table(
         "test_ratings",

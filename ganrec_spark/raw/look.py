@@ -25,6 +25,7 @@ _ROWS = 10_000
 _NUMBER = re.compile(r"^[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?$")
 _LARGEST_RATING = 1000.0
 _FEW = 20  # kinds of events, at most
+_STEPS, _LARGEST_STAR = 2, 100.0  # a scale of ratings has more values than that, and ends there; beyond it are counts
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ def _judged(sample: DataFrame, ingest: Ingest, run_date: str) -> list[str]:
     ]
     if n_valid:
         told.append(f"ratings from {facts['low']:g} to {facts['high']:g}")
+        told += _low_ratings(valid, ingest)
         told.append(f"times from {facts['oldest']} to {facts['newest']} UTC" if form else "no times")
     if ingest.feedback == "implicit" and ingest.columns.event:
         kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(_FEW).collect()
@@ -221,6 +223,30 @@ def _judged(sample: DataFrame, ingest: Ingest, run_date: str) -> list[str]:
     told += [line for rule in common_rules(counts) for line in [advice_on(rows, rule, ingest)] if line]
     rows.unpersist()
     return told
+
+
+def _low_ratings(valid: DataFrame, ingest: Ingest) -> list[str]:
+    """Return what to set where low explicit ratings may mean dislike, or 0 not rated: a guess by the scale alone."""
+    if ingest.feedback == "implicit" or ingest.columns.rating is None:
+        return []
+    counts = {row["rating"]: row["count"] for row in valid.groupBy("rating").count().collect()}
+    low, high, told = min(counts), max(counts), list[str]()
+    liked_from = 0.0 if low < 0 and ingest.liked_from == "auto" else ingest.liked_from
+    if isinstance(liked_from, float):
+        told.append(f"{_below(counts, liked_from)} ratings below {liked_from:g} are dislikes (ingest.liked_from)")
+    elif liked_from == "auto" and len(counts) > _STEPS and low >= 0 and high <= _LARGEST_STAR:
+        middle = (low + high) / 2
+        told.append(
+            f"all ratings count for their items; where those below {middle:g}, {_below(counts, middle)} here, mean "
+            f"dislike: --set ingest.liked_from={middle:g}"
+        )
+    if counts.get(0.0) == max(counts.values()) and len(counts) > _STEPS and ingest.unrated != 0:
+        told.append(f"{counts[0.0]} ratings are 0; where that means not rated: --set ingest.unrated=0")
+    return told
+
+
+def _below(counts: dict[float, int], limit: float) -> int:
+    return sum(count for rating, count in counts.items() if rating < limit)
 
 
 def _flat(values: dict[str, object]) -> list[tuple[str, object]]:

@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.fills.ratings import NONE, fill_variants, kept_by_others, of_variant
+from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.recommenders.als.setting import chosen_setting, fit_setting, latest_time
 from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors, factor_rows, factors_of
@@ -22,7 +23,8 @@ def run(context: Context) -> str:
     fits = {fill: fit(context, merged, fill) for fill in fills}
     rows = [factor_rows(context.spark, fitted).withColumn("fill", F.lit(fill)) for fill, fitted in fits.items()]
     lake.write("als_factors", reduce(DataFrame.unionAll, rows))
-    written, seen = lake.read("als_factors"), histories(merged.where("source = 'observed'"))
+    written, observed = lake.read("als_factors"), merged.where("source = 'observed'")
+    seen = dislikes.never_listed(histories(observed), known_dislikes(context, observed))
     sparsity = lake.read("user_sparsity")
     # Cached: users that are not sparse have the same lists with a fill.
     plain = candidates(context, seen, user_vectors(written, NONE), fits[NONE], n, NONE)
@@ -49,9 +51,16 @@ def fit(context: Context, merged: DataFrame, fill: str) -> AlsFactors:
             return factors_of(known)
     setting = chosen_setting(context.lake.read("als_choices", "choose"))
     context.log(f"fitting {setting.text()}, fill {fill}")
-    latest, seed = latest_time(merged.where("source = 'observed'")), stable_seed(context.seed, "als")
-    ratings = of_variant(merged, fill)
-    return fit_setting(ratings, setting, context.config.als, latest, seed, f"{context.work_dir}/mllib")
+    observed, als = merged.where("source = 'observed'"), context.config.als
+    latest, seed = latest_time(observed), stable_seed(context.seed, "als")
+    disliked = known_dislikes(context, observed)
+    ratings = dislikes.learned(of_variant(merged, fill), observed, disliked, setting.dislike_weight, als.implicit)
+    return fit_setting(ratings, setting, als, latest, seed, f"{context.work_dir}/mllib")
+
+
+def known_dislikes(context: Context, observed: DataFrame) -> DataFrame | None:
+    """Return the dislikes that the phase knows (dislikes.of_phase)."""
+    return dislikes.of_phase(context.lake.read("known_dislikes"), observed, str(context.phase))
 
 
 def user_vectors(written: DataFrame, fill: str) -> DataFrame:

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Als
 from ganrec_spark.evaluation.choice import simplest
 from ganrec_spark.evaluation.metrics import JUDGED_K
+from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.recommenders.als.setting import Setting, latest_time, objective_of, weighted
 from ganrec_spark.recommenders.als.solver import AlsFactors, AlsRatings, factor_rows
@@ -25,7 +26,14 @@ from ganrec_spark.seeding import stable_seed
 _MOST_STEPS = 4  # beyond an edge
 # How far beyond the edge of a key's values the next one lies; keys are searched in this order: the best ridge hangs on
 # the number of factors, and what follows the factors costs more with many of them.
-_FACTORS = {"alpha": 3.0, "rating_scale": None, "half_life_days": None, "embedding_size": 2.0, "regularisation": 4.0}
+_FACTORS = {
+    "alpha": 3.0,
+    "rating_scale": None,
+    "half_life_days": None,
+    "dislike_weight": None,
+    "embedding_size": 2.0,
+    "regularisation": 4.0,
+}
 _LEAST_GAIN = 0.05  # of twice the factors, which cost twice the time in every fit to come
 
 
@@ -38,7 +46,7 @@ def run(context: Context) -> str:
         context.log(f"{setting.text()}: validation NDCG@{JUDGED_K} {values.mean():.4f}")
         return values
 
-    search = Search(context.config.als, score, idle=idle_keys(judge.train))
+    search = Search(context.config.als, score, idle=idle_keys(judge.train, judge.dislikes))
     best = first_setting(context.config.als) if judge.is_empty else search.best()
     lake.write("als_unfilled_factors", factor_rows(context.spark, judge.fit(best, context.config.als.iterations)))
     judge.close()
@@ -54,9 +62,11 @@ class Judge:
         read = context.lake.read
         # Read by every fit.
         self._context, self.train = context, read("train_ratings").cache()
+        self.dislikes = dislikes.of_phase(read("known_dislikes"), self.train, "choose")
         self._latest = latest_time(self.train)
-        self._prepared: dict[tuple[str, float | None], AlsRatings] = {}
-        self._judged = judged_users(histories(self.train), read("validation_ratings"), "als", context.seed)
+        self._prepared: dict[tuple[str, float | None, float], AlsRatings] = {}
+        users = dislikes.never_listed(histories(self.train), self.dislikes)
+        self._judged = judged_users(users, read("validation_ratings"), "als", context.seed)
         self._ids = context.spark.createDataFrame(self._judged.select(["user_idx"])).cache()
 
     @property
@@ -74,9 +84,10 @@ class Judge:
     def fit(self, setting: Setting, iterations: int | None = None) -> AlsFactors:
         """Return the fit of a setting; without `iterations` of as many as compare it with others."""
         config, seed = self._context.config.als, stable_seed(self._context.seed, "als")
-        weighing = (setting.rating_scale, setting.half_life_days)
+        weighing = (setting.rating_scale, setting.half_life_days, setting.dislike_weight)
         if weighing not in self._prepared:
-            rows = weighted(self.train, setting, self._latest)
+            rows = dislikes.learned(self.train, self.train, self.dislikes, setting.dislike_weight, config.implicit)
+            rows = weighted(rows, setting, self._latest)
             self._prepared[weighing] = AlsRatings(rows, config.implicit)
         objective = objective_of(setting, config, iterations or min(config.search_iterations, config.iterations), seed)
         checkpoints = f"{self._context.work_dir}/mllib"
@@ -101,12 +112,16 @@ class Judge:
         return judged_ndcg(placed.to_batches(), score, JUDGED_K)
 
 
-def idle_keys(ratings: DataFrame) -> frozenset[str]:
-    """Return the keys of which every value gives the same fits: half-lives of one time, scales of one rating."""
+def idle_keys(ratings: DataFrame, disliked: DataFrame | None = None) -> frozenset[str]:
+    """Return the keys of which every value gives the same fits: half-lives of one time, scales of one rating.
+
+    And weights of dislikes where there is none.
+    """
     second = F.unix_timestamp("ts")  # a microsecond's difference is an order (ingest.tie_order), no age
     bounds = (F.min(second).eqNullSafe(F.max(second)), F.min("rating") == F.max("rating"))
     same = ratings.agg(*bounds).collect()[0]
-    return frozenset(key for key, idle in zip(("half_life_days", "rating_scale"), same, strict=True) if idle)
+    idle = zip(("half_life_days", "rating_scale", "dislike_weight"), (*same, disliked is None), strict=True)
+    return frozenset(key for key, found in idle if found)
 
 
 def first_setting(config: Als, idle: Collection[str] = ()) -> Setting:

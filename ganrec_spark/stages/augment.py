@@ -1,4 +1,4 @@
-"""Let every generator and rule propose items for the sparse users: candidate fills, never an observed item."""
+"""Let every generator and rule propose items for the sparse users: candidate fills, never a rated item."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ from ganrec_spark.config.sections import Augment
 from ganrec_spark.fills.generate import Candidate, Source, generate
 from ganrec_spark.fills.neighbours import item_neighbours
 from ganrec_spark.fills.ratings import NONE, accepted_fill
+from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.observed import observed_ratings, users_per_item
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.run.context import Context
@@ -40,6 +41,9 @@ def run(context: Context) -> str:
     generated = generate(
         context.spark, observed, sparse_users, sources, wanted, context.config.augment.temperature, context.seed, listed
     )
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), observed, str(context.phase))
+    if disliked is not None:
+        generated = generated.join(disliked, ["user_idx", "item_idx"], "left_anti")
     n_rows = context.lake.write("generated_ratings", generated)
     return f"{n_rows} generated ratings in {len(wanted)} candidate fills: {', '.join(c.name for c in wanted)}"
 

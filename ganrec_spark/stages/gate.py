@@ -18,6 +18,7 @@ from ganrec_spark.fills.gate import (
     without_fill,
 )
 from ganrec_spark.fills.rules import Judgement, segment_rows, settle
+from ganrec_spark.frames import dislikes
 from ganrec_spark.recommenders.als.solver import AlsFactors, factor_rows
 from ganrec_spark.run.context import Context
 
@@ -30,7 +31,8 @@ def run(context: Context) -> str:
     settings = context.config.gate
     read = context.lake.read
     train = read("train_ratings")
-    users = judged_users(train, read("validation_ratings"), read("user_sparsity"))
+    disliked = dislikes.of_phase(read("known_dislikes"), train, "choose")
+    users = judged_users(train, read("validation_ratings"), read("user_sparsity"), disliked)
     screening, proving = screening_and_proving(users, context.seed)
     generated = context.lake.read("generated_ratings", "choose")
     candidates, models = unjudged(generated), dict[str, AlsFactors]()

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.fills.ratings import NONE, of_variant
+from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories, with_ages
 from ganrec_spark.frames.top_n import top_n
 from ganrec_spark.recommenders.catalogue import rank_catalogue
@@ -83,8 +84,10 @@ def candidates(
     item_idx: NDArray[np.int32],
     half_life: float | None,
 ) -> DataFrame:
-    """Return item_item_candidates: for each user in `users`, the n best items that are not in `ratings`."""
+    """Return item_item_candidates: for each user in `users`, the n best items neither in `ratings` nor disliked."""
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
     observed = histories(ratings).select("user_idx", F.col("items").alias("seen"))
+    observed = dislikes.never_listed(observed, disliked, "seen")
     score = ship_weights(context.spark, item_idx, weights, half_life)
     ranked = rank_catalogue(users.join(observed, "user_idx"), score, context.config.recommend.n_candidates, "seen")
     return ranked.select(F.lit(NONE).alias("fill"), "user_idx", "items", "scores")

@@ -9,6 +9,7 @@ from ganrec_spark.evaluation.choice import simplest
 from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import Shipped, ship
@@ -27,7 +28,8 @@ def run(context: Context) -> str:
     half_lives = tried_half_lives(context)
     item_idx, counts = recent_counts(observed, half_lives)
     shipped = ship(context.spark, **orders(item_idx, counts, counts[_ALL_TIME]))
-    seen = histories(observed).select("user_idx", "items")
+    disliked = dislikes.of_phase(lake.read("known_dislikes"), observed, str(context.phase))
+    seen = dislikes.never_listed(histories(observed).select("user_idx", "items"), disliked)
     chosen = best_half_life(context, seen, shipped, half_lives) if context.phase == "choose" else len(half_lives) - 1
     users = seen.unionByName(anyone(context))
     for name, setting in (("popularity", _ALL_TIME), ("trending", chosen)):

@@ -1,12 +1,13 @@
 """Hold out each user's validation and test ratings by the configured protocol.
 
-Every rating gets one part: train, validation or test. Ties in time are broken (time_order.tie) and shares drawn by a
-hash of (seed, user, item): the same ratings give the same parts, however they are stored.
+Every rating gets one part: train, validation or test. A dislike is never held out; its part says which phase may know
+it, by the same order in time or the same draw (`dislike_parts`). Ties in time are broken (time_order.tie) and shares
+drawn by a hash of (seed, user, item): the same ratings give the same parts, however they are stored.
 """
 
 from collections.abc import Callable
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, GroupedData, Window
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Split
@@ -19,7 +20,7 @@ _PARTS = ("train", "validation", "test")
 
 
 def run(context: Context) -> str:
-    """Write train_ratings, validation_ratings and test_ratings.
+    """Write train_ratings, validation_ratings, test_ratings and known_dislikes.
 
     Raises InputError where the protocol leaves nothing to train on, or nothing to choose by under `temporal`.
     """
@@ -30,6 +31,9 @@ def run(context: Context) -> str:
             part: context.lake.write(f"{part}_ratings", parts.where(F.col("part") == part).drop("part"))
             for part in _PARTS
         }
+        disliked = context.lake.read("disliked_ratings")
+        known = dislike_parts(disliked, parts, split, context.seed).where("part <> 'test'")
+        n_known = context.lake.write("known_dislikes", known)
     finally:
         parts.unpersist()
     if not counts["train"]:
@@ -38,6 +42,8 @@ def run(context: Context) -> str:
             f"{sum(counts.values())}; deliver more ratings or choose another split.protocol"
         )
     message = f"{split.protocol}: " + ", ".join(f"{counts[part]} {part}" for part in _PARTS)
+    if n_known:
+        message += f"; {n_known} dislikes that models may know"
     unused = ratings.count() - sum(counts.values())
     why = (
         "also in the source"
@@ -89,6 +95,38 @@ PROTOCOLS: dict[str, Callable[[DataFrame, Split, int], DataFrame]] = {
     "given": given,
     "none": last_for_validation,
 }
+
+
+def dislike_parts(disliked: DataFrame, parts: DataFrame, split: Split, seed: int) -> DataFrame:
+    """Return the dislikes of the source with their part: what may know them, as if they had been split as ratings.
+
+    In: disliked_ratings, and the ratings with their parts. By protocols in time a dislike that comes before the first
+    validation rating (of the user; temporal: of all) is train, before the first test rating validation, else test.
+    ratio and given draw the same shares of a user's dislikes as of the ratings. A pair that is held out, as
+    ingest.test_source may say of one, is no dislike.
+    """
+    own = _own(disliked)
+    if split.protocol in ("ratio", "given"):
+        labelled = _random_shares(own, split, seed, split.test_share if split.protocol == "ratio" else 0.0)
+    elif split.protocol == "temporal":
+        place = F.struct(F.unix_timestamp("ts"))
+        labelled = _labelled(own.crossJoin(_first_held_out(parts.groupBy(), place)), _part_by(place))
+    else:
+        place = F.struct("ts", tie(seed).alias("tie"), "item_idx")
+        firsts = _first_held_out(parts.groupBy("user_idx"), place)
+        labelled = _labelled(own.join(firsts, "user_idx", "left"), _part_by(place))
+    held_out = parts.where("part <> 'train'").select("user_idx", "item_idx")
+    return labelled.join(held_out, ["user_idx", "item_idx"], "left_anti")
+
+
+def _first_held_out(grouped: GroupedData, place: Column) -> DataFrame:
+    """Return, as `validation_from` and `test_from`, the place of each group's first held-out rating; NULL: none."""
+    return grouped.agg(*(F.min(F.when(F.col("part") == name, place)).alias(f"{name}_from") for name in _PARTS[1:]))
+
+
+def _part_by(place: Column) -> Column:
+    in_test, in_validation = (place >= F.col(f"{name}_from") for name in ("test", "validation"))
+    return F.when(in_test, "test").when(in_validation, "validation").otherwise("train")
 
 
 def _own(ratings: DataFrame) -> DataFrame:

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import JUDGED_K, hit_matrix, ndcg
 from ganrec_spark.fills.ratings import NONE
+from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories, lists
 from ganrec_spark.frames.observed import observed_ratings, relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
@@ -280,7 +281,7 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
 def candidates(
     context: Context, plan: Plan, states: list[bytes], sequences: DataFrame, ratings: DataFrame
 ) -> DataFrame:
-    """Return table transformer_candidates: every user's best items of the catalogue, all observed ones excluded.
+    """Return table transformer_candidates: every user's best items of the catalogue, no observed or disliked ones.
 
     A score is the mean over models of the log probability of the item among the catalogue's.
     """
@@ -291,10 +292,11 @@ def candidates(
         for loaded in (torch.load(io.BytesIO(state), weights_only=True, map_location="cpu") for state in states)
     ]
     names = sorted(torch.load(io.BytesIO(states[0]), weights_only=True, map_location="cpu"))
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
     users = (
         sequences.where(F.col("length") > 0)
         .select("user_idx", F.expr("slice(items, 1, length)").alias("sequence"))
-        .join(histories(ratings), "user_idx")
+        .join(dislikes.never_listed(histories(ratings), disliked), "user_idx")
         .repartition(max(context.spark.sparkContext.defaultParallelism, 2), "user_idx")
     )
     ranked = rank_catalogue(users, _scorer(shipped, plan.shape, names), context.config.recommend.n_candidates)

@@ -24,10 +24,12 @@ class Setting:
     alpha: float
     rating_scale: str = "raw"
     half_life_days: float | None = None
+    dislike_weight: float = 0.0
 
     def text(self) -> str:
-        """Return the setting as JSON, keys in order."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Return the setting as JSON, keys in order; dislike_weight only where dislikes count."""
+        values = {key: value for key, value in asdict(self).items() if key != "dislike_weight" or value}
+        return json.dumps(values, sort_keys=True)
 
     @staticmethod
     def parsed(text: str) -> "Setting":

@@ -141,6 +141,23 @@ def test_executors_whose_python_lacks_packages_or_has_others_are_found(
     assert "torch, horovod, petastorm" in found.found
 
 
+def test_look_says_what_low_ratings_may_mean(spark: SparkSession, make_config, tmp_path: Path) -> None:
+    def told(values: list[float], *overrides: str) -> str:
+        rows = [f"u{n},i{n},{value},{1_700_000_000 + n}" for n, value in enumerate(values)]
+        (tmp_path / "rated.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
+        return "\n".join(look(spark, make_config(*overrides), str(tmp_path / "rated.csv"), RUNS[0]))
+
+    stars = told([1, 2, 2, 3, 4, 5, 5])
+    assert "where those below 3, 3 here, mean dislike: --set ingest.liked_from=3" in stars
+    assert "unrated" not in stars
+    assert "3 ratings below 2.5 are dislikes" in told([1, 2, 2, 3], "ingest.liked_from=2.5")
+    votes = told([-5.5, 3, 0, -1], "ingest.rating_min=-10")
+    assert "2 ratings below 0 are dislikes (ingest.liked_from)" in votes
+    assert "3 ratings are 0; where that means not rated: --set ingest.unrated=0" in told([0, 0, 0, 8, 9, 10])
+    for plain in ([1, 1, 1], [0, 1, 1], [1, 20, 300]):
+        assert "dislike" not in told(plain)
+
+
 FILES = [
     ("userId,movieId,rating,timestamp\n" + "".join(f"{n},{n % 7},4.5,{1_700_000_000 + n}\n" for n in range(40)), 40),
     ("".join(f"{n}\ti{n % 7}\t{n % 5}\t{1_700_000_000 + n}\n" for n in range(40)), 40),

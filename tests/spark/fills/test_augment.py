@@ -220,6 +220,25 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
     assert NEVER_RATED not in set(final.item_idx), "every user has it since validation was added"
 
 
+def test_no_fill_holds_what_its_user_is_known_to_dislike(
+    spark: SparkSession, lake: Lake, in_stage: InStage, tmp_path: Path
+) -> None:
+    prepare(spark, lake, "none")
+    context = in_stage("augment_choose", str(tmp_path), "augment.rules=[popularity, transformer]")
+
+    def pairs() -> set[tuple[str, int, int]]:
+        augment.run(context)
+        rows = lake.read("generated_ratings", RUN, "choose").collect()
+        return {(row.candidate, row.user_idx, row.item_idx) for row in rows}
+
+    before = pairs()
+    (_, user, item), (_, other, late) = sorted(before)[0], sorted(before)[-1]
+    dislikes = [(user, item, "train"), (other, late, "validation")]
+    known = spark.createDataFrame(dislikes, "user_idx int, item_idx int, part string")
+    lake.replace("known_dislikes", known.selectExpr("*", "1D AS rating", "timestamp_seconds(0) AS ts"), RUN)
+    assert pairs() == {pair for pair in before if pair[1:] != (user, item)}
+
+
 def test_nothing_is_generated_where_the_gate_accepted_none(
     spark: SparkSession, lake: Lake, in_stage: InStage, tmp_path: Path
 ) -> None:

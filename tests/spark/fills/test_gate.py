@@ -56,7 +56,7 @@ def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> R
 
 @pytest.fixture
 def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Context]:
-    def make(*overrides: str, dense_bucket: str = "6-10") -> Context:
+    def make(*overrides: str, dense_bucket: str = "6-10", dislikes: Rows = ()) -> Context:
         als = (
             "als.embedding_size=[8]",
             "als.iterations=4",
@@ -71,7 +71,8 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
         lengths = {user: 9 if user in DENSE else 2 for user in (*DENSE, *SPARSE)}
         buckets = {9: dense_bucket, 2: "1-5"}
         sparsity = [(user, n, 0.1, 0.0, 0.5, buckets[n], user in SPARSE) for user, n in lengths.items()]
-        for table, rows in (("train_ratings", train), ("validation_ratings", held_out), ("user_sparsity", sparsity)):
+        tables = {"train_ratings": train, "validation_ratings": held_out, "user_sparsity": sparsity}
+        for table, rows in (tables | {"known_dislikes": dislikes}).items():
             lake.replace(table, staged.frame(table, rows), "2026-11-01")
         fill_rows = staged.frame("generated_ratings", [row for rows in fills.values() for row in rows])
         lake.replace("generated_ratings", fill_rows, "2026-11-01", "choose")
@@ -124,10 +125,15 @@ def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callabl
     assert "oracle_top3" in message
 
 
+DISLIKES: Rows = [(user, (user + 1) % GROUPS * PER_GROUP + user % 5, 1.0, DAY, "train") for user in SPARSE]
+
+
+@pytest.mark.parametrize("dislikes", [[], DISLIKES], ids=["likes alone", "dislikes"])
 def test_the_recommender_takes_over_the_accepted_fit_and_would_fit_the_same(
-    gate_context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+    gate_context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, dislikes: Rows
 ) -> None:
-    context = gate_context("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]")
+    settings = ("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]", "als.dislike_weight=[1.0]")
+    context = gate_context(*settings, dislikes=dislikes)
     gate_stage.run(context)
 
     def staged(name: str) -> Context:

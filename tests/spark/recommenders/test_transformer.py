@@ -177,6 +177,13 @@ def test_several_models_keep_epochs_and_checkpoints_of_their_own_and_rank_by_the
     first, second, both = scores(states[0]), scores(states[1]), scores(*states)
     assert both == pytest.approx({key: (first[key] + second[key]) / 2 for key in first}, abs=1e-5)
     assert first != pytest.approx(second, abs=1e-3)
+    (user, item), late = sorted(first)[0], sorted(first)[-1]
+    known = spark.createDataFrame(
+        [(user, item, "train"), (*late, "validation")], "user_idx int, item_idx int, part string"
+    )
+    rows = known.selectExpr("*", "1D AS rating", "timestamp_seconds(0) AS ts")
+    lake.replace("known_dislikes", rows, "2026-11-01")
+    assert scores(states[0]).keys() == first.keys() - {(user, item)}, "what is known to be disliked is not listed"
 
 
 def test_models_take_the_radii_in_turn_and_phase_final_one_of_them(spark, lake: Lake, run_phase) -> None:

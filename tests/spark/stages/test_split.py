@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from ganrec_spark.config.sections import Split
 from ganrec_spark.errors import InputError
 from ganrec_spark.frames.padded import padded_histories
-from ganrec_spark.stages.split import PROTOCOLS
+from ganrec_spark.stages.split import PROTOCOLS, dislike_parts
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = "user_idx int, item_idx int, rating double, ts timestamp, origin string"
@@ -128,6 +128,55 @@ def test_given_takes_the_delivered_test_less_what_is_in_train(spark: SparkSessio
     assert len(found["validation"]) == 1
     assert {user for user, _ in found["validation"]} == {0}
     assert found["train"] | found["validation"] == {(user, item) for user, item, _ in own}
+
+
+def parts_of_dislikes(likes: DataFrame, disliked: DataFrame, protocol: str, **settings: float) -> dict[tuple, str]:
+    split = Split.model_validate({"protocol": protocol, **settings})
+    rows = dislike_parts(disliked, PROTOCOLS[protocol](likes, split, 1), split, 1).collect()
+    found = {(row.user_idx, row.item_idx): row.part for row in rows}
+    assert len(found) == len(rows), "a pair twice"
+    return found
+
+
+def test_a_dislike_is_known_to_a_phase_that_comes_after_it(spark: SparkSession):
+    """User 0's validation is of hour 30 and test of hour 40, user 1's of 8 and 9; user 2 has nothing held out."""
+    disliked = ratings(spark, [(0, 6, 29), (0, 7, 31), (0, 8, 41), (1, 1, 6), (1, 2, 30), (2, 7, 99), (3, 7, 99)])
+    elsewhere = ratings(spark, [(0, 20, 1)], "test_source")
+    expected = {(0, 6): "train", (0, 7): "validation", (0, 8): "test", (1, 1): "train", (1, 2): "test"}
+    expected |= {(2, 7): "train", (3, 7): "train"}
+    likes = ratings(spark, HISTORY)
+    assert parts_of_dislikes(likes, disliked.unionByName(elsewhere), "leave_last_out") == expected
+    in_production = parts_of_dislikes(likes, disliked, "none")
+    # Validation is of hour 40 and 9: what is later is known in phase final.
+    assert in_production == expected | {(0, 7): "train", (0, 8): "validation", (1, 2): "validation"}
+
+
+def test_a_dislike_of_the_held_out_second_comes_before_it_by_chance(spark: SparkSession):
+    likes = ratings(spark, [(user, item, 0) for user in range(300) for item in range(3)])
+    found = parts_of_dislikes(likes, ratings(spark, [(user, 9, 0) for user in range(300)]), "leave_last_out")
+    shares = [sum(part == name for part in found.values()) / 300 for name in ("train", "validation", "test")]
+    # Of four in random order: before the second last of the three, between them, behind the last.
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.08)
+
+
+def test_temporal_knows_dislikes_up_to_the_cut(spark: SparkSession):
+    likes = ratings(spark, [(number % 3, number, number * 12) for number in range(20)])
+    disliked = ratings(
+        spark, [(0, 30, 13 * 12), (1, 30, 14 * 12), (2, 30, 15 * 12 + 1), (0, 31, 16 * 12), (7, 31, 999)]
+    )
+    expected = {(0, 30): "train", (1, 30): "validation", (2, 30): "validation", (0, 31): "test", (7, 31): "test"}
+    assert parts_of_dislikes(likes, disliked, "temporal") == expected
+
+
+def test_without_an_order_dislikes_are_drawn_like_ratings_and_none_is_held_out(spark: SparkSession):
+    likes = ratings(spark, [(0, item, item) for item in range(10)])
+    disliked = ratings(spark, [(0, 100 + item, item) for item in range(20)])
+    found = parts_of_dislikes(likes, disliked, "ratio")
+    assert [list(found.values()).count(name) for name in ("train", "validation", "test")] == [14, 2, 4]
+    delivered = likes.unionByName(ratings(spark, [(0, 103, 50), (0, 200, 50)], "test_source"))
+    found = parts_of_dislikes(delivered, disliked, "given")
+    assert (0, 103) not in found, "the test source says that it is liked"
+    assert [list(found.values()).count(name) for name in ("validation", "test")] in ([2, 0], [1, 0])
 
 
 def test_the_stage_counts_every_rating(make_config, run_stages, lake, tmp_path):

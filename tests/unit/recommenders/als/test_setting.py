@@ -13,13 +13,15 @@ from ganrec_spark.stages.als_setting import Search, first_setting
 CONFIG = {"embedding_size": (16, 32), "max_embedding_size": 64, "regularisation": (0.2, 0.1, 0.4), "alpha": (1.0, 20.0)}
 
 
-def surface(size: float, regularisation: float, alpha: float, scale: str = "raw", half_life: float | None = None):
-    """Return a score with its one peak there; a wrong scale or half-life costs .1."""
+def surface(size: float, regularisation: float, alpha: float, *rest: object):
+    """Return a score with its one peak there; a wrong scale, half-life or weight of dislikes costs .01."""
+    scale, half_life, dislike_weight = (*rest, *("raw", None, 0.0)[len(rest) :])
 
     def score(setting: Setting) -> NDArray[np.float64]:
         far = abs(math.log(setting.embedding_size / size)) + abs(math.log(setting.regularisation / regularisation))
         far += abs(math.log(setting.alpha / alpha))
         wrong = (setting.rating_scale != scale) + (setting.half_life_days != half_life)
+        wrong += setting.dislike_weight != dislike_weight
         return np.array([1 / (1 + far) - 0.01 * wrong])
 
     return score
@@ -32,6 +34,7 @@ def surface(size: float, regularisation: float, alpha: float, scale: str = "raw"
         Setting(32, 0.4, 20.0, "log", 365.0),
         Setting(64, 0.025, 60.0, "log"),
         Setting(8, 1.6, 1 / 9, "raw", 365.0),
+        Setting(16, 0.2, 1.0, dislike_weight=1.0),
     ],
 )
 def test_the_peak_is_found(peak: Setting) -> None:
@@ -59,8 +62,9 @@ def test_single_values_are_taken_without_a_look() -> None:
     def score(_: Setting) -> NDArray[np.float64]:
         raise AssertionError
 
-    config = Als(embedding_size=(8,), regularisation=(0.3,), alpha=(2.0,), rating_scale=("log",), half_life_days=(9.0,))
-    assert Search(config, score).best() == Setting(8, 0.3, 2.0, "log", 9.0)
+    single = {"rating_scale": ("log",), "half_life_days": (9.0,), "dislike_weight": (0.3,)}
+    config = Als(embedding_size=(8,), regularisation=(0.3,), alpha=(2.0,), **single)
+    assert Search(config, score).best() == Setting(8, 0.3, 2.0, "log", 9.0, 0.3)
 
 
 def test_without_times_or_confidence_there_is_less_to_choose() -> None:
@@ -70,8 +74,9 @@ def test_without_times_or_confidence_there_is_less_to_choose() -> None:
         tried.append(setting)
         return np.zeros(1)
 
-    Search(Als(), score, idle={"half_life_days", "rating_scale"}).best()
-    assert {setting.half_life_days for setting in tried} == {None}
+    Search(Als(), score, idle={"half_life_days", "rating_scale", "dislike_weight"}).best()
+    assert {(setting.half_life_days, setting.dislike_weight) for setting in tried} == {(None, 0.0)}
+    assert not any("dislike" in setting.text() for setting in tried)
     assert len(set(tried)) == len(tried)
     tried.clear()
     Search(Als(implicit=False), score).best()
