@@ -172,7 +172,7 @@ def _require_iceberg(session: SparkSession, config: Config) -> None:
             )
     except Py4JJavaError as error:
         raise LakeError(
-            f"Spark: expected the classes of spark.packages on its class path, found none of: {reason(error)}. Run "
+            f"Spark: expected the classes of spark.packages on its class path, found no {reason(error)}. Run "
             "`ganrec install-jars` once for this Spark, with the same --config, or add "
             f"`--packages {','.join(config.spark.packages)}` to spark-submit."
         ) from None

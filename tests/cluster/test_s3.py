@@ -133,7 +133,7 @@ def test_killed_and_stumbling_a_run_ends_in_the_same_tables_as_on_a_disk(
 ) -> None:
     with stumbling(store.port) as proxy:
         lakeside = store.lakeside("lake", tmp_path, proxy.url)
-        _kill_in_training(store, lakeside)
+        _kill_in_training(store, lakeside, tmp_path / "said")
         after_kill = store.lakeside("lake", tmp_path / "again", proxy.url)
         lakeside = replace(lakeside, environment={**lakeside.environment, "TMPDIR": after_kill.environment["TMPDIR"]})
         done = lakeside.pipeline()
@@ -155,15 +155,16 @@ def test_killed_and_stumbling_a_run_ends_in_the_same_tables_as_on_a_disk(
     assert f"published: run {RUN_DATE}" in doctor.stdout
 
 
-def _kill_in_training(store: Store, lakeside: Lakeside) -> None:
+def _kill_in_training(store: Store, lakeside: Lakeside, said: Path) -> None:
     """Kill the driver and all that it started once a checkpoint of the generators lies in the bucket."""
     command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
-    process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=lakeside.surroundings(), stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    with said.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=lakeside.surroundings(), stderr=stream, start_new_session=True
+        )
     folder, seen = f"lake/runs/{RUN_DATE}/train_generator/checkpoints", ""
     while not store.names(folder):
-        assert process.poll() is None, "the pipeline ended before it was killed"
+        assert process.poll() is None, said.read_text()[-6000:]
         seen = seen or next((line for line in _command_lines() if lakeside.environment["SPARK_HOME"] in line), "")
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
