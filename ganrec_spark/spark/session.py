@@ -160,15 +160,14 @@ def _require_iceberg(session: SparkSession, config: Config) -> None:
     try:
         for name in ("org.apache.iceberg.spark.SparkCatalog", config.lake.properties.get("io-impl")):
             if name:
-                jvm.java.lang.Class.forName(name, True, loader).getConstructors()  # which load what it is made of
+                jvm.java.lang.Class.forName(name, True, loader).getMethods()  # which load what it is made of
         if is_remote(config.lake.root):
             root = jvm.org.apache.hadoop.fs.Path(lake_root(config))
-            jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(
-                root.toUri().getScheme(), session.sparkContext._jsc.hadoopConfiguration()
-            )
+            configuration = session.sparkContext._jsc.hadoopConfiguration()
+            jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(root.toUri().getScheme(), configuration).getMethods()
     except Py4JJavaError as error:
         raise LakeError(
-            f"Spark: expected the classes of spark.packages on its class path, found none of: {reason(error)}. Run "
+            f"Spark: expected the classes of spark.packages on its class path, found no {reason(error)}. Run "
             "`ganrec install-jars` once for this Spark, with the same --config, or add "
             f"`--packages {','.join(config.spark.packages)}` to spark-submit."
         ) from None

@@ -34,14 +34,14 @@ class Store:
     files: fs.S3FileSystem
     spark: Path
 
-    def lakeside(self, name: str, folder: Path, url: str | None = None) -> Lakeside:
+    def lakeside(self, name: str, folder: Path, url: str | None = None, spark: Path | None = None) -> Lakeside:
         catalog = f"jdbc:sqlite:file:{folder}/catalog.db?journal_mode=WAL&busy_timeout=30000"
         (folder / "scratch").mkdir(parents=True, exist_ok=True)
         properties = f"lake.properties={{uri: '{catalog}', jdbc.user: null, jdbc.password: null}}"
         environment = {
             **KEYS,
             "AWS_ENDPOINT_URL": url or f"http://127.0.0.1:{self.port}",
-            "SPARK_HOME": str(self.spark),
+            "SPARK_HOME": str(spark or self.spark),
             "TMPDIR": str(folder / "scratch"),
         }
         options = ("--config", str(REPOSITORY / "conf" / "s3.yaml"), "--set", properties, *LOCAL)
@@ -133,7 +133,7 @@ def test_killed_and_stumbling_a_run_ends_in_the_same_tables_as_on_a_disk(
 ) -> None:
     with stumbling(store.port) as proxy:
         lakeside = store.lakeside("lake", tmp_path, proxy.url)
-        _kill_in_training(store, lakeside)
+        _kill_in_training(store, lakeside, tmp_path / "said")
         after_kill = store.lakeside("lake", tmp_path / "again", proxy.url)
         lakeside = replace(lakeside, environment={**lakeside.environment, "TMPDIR": after_kill.environment["TMPDIR"]})
         done = lakeside.pipeline()
@@ -155,15 +155,16 @@ def test_killed_and_stumbling_a_run_ends_in_the_same_tables_as_on_a_disk(
     assert f"published: run {RUN_DATE}" in doctor.stdout
 
 
-def _kill_in_training(store: Store, lakeside: Lakeside) -> None:
+def _kill_in_training(store: Store, lakeside: Lakeside, said: Path) -> None:
     """Kill the driver and all that it started once a checkpoint of the generators lies in the bucket."""
     command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
-    process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=lakeside.surroundings(), stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    with said.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=lakeside.surroundings(), stderr=stream, start_new_session=True
+        )
     folder, seen = f"lake/runs/{RUN_DATE}/train_generator/checkpoints", ""
     while not store.names(folder):
-        assert process.poll() is None, "the pipeline ended before it was killed"
+        assert process.poll() is None, said.read_text()[-6000:]
         seen = seen or next((line for line in _command_lines() if lakeside.environment["SPARK_HOME"] in line), "")
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -217,6 +218,15 @@ def test_before_a_run_a_store_that_does_not_answer_is_one_line_and_so_says_the_d
     assert doctor.returncode == 4
     assert "fail  lake.root" in doctor.stdout
     assert SECRET not in doctor.stdout + doctor.stderr
+
+
+def test_a_spark_that_lacks_the_jars_is_told_how_to_get_them(store: Store, tmp_path: Path) -> None:
+    lakeside = store.lakeside("none", tmp_path, spark=spark_home(tmp_path / "spark", spark_jars_dir()))
+    done = lakeside.ganrec("look", "s3a://lakes/ratings")
+    assert done.returncode == 4, done.stderr[-3000:]
+    last = done.stderr.splitlines()[-1]
+    assert "Spark: expected the classes of spark.packages" in last
+    assert "ganrec install-jars" in last
 
 
 _STATES = """
