@@ -19,7 +19,7 @@ from ganrec_spark.spark.session import (
     spark_sql_command,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 PASSWORD = "p\"a$$w`o\\rd ${NOT} it's"
 
 

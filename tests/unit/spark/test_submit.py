@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ganrec_spark.cli import main
+from ganrec_spark.cli.main import main
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import ConfigError
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
