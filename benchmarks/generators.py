@@ -37,12 +37,12 @@ from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_li
 from ganrec_spark.fills import gate
 from ganrec_spark.fills.generate import Candidate, generate
 from ganrec_spark.fills.rules import Judgement, refusal
+from ganrec_spark.fills.sources import load_checkpoints, ship_sources
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.runner import fill_wanted, finished_stages, run_stage, stage_context
 from ganrec_spark.spark.session import build_session
-from ganrec_spark.stages import augment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _SEED = 0
@@ -122,12 +122,12 @@ def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, List
     columns = ("user_idx", "item_idx", "rating", "ts")
     train, validation = (lake.read(f"{part}_ratings", _RUN).select(*columns) for part in ("train", "validation"))
     observed = train.unionByName(validation)
-    checkpoints = augment.load_checkpoints(lake.read("generator_checkpoints", _RUN))
+    checkpoints = load_checkpoints(lake.read("generator_checkpoints", _RUN))
     if missing := set(config.generator.kinds) - set(checkpoints):  # benchmarks/quality.py's lake, for one
         sys.exit(
             f"{config.lake.root}: its run has no {', '.join(sorted(missing))} (generator.kinds); give another --work"
         )
-    sources = augment.ship_sources(lake.spark, observed, checkpoints, {*checkpoints, "popularity"})
+    sources = ship_sources(lake.spark, observed, checkpoints, {*checkpoints, "popularity"})
     users = lake.read("test_ratings", _RUN).select("user_idx").distinct()
     wanted = [Candidate(name, "top", _DEPTH) for name in sources]
     rows = generate(lake.spark, observed, users, sources, wanted, 1.0, config.run.seed)

@@ -23,18 +23,21 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.load import with_values
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError
-from ganrec_spark.fills.ratings import NONE, of_variant
+from ganrec_spark.fills.ratings import of_variant
 from ganrec_spark.lake.store import Lake, declared
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.plan.tables import NONE
+from ganrec_spark.recommenders.als.search import Judge, first_setting
 from ganrec_spark.recommenders.als.setting import chosen_setting
 from ganrec_spark.recommenders.item_item import search as item_item_search
 from ganrec_spark.recommenders.item_item.fit import MIX
 from ganrec_spark.recommenders.item_item.profiles import item_axis
+from ganrec_spark.recommenders.transformer import fit
+from ganrec_spark.recommenders.transformer.plans import make_plans
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.log import RunLog
 from ganrec_spark.run.runner import finished_stages, require_inputs, stage_context
 from ganrec_spark.seeding import stable_seed
-from ganrec_spark.stages import als_setting, transformer
 from ganrec_spark.training.checkpoints import delete_checkpoints
 
 Values = dict[str, Any]  # key, such as als.alpha -> value
@@ -227,8 +230,8 @@ def _als_space(context: Context) -> Space:
 
 
 def _judge_als(context: Context) -> float:
-    judge, config = als_setting.Judge(context), context.config.als
-    ndcg = float(judge.ndcg(judge.fit(als_setting.first_setting(config), config.iterations)).mean())
+    judge, config = Judge(context), context.config.als
+    ndcg = float(judge.ndcg(judge.fit(first_setting(config), config.iterations)).mean())
     judge.close()
     return ndcg
 
@@ -315,12 +318,12 @@ def _transformer_space(context: Context) -> Space:
 
 def _judge_transformer(context: Context) -> float:
     train = context.lake.read("train_ratings")
-    plans = transformer.make_plans(context, context.lake.read("user_sequences"), train)[:1]
+    plans = make_plans(context, context.lake.read("user_sequences"), train)[:1]
     if not plans:
         raise InputError(
             "transformer: expected users with two items in sequence, found none; leave it out of --members"
         )
-    (trained,) = transformer.train(context, plans)
+    (trained,) = fit.train(context, plans)
     delete_checkpoints(f"{context.work_dir}/checkpoints")
     found = [value for _, name, value in trained.history if name == "validation_ndcg"]
     if not found:

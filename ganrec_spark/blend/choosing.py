@@ -17,10 +17,10 @@ from ganrec_spark.evaluation.bootstrap import bonferroni, poisson_weights
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, part
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.lift import added_up, segment_lifts, system_sums
-from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.fills.rules import Judgement, refusal, words
 from ganrec_spark.frames.ship import Shipped
 from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.tables import NONE
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 

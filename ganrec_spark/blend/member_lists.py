@@ -11,12 +11,11 @@ from pyspark.sql import functions as F
 from ganrec_spark.blend import rerank
 from ganrec_spark.blend.fusion import Fusion
 from ganrec_spark.evaluation.draws import drawn, part
-from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.frames.histories import spread
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.pipeline import MEMBERS
-from ganrec_spark.plan.tables import ANYONE
+from ganrec_spark.plan.tables import ANYONE, NONE
 from ganrec_spark.run.context import Context
 
 TAIL = "trending"  # serves users without history, and fills up lists

@@ -11,10 +11,10 @@ from ganrec_spark.blend.fusion import Fusion, serve
 from ganrec_spark.blend.member_lists import TAIL, item_slots, member_lists, users_of_run
 from ganrec_spark.blend.serving import NO_REASON
 from ganrec_spark.errors import InputError
-from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.tables import NONE
 from ganrec_spark.raw.rules import id_text
 from ganrec_spark.raw.sources import explained, read_column
 from ganrec_spark.run.context import Context

@@ -19,7 +19,7 @@ from ganrec_spark.config.sections import Gate
 from ganrec_spark.evaluation.bootstrap import Lift, bonferroni
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, chance, part
 from ganrec_spark.fills.lift import Totals, added_up, fitted_systems, fold_in_systems, segment_lifts, system_sums
-from ganrec_spark.fills.ratings import NONE, fill_ratings
+from ganrec_spark.fills.ratings import fill_ratings
 from ganrec_spark.fills.rules import (
     SELF_TRAINING,
     SHUFFLED,
@@ -34,6 +34,7 @@ from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
+from ganrec_spark.plan.tables import NONE
 from ganrec_spark.recommenders.als.fold_in import fixed_side
 from ganrec_spark.recommenders.als.setting import (
     Setting,

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-NONE = "none"
+from ganrec_spark.plan.tables import NONE
 
 
 def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float, keep: tuple[str, ...] = ()) -> DataFrame:

@@ -58,6 +58,7 @@ _CANDIDATES = """
 """
 
 ANYONE = -1  # user_idx of lists for users without history
+NONE = "none"  # the fill of rows that no fill has changed
 
 _SEGMENTS = """
     candidate string: the fill

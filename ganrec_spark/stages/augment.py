@@ -1,32 +1,22 @@
 """Let every generator and rule propose items for the sparse users: candidate fills, never a rated item."""
 
-import hashlib
-import json
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import Augment
-from ganrec_spark.fills.generate import Candidate, Source, generate
-from ganrec_spark.fills.neighbours import item_neighbours
-from ganrec_spark.fills.ratings import NONE, accepted_fill
+from ganrec_spark.fills.generate import Source, generate
+from ganrec_spark.fills.ratings import accepted_fill
+from ganrec_spark.fills.sources import load_checkpoints, ship_sources, transformer_version, wanted_candidates
 from ganrec_spark.frames import dislikes
-from ganrec_spark.frames.observed import observed_ratings, users_per_item
+from ganrec_spark.frames.observed import observed_ratings
 from ganrec_spark.frames.ship import ship
+from ganrec_spark.plan.tables import NONE
 from ganrec_spark.run.context import Context
-
-_NEIGHBOURS = 100
-_RULES = ("popularity", "item_item", "transformer")
 
 
 def run(context: Context) -> str:
     """Write generated_ratings; in phase final only those of the candidate that the gate accepted."""
     observed = observed_ratings(context)
     checkpoints = load_checkpoints(context.lake.read("generator_checkpoints"))
-    wanted = _candidates(context.config.augment, list(checkpoints))
+    wanted = wanted_candidates(context.config.augment, list(checkpoints))
     if context.phase == "final":
         accepted = accepted_fill(context.lake.read("gate_decisions"))
         wanted = [candidate for candidate in wanted if candidate.name == accepted]
@@ -35,7 +25,7 @@ def run(context: Context) -> str:
             return "the gate accepted no fill: nothing is generated"
     sources = ship_sources(context.spark, observed, checkpoints, {candidate.generator for candidate in wanted})
     if any(candidate.generator == "transformer" for candidate in wanted):
-        sources["transformer"] = Source("transformer", _transformer_version(context), {}, ship(context.spark))
+        sources["transformer"] = Source("transformer", transformer_version(context), {}, ship(context.spark))
     sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
     listed = context.lake.read("transformer_candidates").where(F.col("fill") == NONE)
     generated = generate(
@@ -46,55 +36,3 @@ def run(context: Context) -> str:
         generated = generated.join(disliked, ["user_idx", "item_idx"], "left_anti")
     n_rows = context.lake.write("generated_ratings", generated)
     return f"{n_rows} generated ratings in {len(wanted)} candidate fills: {', '.join(c.name for c in wanted)}"
-
-
-def _candidates(config: Augment, generators: list[str]) -> list[Candidate]:
-    """Return every candidate; a rule knows no probabilities worth sampling from, so it only gives its best."""
-    return [
-        Candidate(name, strategy.how, strategy.n, strategy.preference)
-        for name in (*generators, *config.rules)
-        for strategy in config.strategies
-        if strategy.how == "top" or name not in _RULES
-    ]
-
-
-def _transformer_version(context: Context) -> str:
-    rows = context.lake.read("transformer_checkpoints").select("version").distinct().orderBy("version").collect()
-    return hashlib.sha256(",".join(row.version for row in rows).encode()).hexdigest()[:12]
-
-
-def load_checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
-    """Return card and state of every generator, from chunks of generator_checkpoints, in order of name."""
-    cards: dict[str, dict[str, Any]] = {}
-    states: dict[str, bytes] = {}
-    for row in chunks.orderBy("generator", "part").toLocalIterator():
-        cards[row.generator] = json.loads(row.card)
-        states[row.generator] = states.get(row.generator, b"") + bytes(row.content)
-    return {name: (cards[name], states[name]) for name in cards}
-
-
-def ship_sources(
-    spark: SparkSession,
-    observed: DataFrame,
-    checkpoints: dict[str, tuple[dict[str, Any], bytes]],
-    wanted: set[str],
-) -> dict[str, Source]:
-    """Ship what is wanted of all but the Transformer: a generator's state, the items' counts, or their neighbours."""
-    sources = {}
-    for name in sorted(wanted - set(_RULES)):
-        card, state = checkpoints[name]
-        arrays = ship(spark, state=np.frombuffer(state, dtype=np.uint8))
-        sources[name] = Source(name, card["version"], card, arrays)
-    for name in sorted(wanted & {"popularity", "item_item"}):
-        rule = _popularity(observed) if name == "popularity" else item_neighbours(observed, _NEIGHBOURS)
-        digest = hashlib.sha256(b"".join(array.tobytes() for array in rule.values())).hexdigest()
-        sources[name] = Source(name, digest[:12], {}, ship(spark, **rule))
-    return sources
-
-
-def _popularity(observed: DataFrame) -> dict[str, NDArray[Any]]:
-    counts = users_per_item(observed).orderBy("item_idx").toArrow()
-    items = counts["item_idx"].to_numpy()
-    strength = np.zeros(int(items.max(initial=-1)) + 1, dtype=np.float32)
-    strength[items] = counts["n"].to_numpy()
-    return {"strength": strength}

@@ -3,8 +3,9 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.fills.ratings import NONE, accepted_fill, fill_ratings
+from ganrec_spark.fills.ratings import accepted_fill, fill_ratings
 from ganrec_spark.frames.observed import observed_ratings
+from ganrec_spark.plan.tables import NONE
 from ganrec_spark.run.context import Context
 
 

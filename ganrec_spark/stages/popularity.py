@@ -8,12 +8,11 @@ from pyspark.sql import functions as F
 from ganrec_spark.evaluation.choice import simplest
 from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import JUDGED_K
-from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.tables import ANYONE
+from ganrec_spark.plan.tables import ANYONE, NONE
 from ganrec_spark.recommenders.popularity import ndcg_alike, orders, rank_alike, recent_counts
 from ganrec_spark.run.context import Context
 

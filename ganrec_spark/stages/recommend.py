@@ -13,9 +13,9 @@ from ganrec_spark.blend.member_lists import (
 )
 from ganrec_spark.blend.published import recommendation_rows, served_candidates, served_lists, unserved_rows
 from ganrec_spark.evaluation.metrics import JUDGED_K
-from ganrec_spark.fills.ratings import NONE
 from ganrec_spark.fills.rules import refusal, segment_rows
 from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.tables import NONE
 from ganrec_spark.run.context import Context
 
 

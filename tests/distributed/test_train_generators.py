@@ -14,7 +14,7 @@ from ganrec_spark.config.sections import Generator as Settings
 from ganrec_spark.fills.generators.cgan import Start
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.fills.generators.training import Plan
-from ganrec_spark.stages.train_generator import train_generators
+from ganrec_spark.fills.training import train_generators
 from ganrec_spark.training.launcher import train_distributed
 
 KINDS = ("agn", "vae", "cgan", "cgan_twin")

@@ -15,6 +15,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.config.sections import Generator as Settings
 from ganrec_spark.fills.generate import Candidate, Source, generate
 from ganrec_spark.fills.generators.by_name import new_generator
+from ganrec_spark.fills.sources import ship_sources
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.lake.store import Lake, StageLake, declared
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
@@ -65,7 +66,7 @@ def fill(spark: SparkSession, partitions: int) -> DataFrame:
     ]
     candidates += [Candidate("transformer", "top", n) for n in (1, 3)]
     candidates += [Candidate("vae", how, n, 0.5) for how, n in (("top", 3), ("sample", 5))]
-    sources = augment.ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
+    sources = ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
     sources["transformer"] = Source("transformer", "listed", {}, ship(spark))
     listed = transformer_lists(spark)
     return generate(spark, observed, sparse_users(spark), sources, candidates, 1.0, seed=42, listed=listed)

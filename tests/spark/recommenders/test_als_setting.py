@@ -9,9 +9,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ganrec_spark.recommenders.als.fold_in import fixed_side, fold_in
+from ganrec_spark.recommenders.als.search import Judge
 from ganrec_spark.recommenders.als.setting import Setting, latest_time, weighted, with_soft_targets
 from ganrec_spark.recommenders.als.solver import AlsFactors
-from ganrec_spark.stages.als_setting import Judge
 
 NOW = datetime(2026, 11, 1)
 ROWS = [

@@ -9,11 +9,13 @@ import pytest
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config, Split
+from ganrec_spark.evaluation.split import PROTOCOLS
 from ganrec_spark.lake.store import Lake, StageLake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.recommenders.transformer.candidates import candidates
+from ganrec_spark.recommenders.transformer.plans import make_plans
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import sequences, transformer
-from ganrec_spark.stages.split import PROTOCOLS
 
 START = datetime(2026, 1, 1)
 ITEMS = 12
@@ -140,7 +142,7 @@ def test_a_step_has_fewer_users_where_histories_are_long(
     staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
     context = Context(spark, config, staged, "2026-11-01", "choose", "")
     histories, rows = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
-    plan = transformer.make_plans(context, histories, rows)[0]
+    plan = make_plans(context, histories, rows)[0]
     assert (plan.batch_size, plan.steps) == (users, steps)
 
 
@@ -164,12 +166,12 @@ def test_several_models_keep_epochs_and_checkpoints_of_their_own_and_rank_by_the
     staged = StageLake(lake, "2026-11-01", stage.name, "choose", stage.reads, stage.writes)
     context = Context(spark, make_config(*SETTINGS), staged, "2026-11-01", "choose", "")
     histories, ratings = (lake.read(name, "2026-11-01", *phase) for name, *phase in SOURCES)
-    plan = transformer.make_plans(context, histories, ratings)[0]
+    plan = make_plans(context, histories, ratings)[0]
     chunks = lake.read("transformer_checkpoints", "2026-11-01", "choose").orderBy("version").collect()
     states = [bytes(row.content) for row in chunks]
 
     def scores(*models: bytes) -> dict[tuple[int, int], float]:
-        rows = transformer.candidates(context, plan, list(models), histories, ratings).collect()
+        rows = candidates(context, plan, list(models), histories, ratings).collect()
         return {
             (row.user_idx, item): score for row in rows for item, score in zip(row["items"], row.scores, strict=True)
         }

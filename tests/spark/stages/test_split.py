@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ganrec_spark.config.sections import Split
 from ganrec_spark.errors import InputError
+from ganrec_spark.evaluation.split import PROTOCOLS, dislike_parts
 from ganrec_spark.frames.padded import padded_histories
-from ganrec_spark.stages.split import PROTOCOLS, dislike_parts
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = "user_idx int, item_idx int, rating double, ts timestamp, origin string"

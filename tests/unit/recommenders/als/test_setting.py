@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ganrec_spark.config.sections import Als
+from ganrec_spark.recommenders.als.search import Search, first_setting
 from ganrec_spark.recommenders.als.setting import Setting
-from ganrec_spark.stages.als_setting import Search, first_setting
 
 CONFIG = {"embedding_size": (16, 32), "max_embedding_size": 64, "regularisation": (0.2, 0.1, 0.4), "alpha": (1.0, 20.0)}
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ganrec_spark.recommenders.transformer.fit import _fingerprint
 from ganrec_spark.recommenders.transformer.network import Shape
+from ganrec_spark.recommenders.transformer.plans import as_chosen
 from ganrec_spark.recommenders.transformer.training import Plan
-from ganrec_spark.stages.transformer import _fingerprint, as_chosen
 
 
 def plans(*radii: float) -> list[Plan]:

@@ -12,6 +12,7 @@ import torch
 
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape, next_item_loss
+from ganrec_spark.recommenders.transformer.plans import popularity_ndcg
 from ganrec_spark.recommenders.transformer.training import (
     Batch,
     Judges,
@@ -24,7 +25,6 @@ from ganrec_spark.recommenders.transformer.training import (
     train_sasrec,
     validation_ndcg,
 )
-from ganrec_spark.stages.transformer import popularity_ndcg
 from ganrec_spark.training.worker import Worker
 
 ITEMS, LENGTH = 12, 6

@@ -1,0 +1,54 @@
+"""Rank the catalogue by item-item weights, and keep the strongest of them for explanations."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.frames import dislikes
+from ganrec_spark.frames.histories import histories
+from ganrec_spark.frames.top_n import top_n
+from ganrec_spark.plan.tables import NONE
+from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.item_item.scoring import ship_weights
+from ganrec_spark.recommenders.item_item.weights import Weights, columns
+from ganrec_spark.run.context import Context
+
+_BLOCK = 512
+
+
+def candidates(
+    context: Context,
+    ratings: DataFrame,
+    users: DataFrame,
+    weights: Weights,
+    item_idx: NDArray[np.int32],
+    half_life: float | None,
+) -> DataFrame:
+    """Return item_item_candidates: for each user in `users`, the n best items neither in `ratings` nor disliked."""
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
+    observed = histories(ratings).select("user_idx", F.col("items").alias("seen"))
+    observed = dislikes.never_listed(observed, disliked, "seen")
+    score = ship_weights(context.spark, item_idx, weights, half_life)
+    ranked = rank_catalogue(users.join(observed, "user_idx"), score, context.config.recommend.n_candidates, "seen")
+    return ranked.select(F.lit(NONE).alias("fill"), "user_idx", "items", "scores")
+
+
+def weight_rows(context: Context, weights: Weights, item_idx: NDArray[np.int32]) -> DataFrame:
+    """Return item_item_weights: of each item, the history items of largest positive weight."""
+    neighbours: list[NDArray[np.int32]] = []
+    strengths: list[NDArray[np.float32]] = []
+    for start in range(0, len(item_idx), _BLOCK):
+        values = columns(weights, slice(start, start + _BLOCK))
+        positive = np.where(values > 0, values, np.float32(-np.inf)).T
+        best, of_best = top_n(positive, context.config.item_item.stored_neighbours)
+        neighbours += [item_idx[row] for row in best]
+        strengths += of_best
+    table = {
+        "item_idx": pa.array(item_idx, pa.int32()),
+        "neighbours": pa.array(neighbours, pa.list_(pa.int32())),
+        "weights": pa.array(strengths, pa.list_(pa.float32())),
+    }
+    frame = context.spark.createDataFrame(pa.table(table))
+    return frame.select(F.lit(NONE).alias("fill"), "item_idx", "neighbours", "weights")

@@ -1,0 +1,79 @@
+"""Rank the catalogue for every user by the mean of several models."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.frames import dislikes
+from ganrec_spark.frames.histories import histories, lists
+from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.plan.tables import NONE
+from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
+from ganrec_spark.recommenders.transformer.network import SASRec, Shape
+from ganrec_spark.recommenders.transformer.training import Plan
+from ganrec_spark.run.context import Context
+
+_SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
+
+
+def candidates(
+    context: Context, plan: Plan, states: list[bytes], sequences: DataFrame, ratings: DataFrame
+) -> DataFrame:
+    """Return table transformer_candidates: every user's best items of the catalogue, no observed or disliked ones.
+
+    A score is the mean over models of the log probability of the item among the catalogue's.
+    """
+    bias = np.full(plan.shape.n_items, -np.inf, dtype=np.float32)
+    bias[plan.catalogue] = 0
+    shipped = [
+        ship(context.spark, catalogue_bias=bias, **{name: tensor.numpy() for name, tensor in loaded.items()})
+        for loaded in (torch.load(io.BytesIO(state), weights_only=True, map_location="cpu") for state in states)
+    ]
+    names = sorted(torch.load(io.BytesIO(states[0]), weights_only=True, map_location="cpu"))
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
+    users = (
+        sequences.where(F.col("length") > 0)
+        .select("user_idx", F.expr("slice(items, 1, length)").alias("sequence"))
+        .join(dislikes.never_listed(histories(ratings), disliked), "user_idx")
+        .repartition(max(context.spark.sparkContext.defaultParallelism, 2), "user_idx")
+    )
+    ranked = rank_catalogue(users, _scorer(shipped, plan.shape, names), context.config.recommend.n_candidates)
+    return ranked.withColumn("fill", F.lit(NONE))
+
+
+def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
+    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+        histories = [history[-shape.max_length :] for history in lists(block, "sequence")]
+        lengths = np.array([len(history) for history in histories], dtype=np.int32)
+        items = np.full((len(histories), max(lengths)), -1, dtype=np.int32)
+        for row, history in enumerate(histories):
+            items[row, : len(history)] = history
+        total = np.zeros((len(items), shape.n_items), dtype=np.float32)
+        for shipped, network in zip(models, _networks(models, shape, names), strict=True):
+            with torch.no_grad():
+                last = network.last_states(torch.from_numpy(items), torch.from_numpy(lengths))
+            scores = last.numpy() @ shipped["items.weight"][: shape.n_items].T
+            scores += shipped["catalogue_bias"]
+            total += torch.log_softmax(torch.from_numpy(scores), dim=1).numpy()
+        return total / np.float32(len(models))
+
+    return score
+
+
+def _networks(models: list[Shipped], shape: Shape, names: list[str]) -> list[SASRec]:
+    """Return the networks, built once per Python worker; those of an earlier phase or run are let go."""
+    key = tuple(shipped.file("items.weight") for shipped in models)
+    if key not in _SCORERS:
+        torch.set_num_threads(1)  # Spark runs a Python worker per core
+        networks = [SASRec(shape) for _ in models]
+        for network, shipped in zip(networks, models, strict=True):
+            network.load_state_dict({name: torch.from_numpy(np.array(shipped[name])) for name in names})
+            network.eval()
+        _SCORERS.clear()
+        _SCORERS[key] = networks
+    return _SCORERS[key]
