@@ -47,6 +47,6 @@ def published(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[L
     """Return a lake with one published run, the run's metrics, and what the command printed."""
     lakeside = Lakeside(tmp_path_factory.mktemp("lake"), source)
     metrics = lakeside.root / "metrics.json"
-    done = lakeside.pipeline("--metrics-json", str(metrics))
+    done = lakeside.recorded(lakeside.root / "used.json", "--metrics-json", str(metrics))
     assert done.returncode == 0, done.stderr[-6000:]
     return lakeside, json.loads(metrics.read_text()), done.stdout

@@ -56,6 +56,11 @@ class Lakeside:
     def pipeline(self, *more: str, run_date: str = RUN_DATE) -> subprocess.CompletedProcess[str]:
         return self.run([sys.executable, "jobs/run_pipeline.py", "--run-date", run_date, *self.settings(), *more])
 
+    def recorded(self, record: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        """Run the whole pipeline as `pipeline` does, and write down what each stage used (recorded.py)."""
+        command = [sys.executable, "tests/e2e/recorded.py", str(record), "jobs/run_pipeline.py"]
+        return self.run([*command, "--run-date", RUN_DATE, *self.settings(), *more])
+
     def ganrec(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
         return self.run([sys.executable, "-m", "ganrec_spark.cli", command, *self.settings(), *more])
 

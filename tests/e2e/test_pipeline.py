@@ -1,5 +1,6 @@
 """One command from raw ratings to published lists; again, stage by stage, and after being killed: the same tables."""
 
+import json
 import os
 import re
 import signal
@@ -13,10 +14,22 @@ import psutil
 import pytest
 from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside
 
-from ganrec_spark.plan.pipeline import MEMBERS, STAGES
+from ganrec_spark.plan.pipeline import MEMBERS, STAGES, Stage
 
 pytestmark = pytest.mark.usefixtures("one_by_one")  # which goes on beside all of them
 Published = tuple[Lakeside, list[dict[str, object]], str]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_the_plan_is_exact(published: Published, stage: Stage) -> None:
+    """What a stage declares it uses; undeclared tables and sections it cannot use (StageLake, runner._visible)."""
+    lakeside, _, _ = published
+    used = json.loads((lakeside.root / "used.json").read_text())[stage.name]
+    always = {"run", "lake", "spark"}  # seed and session
+    assert set(used["write"]) == set(stage.writes)
+    assert set(stage.reads) - set(used["read"]) == set()
+    assert set(used["section"]) - always - set(stage.config) == set()
+    assert set(stage.config) - set(used["section"]) == set()
 
 
 def test_metrics_cover_every_recommender_split_and_segment(published: Published) -> None:
