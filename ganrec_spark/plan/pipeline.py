@@ -36,9 +36,6 @@ class Stage:
     profile: str = "sql"
 
 
-_JUDGED_ON = ("train_ratings", "validation_ratings")
-
-
 def _held_in(phase: str) -> tuple[str, ...]:
     return ("train_ratings",) if phase == "choose" else ("train_ratings", "validation_ratings")
 
@@ -59,7 +56,13 @@ def _transformer(phase: str) -> tuple[Stage, ...]:
             f"transformer_{phase}",
             "transformer",
             "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
-            ("user_sequences", "transformer_history", "transformer_checkpoints", "known_dislikes", *_JUDGED_ON),
+            (
+                "user_sequences",
+                "known_dislikes",
+                "train_ratings",
+                "validation_ratings",  # choose: who judges; final: history
+                *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
+            ),
             ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
             ("transformer", "recommend", "distributed"),
             phase,
@@ -75,7 +78,7 @@ def _phased(phase: str) -> tuple[Stage, ...]:
             f"merge_{phase}",
             "merge",
             "Join observed ratings with the accepted fill.",
-            (*_held_in(phase), "user_sparsity", "gate_decisions", "generated_ratings"),
+            (*_held_in(phase), "gate_decisions", "generated_ratings"),
             ("merged_ratings",),
             ("merge",),
             phase,
@@ -84,9 +87,9 @@ def _phased(phase: str) -> tuple[Stage, ...]:
             f"popularity_{phase}",
             "popularity",
             "Rank items by their observed users, of all time (the baseline) and lately (for users without history).",
-            ("merged_ratings", "known_dislikes", "validation_ratings", "trending_choices"),
+            ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "trending_choices"),
             ("popularity_candidates", "trending_choices", "trending_candidates"),
-            ("trending", "recommend"),
+            ("trending", "recommend") if phase == "choose" else ("recommend",),
             phase,
             profile="scoring",
         ),
@@ -99,9 +102,7 @@ def _phased(phase: str) -> tuple[Stage, ...]:
                 "known_dislikes",
                 "user_sparsity",
                 "als_choices",
-                "als_unfilled_factors",
-                "als_filled_factors",
-                "validation_ratings",
+                *(("als_unfilled_factors", "als_filled_factors", "validation_ratings") if phase == "choose" else ()),
             ),
             ("als_factors", "als_quality", "als_candidates"),
             ("als", "recommend"),
@@ -112,7 +113,7 @@ def _phased(phase: str) -> tuple[Stage, ...]:
             f"item_item_{phase}",
             "item_item",
             "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
-            ("merged_ratings", "known_dislikes", "item_item_choices", *_JUDGED_ON),
+            ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "item_item_choices"),
             ("item_item_weights", "item_item_choices", "item_item_candidates"),
             ("item_item", "recommend"),
             phase,
@@ -171,7 +172,7 @@ STAGES: tuple[Stage, ...] = (
         "Train the generators of implicit feedback (vae, agn, cgan) by Horovod on Spark.",
         ("user_rows", "train_ratings", "validation_ratings", "als_choices"),
         ("generator_checkpoints", "generator_history"),
-        ("generator", "partition", "distributed", "als"),
+        ("generator", "distributed", "als"),
         needs_sparse_users=True,
         profile="training",
     ),
@@ -188,7 +189,7 @@ STAGES: tuple[Stage, ...] = (
             "transformer_candidates",
         ),
         ("generated_ratings",),
-        ("augment", "generator"),
+        ("augment",),
         "choose",
         needs_sparse_users=True,
         profile="scoring",
@@ -207,7 +208,7 @@ STAGES: tuple[Stage, ...] = (
             "als_unfilled_factors",
         ),
         ("gate_decisions", "gate_segments", "als_filled_factors"),
-        ("gate", "merge", "als", "augment"),
+        ("gate", "merge", "als"),
         needs_sparse_users=True,
         profile="scoring",
     ),
@@ -228,7 +229,7 @@ STAGES: tuple[Stage, ...] = (
             "gate_decisions",
         ),
         ("generated_ratings",),
-        ("augment", "generator"),
+        ("augment",),
         "final",
         needs_sparse_users=True,
         profile="scoring",
@@ -280,10 +281,9 @@ STAGES: tuple[Stage, ...] = (
             "transformer_candidates",
             "trending_candidates",
             "blend_candidates",
-            "blend_weights",
         ),
         ("metrics",),
-        ("evaluate", "recommend"),
+        ("evaluate",),
     ),
     Stage(
         "publish",
