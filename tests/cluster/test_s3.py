@@ -185,7 +185,9 @@ def _command_lines() -> list[str]:
 def test_a_store_that_goes_for_good_ends_the_run_with_one_line(store: Store, tmp_path: Path) -> None:
     with stumbling(store.port, every=1_000_000) as proxy:
         lakeside = store.lakeside("gone", tmp_path, proxy.url)
-        command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
+        hasty = "spark.properties={spark.hadoop.fs.s3a.retry.limit: '1', spark.hadoop.fs.s3a.attempts.maximum: '1'}"
+        options = [*lakeside.settings(), "--set", hasty]
+        command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *options]
         with (tmp_path / "said").open("w") as said:
             process = subprocess.Popen(command, cwd=REPOSITORY, env=lakeside.surroundings(), stderr=said)
             while "] split: " not in (tmp_path / "said").read_text():
