@@ -21,6 +21,7 @@ _OF_STORES = (
     ("Status Code: 403", "the object store refuses us", _KEYS),
     ("AWS Error ", "the object store does not answer", _STORE),  # pyarrow's, after all its attempts
     ("Unable to execute HTTP request", "the object store does not answer", _STORE),
+    ("Premature end of Content-Length", "the object store breaks off its answers", _STORE),
     ("Status Code: 503", "the object store is too busy", "run it again, later"),
     ("Status Code: 500", "the object store failed", "run it again, later"),
 )

@@ -34,6 +34,7 @@ _SHA256 = {
     "hadoop-aws-3.4.1": "01334a07e179cae2b7e251f24857f11e3759108c9d6a79dcbe362a4295227da2",
     "s3-transfer-manager-2.44.4": "dbcad736b19f6eb8471f9edf027d9fffe994228f25f415894efd01fd80cb6c02",
 }
+_TASK_ATTEMPTS = 4  # Spark's default, spark.task.maxFailures, which local masters do not heed
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
 
 
@@ -84,7 +85,7 @@ def build_session(
     if not submitted:
         _require_files("spark.py_files", config.spark.py_files)
         _require_files("spark.archives", config.spark.archives)
-    master = config.spark.master or (None if submitted else "local[*]")
+    master = _master(config, submitted)
     if makes_lake:
         make_root(lake_root(config))
     catalog, own = catalog_properties(config), stage_properties(config, profile)
@@ -128,6 +129,17 @@ def build_session(
         for file in config.spark.py_files:
             session.sparkContext.addPyFile(file)
     return session
+
+
+def _master(config: Config, submitted: bool) -> str | None:
+    """Return spark.master; of local ones with as many attempts a task as clusters give, where the lake is in a store.
+
+    Not every read from a store is tried again by the client that makes it (docs/adr/0034).
+    """
+    master = config.spark.master or (None if submitted else "local[*]")
+    if master and is_remote(config.lake.root):
+        return re.sub(r"^local\[([^],]+)\]$", rf"local[\1,{_TASK_ATTEMPTS}]", master)
+    return master
 
 
 def _addresses(config: Config, submitted: bool) -> dict[str, str]:

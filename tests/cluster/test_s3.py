@@ -34,14 +34,14 @@ class Store:
     files: fs.S3FileSystem
     spark: Path
 
-    def lakeside(self, name: str, folder: Path, url: str | None = None, spark: Path | None = None) -> Lakeside:
+    def lakeside(self, name: str, folder: Path, url: str | None = None) -> Lakeside:
         catalog = f"jdbc:sqlite:file:{folder}/catalog.db?journal_mode=WAL&busy_timeout=30000"
         (folder / "scratch").mkdir(parents=True, exist_ok=True)
         properties = f"lake.properties={{uri: '{catalog}', jdbc.user: null, jdbc.password: null}}"
         environment = {
             **KEYS,
             "AWS_ENDPOINT_URL": url or f"http://127.0.0.1:{self.port}",
-            "SPARK_HOME": str(spark or self.spark),
+            "SPARK_HOME": str(self.spark),
             "TMPDIR": str(folder / "scratch"),
         }
         options = ("--config", str(REPOSITORY / "conf" / "s3.yaml"), "--set", properties, *LOCAL)
@@ -185,7 +185,9 @@ def _command_lines() -> list[str]:
 def test_a_store_that_goes_for_good_ends_the_run_with_one_line(store: Store, tmp_path: Path) -> None:
     with stumbling(store.port, every=1_000_000) as proxy:
         lakeside = store.lakeside("gone", tmp_path, proxy.url)
-        command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
+        hasty = "spark.properties={spark.hadoop.fs.s3a.retry.limit: '1', spark.hadoop.fs.s3a.attempts.maximum: '1'}"
+        options = [*lakeside.settings(), "--set", hasty]
+        command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *options]
         with (tmp_path / "said").open("w") as said:
             process = subprocess.Popen(command, cwd=REPOSITORY, env=lakeside.surroundings(), stderr=said)
             while "] split: " not in (tmp_path / "said").read_text():
@@ -218,15 +220,6 @@ def test_before_a_run_a_store_that_does_not_answer_is_one_line_and_so_says_the_d
     assert doctor.returncode == 4
     assert "fail  lake.root" in doctor.stdout
     assert SECRET not in doctor.stdout + doctor.stderr
-
-
-def test_a_spark_that_lacks_the_jars_is_told_how_to_get_them(store: Store, tmp_path: Path) -> None:
-    lakeside = store.lakeside("none", tmp_path, spark=spark_home(tmp_path / "spark", spark_jars_dir()))
-    done = lakeside.ganrec("look", "s3a://lakes/ratings")
-    assert done.returncode == 4, done.stderr[-3000:]
-    last = done.stderr.splitlines()[-1]
-    assert "Spark: expected the classes of spark.packages" in last
-    assert "ganrec install-jars" in last
 
 
 _STATES = """

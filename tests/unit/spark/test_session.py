@@ -10,14 +10,7 @@ import pytest
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError
-from ganrec_spark.spark.session import (
-    _SHA256,
-    _addresses,
-    catalog_properties,
-    require_known,
-    spark_jars_dir,
-    spark_sql_command,
-)
+from ganrec_spark.spark.session import _SHA256, _addresses, _master, catalog_properties, require_known, spark_jars_dir, spark_sql_command
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PASSWORD = "p\"a$$w`o\\rd ${NOT} it's"
@@ -61,6 +54,20 @@ def test_a_local_run_listens_on_this_machine_alone() -> None:
         assert _addresses(config(master), submitted=False)["spark.driver.bindAddress"] == "127.0.0.1"
     assert _addresses(config("spark.master=spark://host:7077"), False) == {"spark.driver.bindAddress": "0.0.0.0"}
     assert _addresses(config(), submitted=True) == {"spark.driver.bindAddress": "0.0.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("root", "master", "expected"),
+    [
+        ("lake", "local[2]", "local[2]"),
+        ("s3a://bucket/lake", "local[2]", "local[2,4]"),
+        ("s3a://bucket/lake", "null", "local[*,4]"),
+        ("s3a://bucket/lake", "local[2,1]", "local[2,1]"),
+        ("s3a://bucket/lake", "spark://host:7077", "spark://host:7077"),
+    ],
+)
+def test_a_local_task_has_more_attempts_where_the_lake_is_in_a_store(root: str, master: str, expected: str) -> None:
+    assert _master(config(f"lake.root={root}", f"spark.master={master}"), submitted=False) == expected
 
 
 def test_a_catalog_of_sqlite_cannot_lie_in_a_store() -> None:
