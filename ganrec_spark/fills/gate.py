@@ -20,14 +20,30 @@ from ganrec_spark.evaluation.bootstrap import Lift, bonferroni
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, chance, part
 from ganrec_spark.fills.lift import Totals, added_up, fitted_systems, fold_in_systems, segment_lifts, system_sums
 from ganrec_spark.fills.ratings import fill_ratings
-from ganrec_spark.fills.rules import SELF_TRAINING, SHUFFLED, SINGLE_BUCKET, TOO_FEW, Judgement, Segment, promising, screened
+from ganrec_spark.fills.rules import (
+    SELF_TRAINING,
+    SHUFFLED,
+    SINGLE_BUCKET,
+    TOO_FEW,
+    Judgement,
+    Segment,
+    promising,
+    screened,
+)
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.plan.tables import NONE
 from ganrec_spark.recommenders.als.fold_in import fixed_side
-from ganrec_spark.recommenders.als.setting import Setting, chosen_setting, fit_setting, latest_time, weighted, with_soft_targets
+from ganrec_spark.recommenders.als.setting import (
+    Setting,
+    chosen_setting,
+    fit_setting,
+    latest_time,
+    weighted,
+    with_soft_targets,
+)
 from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors, factors_of
 from ganrec_spark.recommenders.catalogue import rank_catalogue
 from ganrec_spark.run.context import Context

@@ -42,7 +42,8 @@ def train_generators(
     results: dict[str, object] = {}
     for plan in (plans[i] for i in own):
         # The name holds all that the training follows from: a checkpoint of other data or settings is never resumed.
-        checkpoints = file_checkpoints(checkpoint_dir, f"{plan.kind}-{_fingerprint(plan, urls, batch_size)}.pt")
+        version = _fingerprint(plan, urls, batch_size)
+        checkpoints = file_checkpoints(checkpoint_dir, f"{plan.kind}-{version}.pt", trainer.warn)
         seed = training_seed(plan.seed, plan.kind, "reader", trainer.index) % 2**31
         rows = max(1, batch_size // trainer.count)
         with (

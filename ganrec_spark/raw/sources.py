@@ -17,7 +17,18 @@ from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.raw.files import SAMPLE_BYTES, Files, first_bytes, local_stream, located, part_value
-from ganrec_spark.raw.text import QUOTE, Layout, decoded, json_names, layout, lines, quotes_span_lines, resolve, shown, unique
+from ganrec_spark.raw.text import (
+    QUOTE,
+    Layout,
+    decoded,
+    json_names,
+    layout,
+    lines,
+    quotes_span_lines,
+    resolve,
+    shown,
+    unique,
+)
 
 # Holds a text line that does not have as many values as the file has columns; NULL for every other row.
 MALFORMED = "_malformed_line"

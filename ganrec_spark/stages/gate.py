@@ -6,7 +6,17 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.bootstrap import Lift
-from ganrec_spark.fills.gate import confirm, fits_with_fill, judged_users, nothing_to_prove, plain_als, screen, screening_and_proving, unjudged, without_fill
+from ganrec_spark.fills.gate import (
+    confirm,
+    fits_with_fill,
+    judged_users,
+    nothing_to_prove,
+    plain_als,
+    screen,
+    screening_and_proving,
+    unjudged,
+    without_fill,
+)
 from ganrec_spark.fills.rules import Judgement, segment_rows, settle
 from ganrec_spark.frames import dislikes
 from ganrec_spark.recommenders.als.solver import AlsFactors, factor_rows

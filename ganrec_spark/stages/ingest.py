@@ -11,7 +11,16 @@ from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.frames.dense_index import with_positions
 from ganrec_spark.lake.store import Addition
 from ganrec_spark.raw.merged import known_pseudonyms, liked_or_not, merge_events, threshold
-from ganrec_spark.raw.rejects import Counts, advice_on, by_rule, check_counts, common_rules, count_rules, per_rule, rejected_rows
+from ganrec_spark.raw.rejects import (
+    Counts,
+    advice_on,
+    by_rule,
+    check_counts,
+    common_rules,
+    count_rules,
+    per_rule,
+    rejected_rows,
+)
 from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates, row_as_json
 from ganrec_spark.raw.sources import explained, read_source
 from ganrec_spark.raw.times import time_form

@@ -1,7 +1,15 @@
 """Stage publish: check this run's rows, then show all of them to readers in one commit, or refuse."""
 
 from ganrec_spark.errors import QualityError
-from ganrec_spark.evaluation.publish_checks import Check, coverage_checks, dictionary_checks, metric_checks, published_metrics, row_checks, volume_checks
+from ganrec_spark.evaluation.publish_checks import (
+    Check,
+    coverage_checks,
+    dictionary_checks,
+    metric_checks,
+    published_metrics,
+    row_checks,
+    volume_checks,
+)
 from ganrec_spark.lake.pointer import show
 from ganrec_spark.lake.publication import prune_editions, write_edition
 from ganrec_spark.run.context import Context

@@ -2,7 +2,15 @@
 
 from ganrec_spark.blend.choosing import choose_trees, choose_weights, proof_of, weight_rows
 from ganrec_spark.blend.fusion import fuse_lists
-from ganrec_spark.blend.member_lists import TAIL, accepted_fills, fusion_of, judged_rows, member_lists, shipped_popularity, users_of_run
+from ganrec_spark.blend.member_lists import (
+    TAIL,
+    accepted_fills,
+    fusion_of,
+    judged_rows,
+    member_lists,
+    shipped_popularity,
+    users_of_run,
+)
 from ganrec_spark.blend.published import recommendation_rows, served_candidates, served_lists, unserved_rows
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.rules import refusal, segment_rows

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ganrec_spark.lake.files import delete_folder, read_file, rename_file, write_file
 
+_LOG = logging.getLogger("ganrec")
+
 
 @dataclass(frozen=True)
 class Checkpoints:
@@ -16,11 +18,11 @@ class Checkpoints:
     save: Callable[[bytes], None] = lambda content: None
 
 
-def file_checkpoints(folder: str, name: str) -> Checkpoints:
-    """Return Checkpoints kept in one file of `folder`, an absolute path or a URI (lake_files).
+def file_checkpoints(folder: str, name: str, warn: Callable[[str], None] = _LOG.warning) -> Checkpoints:
+    """Return Checkpoints kept in one file of `folder`, an absolute path or a URI (lake.files).
 
     Where workers share neither disk nor store, a resumed worker 0 on another machine finds nothing and starts anew. So
-    it does where the file is damaged, which is set aside as NAME.damaged.
+    it does where the file is damaged, which is set aside as NAME.damaged; `warn` hears of it (Worker.warn: the driver).
     """
     file = f"{folder}/{name}"
 
@@ -32,7 +34,7 @@ def file_checkpoints(folder: str, name: str) -> Checkpoints:
         if hashlib.sha256(content).digest() == digest:
             return content
         rename_file(file, f"{name}.damaged")
-        logging.getLogger("ganrec").warning("%s: damaged, set aside as %s.damaged; training starts anew", file, name)
+        warn(f"{file}: damaged, set aside as {name}.damaged; training starts anew")
         return None
 
     def save(content: bytes) -> None:

@@ -250,6 +250,9 @@ class _LoneWorker(Worker):
     def log(self, message: str) -> None:
         self._reporter.send("log", message)
 
+    def warn(self, message: str) -> None:
+        self._reporter.send("warn", message)
+
 
 def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small class
     import horovod.torch as hvd
@@ -326,5 +329,8 @@ def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small cla
         def log(self, message: str) -> None:
             if self.index == 0:
                 reporter.send("log", message)
+
+        def warn(self, message: str) -> None:
+            reporter.send("warn", message)
 
     return HorovodWorker()

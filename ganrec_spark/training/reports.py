@@ -31,6 +31,9 @@ class Address:
     key: bytes
 
 
+_LEVELS = {"log": logging.DEBUG, "warn": logging.WARNING}
+
+
 class ReportServer:
     """Listens on the driver: when each worker last reported, what it logged, and why it failed."""
 
@@ -96,8 +99,8 @@ class ReportServer:
             self.fail(worker, str(message["text"]))
         elif message["kind"] == "end":
             self._ended.add(worker)
-        elif message["kind"] == "log":
-            logging.getLogger("ganrec").debug("%s", message["text"])
+        elif message["kind"] in _LEVELS:
+            logging.getLogger("ganrec").log(_LEVELS[message["kind"]], "%s", message["text"])
         return worker
 
     def _disconnected(self, worker: int) -> None:

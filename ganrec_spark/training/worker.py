@@ -50,6 +50,10 @@ class Worker:
         """Write one progress line, on the driver; lines of other workers than 0 are dropped."""
         logging.getLogger("ganrec").debug("%s", message)
 
+    def warn(self, message: str) -> None:
+        """Write one line that somebody should read, on the driver, from whichever worker."""
+        logging.getLogger("ganrec").warning("%s", message)
+
 
 def share(worker: Worker, n_models: int) -> tuple[Worker, list[int]]:
     """Return as whom, and which of `n_models`, this worker trains.

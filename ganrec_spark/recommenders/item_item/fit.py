@@ -12,7 +12,17 @@ from ganrec_spark.frames.histories import with_ages
 from ganrec_spark.recommenders.item_item.ease import ease_weights
 from ganrec_spark.recommenders.item_item.gfcf import low_pass
 from ganrec_spark.recommenders.item_item.profiles import profiles
-from ganrec_spark.recommenders.item_item.sums import Users, energy, gathered, gram_matrix, graph_filter, graph_vectors, near_gram_matrix, popularity, rp3beta_weights
+from ganrec_spark.recommenders.item_item.sums import (
+    Users,
+    energy,
+    gathered,
+    gram_matrix,
+    graph_filter,
+    graph_vectors,
+    near_gram_matrix,
+    popularity,
+    rp3beta_weights,
+)
 from ganrec_spark.recommenders.item_item.weights import Weights, mixed
 
 # Values of keys of section item_item, but for `method`: those that one fit takes, and history_half_life, which ranks.

@@ -19,7 +19,16 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.choice import is_ahead
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import lists, with_ages
-from ganrec_spark.recommenders.item_item.fit import DAMPING, MIX, PAIR_HALF_LIFE, RATING_SLOPE, SECOND_WEIGHT, Fitter, Setting, slope_of
+from ganrec_spark.recommenders.item_item.fit import (
+    DAMPING,
+    MIX,
+    PAIR_HALF_LIFE,
+    RATING_SLOPE,
+    SECOND_WEIGHT,
+    Fitter,
+    Setting,
+    slope_of,
+)
 from ganrec_spark.recommenders.item_item.profiles import profile_matrix, profiles
 from ganrec_spark.recommenders.item_item.scoring import by_weights
 from ganrec_spark.recommenders.item_item.weights import Weights, mixed, products

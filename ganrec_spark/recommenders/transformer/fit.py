@@ -64,7 +64,7 @@ def fit(
     trainer, own = share(worker, len(plans))
     results: dict[str, object] = {}
     for number in own:
-        plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number])
+        plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number], trainer.warn)
         rows, seed = max(1, plan.batch_size // trainer.count), plan.seed % 2**31
         with (
             scalars(trainer, f"{tensorboard_dir}/{plan.name}") as show,

@@ -7,7 +7,18 @@ import pytest
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import StoreError
-from ganrec_spark.lake.files import delete_folder, exists, lake_root, local_copies, make_root, mirrored, read_file, rename_file, require_store, write_file
+from ganrec_spark.lake.files import (
+    delete_folder,
+    exists,
+    lake_root,
+    local_copies,
+    make_root,
+    mirrored,
+    read_file,
+    rename_file,
+    require_store,
+    write_file,
+)
 from ganrec_spark.training.scalars import scalars
 from ganrec_spark.training.worker import Worker
 

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 from unit.reporting.sample import FACTS, decision, metric
 
-from ganrec_spark.reporting.answers import answers, attention, fill, over_popularity, published, refused, since_last_time
+from ganrec_spark.reporting.answers import (
+    answers,
+    attention,
+    fill,
+    over_popularity,
+    published,
+    refused,
+    since_last_time,
+)
 
 
 def test_six_questions() -> None:

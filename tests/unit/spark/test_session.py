@@ -10,7 +10,15 @@ import pytest
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError
-from ganrec_spark.spark.session import _SHA256, _addresses, _master, catalog_properties, require_known, spark_jars_dir, spark_sql_command
+from ganrec_spark.spark.session import (
+    _SHA256,
+    _addresses,
+    _master,
+    catalog_properties,
+    require_known,
+    spark_jars_dir,
+    spark_sql_command,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PASSWORD = "p\"a$$w`o\\rd ${NOT} it's"

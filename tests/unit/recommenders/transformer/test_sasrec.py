@@ -13,7 +13,18 @@ import torch
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape, next_item_loss
 from ganrec_spark.recommenders.transformer.plans import popularity_ndcg
-from ganrec_spark.recommenders.transformer.training import Batch, Judges, Plan, Trained, _bucketed, _of_equal_sum, _out_of_patience, _polynomial_decay, train_sasrec, validation_ndcg
+from ganrec_spark.recommenders.transformer.training import (
+    Batch,
+    Judges,
+    Plan,
+    Trained,
+    _bucketed,
+    _of_equal_sum,
+    _out_of_patience,
+    _polynomial_decay,
+    train_sasrec,
+    validation_ndcg,
+)
 from ganrec_spark.training.worker import Worker
 
 ITEMS, LENGTH = 12, 6
