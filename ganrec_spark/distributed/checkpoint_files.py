@@ -2,17 +2,20 @@
 
 import hashlib
 import logging
+from collections.abc import Callable
 
 from pyarrow import fs
 
 from ganrec_spark.models.generator_training import Checkpoints
 
+_LOG = logging.getLogger("ganrec")
 
-def file_checkpoints(folder: str, name: str) -> Checkpoints:
+
+def file_checkpoints(folder: str, name: str, log: Callable[[str], None] = _LOG.warning) -> Checkpoints:
     """Return Checkpoints kept in one file of `folder`, an absolute path or a URI that pyarrow knows.
 
     Where workers share no disk, a resumed worker 0 on another machine finds nothing and starts anew. So it does where
-    the file is damaged, which is set aside as NAME.damaged.
+    the file is damaged, which is set aside as NAME.damaged; `log` hears of it (a worker's reaches the driver).
     """
 
     def load() -> bytes | None:
@@ -25,7 +28,7 @@ def file_checkpoints(folder: str, name: str) -> Checkpoints:
         if hashlib.sha256(content).digest() == digest:
             return content
         system.move(file, f"{file}.damaged")
-        logging.getLogger("ganrec").warning("%s: damaged, set aside as %s.damaged; training starts anew", file, name)
+        log(f"{file}: damaged, set aside as {name}.damaged; training starts anew")
         return None
 
     def save(content: bytes) -> None:

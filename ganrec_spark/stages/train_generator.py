@@ -79,7 +79,9 @@ def train_generators(
                     writer.add_scalar(name, value, epoch)
 
         # The name holds all that the training follows from: a checkpoint of other data or settings is never resumed.
-        checkpoints = file_checkpoints(checkpoint_dir, f"{plan.kind}-{_fingerprint(plan, urls, batch_size)}.pt")
+        checkpoints = file_checkpoints(
+            checkpoint_dir, f"{plan.kind}-{_fingerprint(plan, urls, batch_size)}.pt", trainer.log
+        )
         seed = training_seed(plan.seed, plan.kind, "reader", trainer.index) % 2**31
         rows = max(1, batch_size // trainer.count)
         with read_batches(urls, ("items", "weights"), rows, trainer.index, trainer.count, seed) as batches:

@@ -222,7 +222,7 @@ def fit(
     trainer, own = share(worker, len(plans))
     results: dict[str, object] = {}
     for number in own:
-        plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number])
+        plan, files = plans[number], file_checkpoints(checkpoint_dir, checkpoints[number], trainer.log)
         rows, seed = max(1, plan.batch_size // trainer.count), plan.seed % 2**31
         with read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches:
             trained = train_sasrec(

@@ -1,12 +1,14 @@
 """Two real workers train one SASRec together, and go on from a checkpoint as if they had never stopped."""
 
 import io
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
 import numpy as np
+import pytest
 import torch
 from pyspark.sql import SparkSession
 
@@ -44,7 +46,7 @@ def train(worker: Worker, epochs: int, folder: str) -> dict[str, object]:
         averaging=2.0,
         catalogue=np.arange(ITEMS),
     )
-    files = file_checkpoints(folder, "sasrec.pt")
+    files = file_checkpoints(folder, "sasrec.pt", worker.log)
     trained = train_sasrec(worker, plan, stream(worker), files.load, files.save)
     return {"state": trained.state, "epochs": len(trained.history)} if worker.index == 0 else {}
 
@@ -62,3 +64,13 @@ def test_two_workers_resume_to_the_state_of_a_whole_training(spark: SparkSession
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor, msg=name)
     assert not torch.allclose(halfway["items.weight"], whole["items.weight"])
+
+
+def test_workers_say_that_a_damaged_checkpoint_is_set_aside(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sasrec.pt").write_bytes(b"half of a state")
+    with caplog.at_level(logging.INFO, "ganrec"):
+        found = train_distributed(spark, train, Distributed(workers=2), epochs=1, folder=str(tmp_path))
+    assert found["epochs"] == 1
+    assert "sasrec.pt: damaged, set aside as sasrec.pt.damaged; training starts anew" in caplog.text
