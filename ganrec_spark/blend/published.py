@@ -96,7 +96,8 @@ def named_items(context: Context, source: str, key: str) -> NDArray[np.int64]:
             "and none of "
             f"them among the items: {found}; compare them with table items"
         )
-    context.log(f"recommend.{key}: {len(known)} of {n_named} ids are items of this lake")
+    say = context.log if len(known) == n_named else context.warn
+    say(f"recommend.{key}: {len(known)} of {n_named} ids are items of this lake")
     return known["item_idx"].to_numpy(dtype=np.int64)
 
 

@@ -23,7 +23,7 @@ class Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or let it pass by."""
-        line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
+        line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {self.format(record)}"
         detail = record.levelno < logging.INFO and not self._verbose
         silent = time.monotonic() - self._written > _SILENT_SECONDS
         try:
@@ -32,14 +32,18 @@ class Console(logging.Handler):
             elif not detail or silent:
                 self._write(line)
         except (OSError, ValueError):  # a stream that is gone must not end a run
-            self.handleError(record)
+            pass
 
-    def close(self) -> None:
-        """Leave the terminal's line empty."""
+    def clear(self) -> None:
+        """Leave the terminal's line empty, for somebody else's words."""
         if self._passing:
             self._stream.write("\r\033[K")
             self._stream.flush()
             self._passing = False
+
+    def close(self) -> None:
+        """Leave nothing passing by behind."""
+        self.clear()
         super().close()
 
     def _write(self, line: str) -> None:
@@ -52,3 +56,10 @@ class Console(logging.Handler):
         self._stream.write(f"\r\033[K{line[:width]}")
         self._stream.flush()
         self._passing = True
+
+
+def clear() -> None:
+    """Let what passes by on the terminal make room for what a command prints."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Console):
+            handler.clear()

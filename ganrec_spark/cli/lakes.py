@@ -51,7 +51,7 @@ def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]"
     root = lake_root(config)
     if is_remote(root):
         require_store(root)
-    if not exists(root):
+    elif not exists(root):
         raise LakeError(f"lake '{root}': expected a lake, found no such folder; see lake.root")
     spark = build_session(config, makes_lake=False)
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from ganrec_spark.cli.console import Console
+from ganrec_spark.cli.console import Console, clear
 from ganrec_spark.errors import GanrecError
 
 EXIT_CODES = """exit codes: 0 done · 1 unexpected · 2 configuration · 3 input data · 4 lake or missing stage
@@ -42,6 +42,7 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             return code
     except GanrecError as error:
         if not _TERMINATED.is_set():
+            clear()
             print(f"ganrec: {type(error).__name__}: {error}", file=sys.stderr)
             return error.exit_code
     except Exception as error:
@@ -49,8 +50,10 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             told = _explained(error, arguments.command if "command" in arguments else Path(sys.argv[0]).stem)
             if told is None:
                 raise
+            clear()
             print(f"ganrec: {type(told).__name__}: {told}", file=sys.stderr)
             return told.exit_code
+    clear()
     print("ganrec: ended by SIGTERM; run it again, what has finished is kept", file=sys.stderr)
     return _SIGTERM_CODE
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ganrec_spark.cli.console import clear
 from ganrec_spark.cli.options import common, load, run_date
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import ConfigError
@@ -32,6 +33,7 @@ def run_stage_command(arguments: argparse.Namespace) -> int:
     spark = build_session(config, f"ganrec {stage.name} {arguments.run_date}", stage.profile)
     try:
         outcome = run_stage(spark, config, stage, arguments.run_date)
+        clear()
         print(f"{outcome.stage}: {outcome.outcome} in {outcome.seconds:.1f} s: {outcome.message}")
     finally:
         spark.stop()
@@ -58,6 +60,7 @@ def run_pipeline_command(arguments: argparse.Namespace) -> int:
     spark = build_session(config, f"ganrec {arguments.run_date}", "training")  # some of its stages train
     try:
         run_pipeline(spark, config, arguments.run_date, arguments.force)
+        clear()
         if arguments.metrics_json:
             rows = metrics_rows(spark, config, arguments.run_date)
             Path(arguments.metrics_json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
@@ -132,6 +135,7 @@ def submit(arguments: argparse.Namespace) -> int:
     passed_on = ["--config", arguments.config] if arguments.config else []
     passed_on += ["--set-json", arguments.set_json] if arguments.set_json else []
     passed_on += ["--master", arguments.master] if arguments.master else []
+    passed_on += ["--verbose"] if arguments.verbose else []
     passed_on += [word for override in arguments.set for word in ("--set", override)]
     for stage in [STAGE_BY_NAME[arguments.stage]] if arguments.stage else STAGES:
         command = submit_command(config, stage, arguments.run_date, passed_on, spark_jars_dir().parent)

@@ -16,7 +16,8 @@ from scipy import sparse
 from ganrec_spark.fills.generators.by_name import Generator, load_generator
 from ganrec_spark.fills.generators.collapse import score_block
 from ganrec_spark.fills.generators.interactions import Profiles
-from ganrec_spark.frames.histories import histories, with_ages
+from ganrec_spark.frames import dislikes
+from ganrec_spark.frames.histories import histories, lists, with_ages
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.frames.top_n import mask_seen, top_n
 from ganrec_spark.plan.tables import TABLE_BY_NAME
@@ -79,13 +80,15 @@ def generate(
     temperature: float,
     seed: int,
     listed: DataFrame | None = None,
+    disliked: DataFrame | None = None,
 ) -> DataFrame:
     """Return rows of generated_ratings: per candidate and user up to n items that the user has not, best first.
 
     In: observed ratings (user_idx, item_idx, rating, ts), one row per user and item; sparse_users one row per user;
     listed (user_idx, items, scores), the Transformer's lists with log probabilities, which source transformer takes its
-    items from. Only items with an observed rating are generated. confidence = exp(score - best score of the user's
-    unseen items), scores being logs: a generator's probability as a share of the probability of the user's surest item.
+    items from; disliked (user_idx, item_idx), what is never generated. Only items with an observed rating are.
+    confidence = exp(score - best score of the user's unseen items), scores being logs: a generator's probability as a
+    share of the probability of the user's surest item.
     Samples are drawn without replacement by Gumbel-top-k at `temperature` (Kool et al. 2019).
 
     Users are scored in blocks of fixed membership: the last bits of a matrix product depend on the whole block.
@@ -101,6 +104,8 @@ def generate(
     if listed is not None:
         own = listed.select("user_idx", F.col("items").alias("listed_items"), F.col("scores").alias("listed_scores"))
         users = users.join(own, "user_idx", "left")
+    if disliked is not None:
+        users = dislikes.never_listed(users.withColumn("never", F.col("items")), disliked, "never")
     users_per_block = min(_USERS_PER_BLOCK, max(1, _CELLS_PER_BLOCK // (1 + int(items.max(initial=0)))))
     blocks = users.withColumn("block", F.floor(F.col("user_idx") / users_per_block))
     return blocks.groupBy("block").applyInArrow(fill, _SCHEMA)
@@ -117,7 +122,8 @@ def _fill_block(
     table = table.sort_by("user_idx").combine_chunks()
     users = table["user_idx"].to_numpy().astype(np.int32)
     profiles = _padded(table)
-    seen = [row[row >= 0] for row in profiles.items]
+    never = "never" if "never" in table.column_names else "items"
+    seen = lists(table.to_batches()[0], never) if table.num_rows else []
     parts = []
     for source in sources.values():
         scores = _scorer(source, seed)(table, profiles, users)
@@ -148,7 +154,7 @@ def _padded(table: pa.Table) -> Profiles:
 
 
 def _eligible(
-    scores: NDArray[np.float32], catalogue: NDArray[np.int64], seen: list[NDArray[np.int32]]
+    scores: NDArray[np.float32], catalogue: NDArray[np.int64], seen: list[NDArray[np.integer[Any]]]
 ) -> NDArray[np.float32]:
     """Return the scores with -inf for items outside the catalogue and for what the user has."""
     n_items = scores.shape[1]

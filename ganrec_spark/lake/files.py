@@ -3,7 +3,7 @@
 A path is local, or a URI: s3a:// (s3://), gs://, hdfs://, or what an installed fsspec package knows (abfss://: adlfs).
 Of an S3 store endpoint, region and credentials come from the environment by the names that Spark's and Iceberg's own
 clients read, so one set of them serves all: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ... Who reads the sources
-(source_files, source_state) is Spark, by Hadoop's file systems: a source may be whatever Spark can read.
+(raw.files, raw.state) is Spark, by Hadoop's file systems: a source may be whatever Spark can read.
 """
 
 import os
@@ -28,9 +28,28 @@ _DOWNLOADS, _CHUNK_BYTES = 4, 8 << 20
 _SHOWS_HALF_FILES = ("local", "hdfs")
 
 
+# What the clients of stores say, what it means, what to do: a store that knows better, and one that is ill.
+_KEYS = "see the credentials in the environment, of every machine that works, and what they allow"
+_STORE = "see lake.root, AWS_ENDPOINT_URL, AWS_REGION and the network, then run it again"
+REFUSALS = (
+    ("NO_SUCH_BUCKET", "there is no such bucket", _STORE),
+    ("NoSuchBucket", "there is no such bucket", _STORE),
+    ("Unable to load credentials", "there are no credentials for the object store", _KEYS),
+    ("AWS Error ACCESS_DENIED", "the object store refuses us", _KEYS),
+    ("Status Code: 403", "the object store refuses us", _KEYS),
+)
+OUTAGES = (
+    ("AWS Error ", "the object store does not answer", _STORE),  # pyarrow's, after all its attempts
+    ("Unable to execute HTTP request", "the object store does not answer", _STORE),
+    ("Premature end of Content-Length", "the object store breaks off its answers", _STORE),
+    ("Status Code: 503", "the object store is too busy", "run it again, later"),
+    ("Status Code: 500", "the object store failed", "run it again, later"),
+)
+
+
 def lake_root(config: Config) -> str:
-    """Return lake.root as an absolute path; a URI (s3a://...) is returned as it is."""
-    root = config.lake.root
+    """Return lake.root as an absolute path; a URI of a store (s3a://...) is returned as it is."""
+    root = config.lake.root.removeprefix("file://")
     return root.rstrip("/") if is_remote(root) else str(Path(root).expanduser().absolute())
 
 
@@ -51,6 +70,15 @@ def make_root(root: str) -> None:
         require_store(root)
     else:
         Path(root).mkdir(parents=True, exist_ok=True)
+
+
+def require_up(text: str, what: str) -> None:
+    """Raise StoreError where a failure, in `text`, is an object store's that is ill: no fault of what was asked for."""
+    if any(sign in text for sign, _, _ in REFUSALS):
+        return
+    for sign, meaning, advice in OUTAGES:
+        if sign in text:
+            raise StoreError(f"{what}: {meaning}; {advice}")
 
 
 def require_store(root: str) -> None:

@@ -16,6 +16,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ganrec_spark.errors import InputError
+from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
 
 SAMPLE_BYTES = 1 << 18
@@ -183,6 +184,7 @@ def _remote(spark: SparkSession, source: str) -> tuple[str, list[str]]:
             if not _hidden(Path(file.removeprefix(above.getPath().toString()).lstrip("/"))):
                 found.append(file)
     except (Py4JError, PySparkException) as error:
+        require_up(str(error), f"source '{source}'")
         raise InputError(
             f"source '{source}': expected a readable file, folder or table, found: {reason(error)}; "
             "check ingest.source and the file system's settings (spark.properties)"

@@ -15,6 +15,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
+from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.raw.files import SAMPLE_BYTES, Files, first_bytes, local_stream, located, part_value
 from ganrec_spark.raw.text import (
@@ -122,6 +123,7 @@ def explained(source: str, advice: str = "check ingest.source, ingest.test_sourc
         ) from error
     except (PySparkException, Py4JError) as error:
         text = _whole(error)
+        require_up(text, f"source '{source}'")
         # A disk that fills up while rows are kept is no fault of the source.
         if "No space left on device" not in text and any(sign in text for sign in _UNREADABLE):
             raise InputError(

@@ -125,8 +125,9 @@ def refused(facts: Facts) -> Answer:
     n_rows = sum(facts.rejected.values())
     if n_rows:
         most = max(facts.rejected, key=lambda rule: facts.rejected[rule])
-        share = n_rows / (n_rows + facts.n_ratings)
-        words.append(f"{n_rows:,} of the rows ({share:.1%}), most by rule {most} ({facts.rejected[most]:,})")
+        share = 100 * n_rows / max(1, facts.n_ratings)
+        of = f"{share:.1f} for each hundred ratings"
+        words.append(f"{n_rows:,} rows ({of}), most by rule {most} ({facts.rejected[most]:,})")
     tried = [row for row in facts.decisions if row["candidate"] != "none" and not row["accepted"]]
     if tried:
         best = max(tried, key=lambda row: (row["level"] == "confirm", _known(row["sparse_lift"])))
@@ -138,8 +139,8 @@ def attention(facts: Facts) -> Answer:
     """Say what somebody should look at."""
     found = [str(row["message"]) for row in facts.checks if not row["passed"]]
     rejected = sum(facts.rejected.values())
-    if rejected > 0.01 * (rejected + facts.n_ratings):
-        found.append("more than one row in a hundred was rejected: see table rejected_ratings")
+    if rejected > 0.01 * facts.n_ratings:
+        found.append("more than one row for each hundred ratings was rejected: see table rejected_ratings")
     found += [f"{name} collapsed: it generates few different items" for name in facts.collapsed]
     n_unserved = sum(facts.unserved.values())
     if n_unserved:

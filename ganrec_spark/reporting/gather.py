@@ -21,13 +21,15 @@ def facts(context: Context) -> Facts:
     shown = next(iter(lake.publications()), None)
     profile = read("matrix_profile").first()
     weights = read("blend_weights").where("published").first()
+    metrics = rows(read("metrics").where("metric = 'ndcg'"), "k", "recommender", "fill", "segment")
+    wanted = context.config.publish.metric_k
     return Facts(
         run_id=run_id,
         shown_run=shown.run_id if shown else None,
         shown_since=str(shown.committed_at)[:16] if shown else "",
         n_lists=read("recommendations").select("user_idx").distinct().count(),
-        k=context.config.publish.metric_k,
-        metrics=rows(read("metrics").where("metric = 'ndcg'"), "k", "recommender", "fill", "segment"),
+        k=min({row["k"] for row in metrics}, key=lambda k: abs(k - wanted), default=wanted),
+        metrics=metrics,
         metrics_before=rows(of_edition(lake, "metrics_editions", before).where("metric = 'ndcg'")) if before else (),
         run_before=before.run_id if before else None,
         decisions=rows(read("gate_decisions"), F.col("sparse_lift").desc_nulls_last(), "candidate"),

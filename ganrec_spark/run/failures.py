@@ -6,25 +6,12 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from ganrec_spark.errors import GanrecError, LakeError, StoreError
+from ganrec_spark.lake.files import OUTAGES, REFUSALS
 from ganrec_spark.lake.iceberg import causes
 from ganrec_spark.plan.pipeline import STAGES
 from ganrec_spark.plan.tables import EDITIONS, TABLE_BY_NAME
 
-_STORE = "see lake.root, AWS_ENDPOINT_URL, AWS_REGION and the network, then run it again"
-_KEYS = "see the credentials in the environment, of every machine that works, and what they allow"
 # A sign in the trace, what it means, what to do.
-_OF_STORES = (
-    ("NO_SUCH_BUCKET", "there is no such bucket", _STORE),
-    ("NoSuchBucket", "there is no such bucket", _STORE),
-    ("Unable to load credentials", "there are no credentials for the object store", _KEYS),
-    ("AWS Error ACCESS_DENIED", "the object store refuses us", _KEYS),
-    ("Status Code: 403", "the object store refuses us", _KEYS),
-    ("AWS Error ", "the object store does not answer", _STORE),  # pyarrow's, after all its attempts
-    ("Unable to execute HTTP request", "the object store does not answer", _STORE),
-    ("Premature end of Content-Length", "the object store breaks off its answers", _STORE),
-    ("Status Code: 503", "the object store is too busy", "run it again, later"),
-    ("Status Code: 500", "the object store failed", "run it again, later"),
-)
 _KINDS = (
     ("No space left on device", "a disk is full", "free some (the lake, spark.local.dir), then run it again"),
     ("Disk quota exceeded", "a disk quota is used up", "free some, then run it again"),
@@ -59,7 +46,7 @@ _DATA = re.compile(r"/(?P<table>\w+)/(?P<what>data|metadata)/(?P<path>[^\s,'\")]
 def explained(error: Exception, stage: str) -> GanrecError | None:
     """Return the error in one line with what to do, or None where it is none of those that a person can mend."""
     text = _trace(error)
-    kinds = [(StoreError, *kind) for kind in _OF_STORES] + [(LakeError, *kind) for kind in _KINDS]
+    kinds = [(StoreError, *kind) for kind in (*REFUSALS, *OUTAGES)] + [(LakeError, *kind) for kind in _KINDS]
     for told, sign, meaning, advice in kinds:
         if sign in text:
             where = re.search(rf"[^\n]*{re.escape(sign)}[^\n]*", text)

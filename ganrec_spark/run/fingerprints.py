@@ -24,7 +24,7 @@ _WORDS = {
 def fingerprint(config: Config, stage: Stage, outside: str, executions: Mapping[str, str]) -> str:
     """Return the fingerprint of a stage that reads rows written by these executions (stage -> id).
 
-    `outside` describes the files and tables that the stage reads outside the lake (sources.source_state).
+    `outside` describes the files and tables that the stage reads outside the lake (raw.state.source_state).
     """
     parts = {
         "code": code_hash(),

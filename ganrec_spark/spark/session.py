@@ -24,7 +24,7 @@ from ganrec_spark.lake.files import PLACE, is_remote, lake_root, make_root
 from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.spark.submit import SECRET_WORDS, is_secret, java_options, stage_properties
 
-# Of the packages that config.py pins.
+# Of the packages that config/sections.py pins.
 _SHA256 = {
     "iceberg-spark-runtime-4.0_2.13-1.11.0": "63c3b812549dc232c1920865ff42436df8604a9bbacd693930985c06bd97e6dc",
     "sqlite-jdbc-3.53.1.0": "28aceecfcc9535645bd19fa988385703c7b89982c1506a6855f5942b4032eca6",
@@ -35,6 +35,7 @@ _SHA256 = {
     "s3-transfer-manager-2.44.4": "dbcad736b19f6eb8471f9edf027d9fffe994228f25f415894efd01fd80cb6c02",
 }
 _TASK_ATTEMPTS = 4  # Spark's default, spark.task.maxFailures, which local masters do not heed
+_FINDS = ("spark.hadoop.", "spark.jars.")
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
 
 
@@ -136,7 +137,8 @@ def _master(config: Config, submitted: bool) -> str | None:
 
     Not every read from a store is tried again by the client that makes it (docs/adr/0034).
     """
-    master = config.spark.master or (None if submitted else "local[*]")
+    given = SparkConf().get("spark.master") if submitted else "local[*]"
+    master = config.spark.master or given
     if master and is_remote(config.lake.root):
         return re.sub(r"^local\[([^],]+)\]$", rf"local[\1,{_TASK_ATTEMPTS}]", master)
     return master
@@ -255,6 +257,9 @@ def spark_sql_command(config: Config, more: str = "") -> str:
     properties |= {prefix: "org.apache.iceberg.spark.SparkCatalog", **_fresh(prefix)}
     for key, value in config.lake.properties.items():  # ${VARIABLE} stays, for the shell to fill in
         properties[f"{prefix}.{key}"] = value.replace("{root}", lake_root(config))
+    # What its file systems and jars are found by; the rest is about work that spark-sql does not do.
+    more_of_ours = {key: value for key, value in config.spark.properties.items() if key.startswith(_FINDS)}
+    properties |= more_of_ours
     hidden = {key for key, value in properties.items() if _is_hidden(key, value)}
     options = [f"--conf {_for_shell(f'{key}={value}')}" for key, value in properties.items() if key not in hidden]
     binary = shlex.quote(str(Path(pyspark.__file__).parent / "bin" / "spark-sql"))

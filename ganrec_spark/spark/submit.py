@@ -15,7 +15,7 @@ from ganrec_spark.plan.pipeline import Stage
 ARCHIVE = "ganrec-classes.jsa"
 # An archive that does not fit is not worth a warning: Java loads the classes as usual.
 QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
-SECRET_WORDS = "password|secret|token|credential"
+SECRET_WORDS = "password|secret|token|credential|account[.]key|[.]sas[.]"
 # What is called so and yet only says where a secret is, or whether there is one.
 _NO_SECRET = re.compile(r"\.secretKeyRef\.|\.secrets\.|(file|path|provider|enabled)$", re.IGNORECASE)
 # What spark-submit itself wants to know, before a line of ours runs.

@@ -28,11 +28,10 @@ def run(context: Context) -> str:
         sources["transformer"] = Source("transformer", transformer_version(context), {}, ship(context.spark))
     sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
     listed = context.lake.read("transformer_candidates").where(F.col("fill") == NONE)
-    generated = generate(
-        context.spark, observed, sparse_users, sources, wanted, context.config.augment.temperature, context.seed, listed
-    )
     disliked = dislikes.of_phase(context.lake.read("known_dislikes"), observed, str(context.phase))
-    if disliked is not None:
-        generated = generated.join(disliked, ["user_idx", "item_idx"], "left_anti")
+    temperature = context.config.augment.temperature
+    generated = generate(
+        context.spark, observed, sparse_users, sources, wanted, temperature, context.seed, listed, disliked
+    )
     n_rows = context.lake.write("generated_ratings", generated)
     return f"{n_rows} generated ratings in {len(wanted)} candidate fills: {', '.join(c.name for c in wanted)}"

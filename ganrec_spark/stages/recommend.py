@@ -36,7 +36,8 @@ def run(context: Context) -> str:
         for phase in ("choose", "final")
     }
     proofs = [proof_of(context, fusions["choose"], fill) for fill in fills[1:]]
-    published = next((proof.candidate for proof in proofs if not refusal(proof, context.config.gate)), NONE)
+    broken = {proof.candidate: refusal(proof, context.config.gate) for proof in proofs}
+    published = next((fill for fill, rule in broken.items() if not rule), NONE)
     rows = context.lake.frame("published_fill_segments", segment_rows(proofs))
     context.lake.write("published_fill_segments", rows)
     context.lake.write("blend_weights", weight_rows(context, blend, fills, published))
@@ -54,4 +55,5 @@ def run(context: Context) -> str:
     reached = f"NDCG@{JUDGED_K} {blend.ndcg:.4f} on {blend.n_users} validation users"
     how = reached if blend.n_users else "equal weights, for there are no validation users"
     blended = f"blend of fill '{published}' by {blend.fusion}: {weights}{reordered} ({how})"
-    return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}"
+    stays_out = "".join(f"; fill '{fill}' stays out: {rule}" for fill, rule in broken.items() if rule)
+    return f"{n_rows} recommendations, {n_unserved} users with a code; {blended}{stays_out}"

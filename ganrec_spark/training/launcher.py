@@ -228,7 +228,7 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
         if "HorovodInternalError" in type(error).__name__:
             reporter.send("end", "")
         else:
-            reporter.send("log", f"worker {reporter.worker}: {traceback.format_exc(limit=-3)}")
+            reporter.send("warn", f"worker {reporter.worker}: {traceback.format_exc(limit=-3)}")
             reporter.send("failure", f"{type(error).__name__}: {' '.join(str(error).split())}")
         raise
 

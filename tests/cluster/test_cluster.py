@@ -68,7 +68,7 @@ def test_killed_executors_end_in_the_same_lists(
 
 def run_and_kill(lakeside: Lakeside, master: str, kills: dict[str, float]) -> tuple[int, str]:
     """Run the pipeline; kill one executor so many seconds after each named stage began. Return exit code and log."""
-    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
+    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, "--verbose", *lakeside.settings()]
     process = subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -87,7 +87,7 @@ def run_and_kill(lakeside: Lakeside, master: str, kills: dict[str, float]) -> tu
 
     for line in process.stderr:
         lines.append(line)
-        begun = re.search(r"\] (\w+): ", line)
+        begun = re.search(r"\] (\w+): (?!done|kept|skipped)", line)
         if begun and begun.group(1) in kills:
             threading.Timer(kills[begun.group(1)], kill, [begun.group(1)]).start()
     code = process.wait(timeout=60)

@@ -52,7 +52,12 @@ class Store:
         return [info.path.removeprefix(f"lakes/{below}/") for info in found if info.type == fs.FileType.File]
 
 
-_INSTALL = "import sys; from ganrec_spark import config, session; session.install_jars(config.load_config(sys.argv[1]))"
+_INSTALL = """
+import sys
+from ganrec_spark.config.load import load_config
+from ganrec_spark.spark.session import install_jars
+install_jars(load_config(sys.argv[1]))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +192,7 @@ def test_a_store_that_goes_for_good_ends_the_run_with_one_line(store: Store, tmp
         lakeside = store.lakeside("gone", tmp_path, proxy.url)
         hasty = "spark.properties={spark.hadoop.fs.s3a.retry.limit: '1', spark.hadoop.fs.s3a.attempts.maximum: '1'}"
         options = [*lakeside.settings(), "--set", hasty]
-        command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *options]
+        command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, "--verbose", *options]
         with (tmp_path / "said").open("w") as said:
             process = subprocess.Popen(command, cwd=REPOSITORY, env=lakeside.surroundings(), stderr=said)
             while "] split: " not in (tmp_path / "said").read_text():
@@ -224,11 +229,11 @@ def test_before_a_run_a_store_that_does_not_answer_is_one_line_and_so_says_the_d
 
 _STATES = """
 import sys
-from ganrec_spark.config import load_config
+from ganrec_spark.config.load import load_config
 from ganrec_spark.lake.files import write_file
 from ganrec_spark.spark.session import build_session
 from ganrec_spark.raw.files import first_bytes, located
-from ganrec_spark.source_state import source_state
+from ganrec_spark.raw.state import source_state
 spark = build_session(load_config(sys.argv[1], sys.argv[2:]), makes_lake=False)
 sources = ("s3a://lakes/in", "s3a://lakes/in/*/a.csv.gz", "s3a://lakes/in/day=1/a.csv.gz")
 def states(): return [source_state(spark, [source]) for source in sources]

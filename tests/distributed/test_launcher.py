@@ -141,7 +141,7 @@ def test_torch_leaves_no_files_behind(tmp_path: Path) -> None:
     # In a process of its own: Torch makes its compiler's folder once, with the first optimizer.
     program = """
 import torch
-from ganrec_spark.config import Distributed
+from ganrec_spark.config.sections import Distributed
 from ganrec_spark.training.launcher import train_distributed
 
 def train(worker):

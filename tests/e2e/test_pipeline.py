@@ -142,7 +142,7 @@ def test_stages_one_by_one_through_spark_submit_give_the_same_tables(
 
 def kill_at(lakeside: Lakeside, stage: str, seconds: float) -> None:
     """Start the pipeline, kill its driver and JVM `seconds` after `stage` began, and see every process go."""
-    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings()]
+    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, "--verbose", *lakeside.settings()]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     said: list[str] = []

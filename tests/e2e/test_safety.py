@@ -124,7 +124,7 @@ def test_files_are_their_owners_and_reading_makes_no_lake(tmp_path: Path) -> Non
 def test_sigterm_ends_a_run_within_ten_seconds_and_lets_it_go(tmp_path: Path, source: Path, moment: str) -> None:
     lakeside = Lakeside(tmp_path / "lake", source)
     more = ("--set", "transformer.max_epochs=400", "--set", "transformer.patience=500")
-    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, *lakeside.settings(), *more]
+    command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, "--verbose", *lakeside.settings(), *more]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     for line in process.stderr:

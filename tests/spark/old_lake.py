@@ -66,10 +66,12 @@ def _as_rows(spark: SparkSession, full_name: str, rows: list[dict[str, Any]]) ->
 
 
 def _dump(root: str, commit: str) -> dict[str, Any]:
-    from ganrec_spark.config.load import load_config
-    from ganrec_spark.lake.store import Lake, _create_statement
-    from ganrec_spark.plan.tables import TABLE_BY_NAME
-    from ganrec_spark.spark.session import build_session
+    # Modules of the old version, whose code this runs on.
+    from ganrec_spark.session import build_session
+    from ganrec_spark.tables import TABLE_BY_NAME
+
+    from ganrec_spark.config import load_config
+    from ganrec_spark.lake import Lake, _create_statement
 
     class Recorder:
         """A session that writes down what it is told."""

@@ -1,8 +1,8 @@
 """ALS (implicit: Hu et al. 2008; explicit: Zhou et al. 2008), by our own solver or by MLlib: the same objective.
 
 Our solver gathers one side's vectors on the driver after each half-step; rows are solved exactly, in NumPy
-(models.als_fold_in): of few ratings by the driver's threads, of many by Spark's tasks, to the same bits. MLlib never
-gathers vectors: the way for more users than a driver holds.
+(recommenders.als.fold_in): of few ratings by the driver's threads, of many by Spark's tasks, to the same bits. MLlib
+never gathers vectors: the way for more users than a driver holds.
 """
 
 import itertools

@@ -11,11 +11,12 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.config.sections import Config
+from ganrec_spark.frames.histories import with_ages
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.recommenders import catalogue as ranking
 from ganrec_spark.recommenders.item_item import search as item_item_search
 from ganrec_spark.recommenders.item_item import sums as item_item
 from ganrec_spark.recommenders.item_item.fit import Fitter
+from ganrec_spark.recommenders.item_item.profiles import item_axis, profiles
 from ganrec_spark.recommenders.item_item.weights import products
 
 RUN = "2026-11-01"
@@ -271,7 +272,7 @@ def test_a_fitter_gives_each_setting_its_own(lake: Lake, config: Config, method:
     rows = [(u, i, float(rng.integers(1, 6))) for u in range(30) for i in range(8) if rng.random() < 0.5]
     schema = "user_idx int, item_idx int, rating double"
     ratings = lake.spark.createDataFrame(rows, schema).selectExpr("*", "'observed' AS source").cache()
-    axis, small = item_item.item_axis(ratings), config.item_item.model_copy(update={"gfcf_rank": 3})
+    axis, small = item_axis(ratings), config.item_item.model_copy(update={"gfcf_rank": 3})
     own = {"ease": {"ease_regularisation": 9.0}, "rp3beta": {"rp3_alpha": 0.7, "rp3_beta": 0.2}}
     setting = {"method": method, **own.get(method, {"gfcf_rank": 3, "gfcf_weight": 0.3})}
     one, seen, identity = Fitter(small, 1, ratings, axis), [], sparse.csr_array(np.eye(8))
@@ -310,7 +311,7 @@ def test_ages_count_the_later_times_of_a_user(lake: Lake) -> None:
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
         "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
     )
-    found = ranking.with_ages(item_item.profiles(ratings), ratings).orderBy("user_idx").collect()
+    found = with_ages(profiles(ratings), ratings).orderBy("user_idx").collect()
     assert [(row["items"], row["ages"]) for row in found] == [([2, 4, 5, 9], [0, 2, 0, 1]), ([9], [0])]
 
 
@@ -325,8 +326,8 @@ def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
         "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
     )
-    users = ranking.with_ages(item_item.profiles(ratings), ratings)
-    axis = item_item.item_axis(ratings)
+    users = with_ages(profiles(ratings), ratings)
+    axis = item_axis(ratings)
     found = item_item.near_gram_matrix(users, axis, half_life=1.0)
     assert found.dtype == np.float32
     assert found == pytest.approx(np.array([[1, 0.5, 0.25], [0.5, 2, 1.5], [0.25, 1.5, 2]]))
@@ -335,7 +336,7 @@ def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
     second = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 1]])
     found = item_item.near_gram_matrix(users, axis, half_life=1.0, damping=0.5)
     assert found == pytest.approx(first / 3 + second / 2)
-    x = item_item.gathered(item_item.profiles(ratings), axis)
+    x = item_item.gathered(profiles(ratings), axis)
     assert item_item.gram_matrix(x, axis, damping=0.5) == pytest.approx(np.ones((3, 3)) / 3 + second / 2)
     assert item_item.energy(x) == 5
 
@@ -344,12 +345,12 @@ def test_ratings_count_by_their_height(lake: Lake) -> None:
     # Mean 2, standard deviation 3: ones lie a third of it below, eleven lies three above and counts as two.
     rows = [(1, item, 1.0, "observed") for item in range(9)] + [(1, 9, 11.0, "observed"), (1, 10, 1.0, "fill")]
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, source string")
-    (row,) = item_item.profiles(ratings, rating_slope=0.3).collect()
+    (row,) = profiles(ratings, rating_slope=0.3).collect()
     assert row["ratings"] == pytest.approx([0.9] * 9 + [1.6, 0.5])
-    (row,) = item_item.profiles(ratings).collect()
+    (row,) = profiles(ratings).collect()
     assert row["ratings"] == pytest.approx([1.0] * 10 + [0.5])
     same = ratings.where("item_idx < 9")
-    assert item_item.profiles(same, rating_slope=0.3).collect()[0]["ratings"] == [1.0] * 9
+    assert profiles(same, rating_slope=0.3).collect()[0]["ratings"] == [1.0] * 9
 
 
 @pytest.mark.parametrize("where", ["driver", "spark"])
@@ -360,8 +361,8 @@ def test_the_item_graph_is_that_of_dense_matrices(lake: Lake, monkeypatch: pytes
     x[:, 3] = 0  # an item without ratings is not on the axis
     rows = [(u, 2 * i, 5.0, "observed") for u, i in zip(*(index.tolist() for index in x.nonzero()), strict=True)]
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, source string")
-    axis = item_item.item_axis(ratings)
-    users = item_item.gathered(item_item.profiles(ratings), axis)
+    axis = item_axis(ratings)
+    users = item_item.gathered(profiles(ratings), axis)
     assert isinstance(users, DataFrame) == (where == "spark")
     x = x[:, axis // 2]
     r = x / np.sqrt(np.maximum(x.sum(axis=1, keepdims=True), 1)) / np.sqrt(x.sum(axis=0))

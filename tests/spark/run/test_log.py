@@ -118,7 +118,7 @@ def test_a_run_is_held_between_its_stages_and_inputs_are_asked_for_when_it_is_ou
     asked = []
 
     def looks_away(_: float) -> None:
-        theirs.__exit__()  # it has ended, and somebody runs ingest again before we come back
+        theirs.__exit__(None, None, None)  # it has ended, and somebody runs ingest again before we come back
         with RunLog(lake, RUN) as third:
             third.begin("ingest", lambda _: "other")
             third.finish("ingest", "done", "", 1.0)
@@ -127,7 +127,7 @@ def test_a_run_is_held_between_its_stages_and_inputs_are_asked_for_when_it_is_ou
     ours.begin("split", lambda finished: asked.append(finished["ingest"].fingerprint) or "f")
     assert asked == ["other"]
     assert "(between stages)" not in outcomes(lake)
-    ours.__exit__()
+    ours.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize(("state", "alive"), [("S", True), ("Z", False), ("X", False), ("T", False)])

@@ -64,8 +64,25 @@ def test_a_terminal_shows_the_last_detail_in_one_line(clock: list[float], monkey
     assert (passing, second, kept) == ("a detail t", "short", "stage\n")
 
 
-def test_a_stream_that_is_gone_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
+def test_an_error_keeps_its_trace(clock: list[float]) -> None:
+    stream = io.StringIO()
+    try:
+        raise ValueError("why")
+    except ValueError:
+        said(stream).exception("broken")
+    assert lines(stream)[0] == "broken"
+    assert "ValueError: why" in stream.getvalue()
+
+
+def test_what_passes_by_makes_room(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [Console(stream)])
+    logging.getLogger().handlers[0].emit(logging.makeLogRecord({"levelno": logging.DEBUG, "msg": "detail"}))
+    console.clear()
+    assert stream.getvalue().endswith("detail\r\033[K")
+
+
+def test_a_stream_that_is_gone_does_not_end_the_run() -> None:
     stream = io.StringIO()
     logger = said(stream)
     stream.close()

@@ -17,6 +17,7 @@ from ganrec_spark.lake.files import (
     read_file,
     rename_file,
     require_store,
+    require_up,
     write_file,
 )
 from ganrec_spark.training.scalars import scalars
@@ -112,3 +113,10 @@ def test_a_root_is_a_folder_that_is_made_or_a_store_that_is_asked(
     make_root(f"memory://{bucket}/lake")
     with pytest.raises(StoreError, match=r"expected a store that answers and lets us in, found: .*nosuchscheme"):
         require_store("nosuchscheme://bucket/lake")
+
+
+def test_a_store_that_is_ill_is_told_from_one_that_refuses() -> None:
+    with pytest.raises(StoreError, match="source 's3a://b/x': the object store is too busy; run it again, later"):
+        require_up("... AmazonS3Exception: Status Code: 503; Slow Down", "source 's3a://b/x'")
+    for text in ("FileNotFoundException: s3a://b/x", "NoSuchBucket (Status Code: 404)", "AWS Error ACCESS_DENIED"):
+        require_up(text, "source")

@@ -75,7 +75,7 @@ def test_whom_a_fill_helped() -> None:
 def test_what_was_refused() -> None:
     assert refused(FACTS).words == "2 fills; the best of them, cgan_top3: sparse users +3.0%."
     rows = replace(FACTS, rejected={"bad_rating": 7, "bad_time": 1}, n_ratings=92, decisions=[])
-    assert refused(rows).words == "8 of the rows (8.0%), most by rule bad_rating (7)."
+    assert refused(rows).words == "8 rows (8.7 for each hundred ratings), most by rule bad_rating (7)."
     assert refused(replace(FACTS, decisions=[])).words == "Nothing."
 
 
@@ -86,7 +86,7 @@ def test_what_needs_attention() -> None:
         FACTS, checks=[late], rejected={"bad_time": 1}, n_ratings=98, collapsed=["agn"], unserved={"blocked": 3}
     )
     assert attention(odd).words == (
-        "newest_rating: late; more than one row in a hundred was rejected: see table rejected_ratings; "
+        "newest_rating: late; more than one row for each hundred ratings was rejected: see table rejected_ratings; "
         "agn collapsed: it generates few different items; 3 people have no full list (blocked 3)"
     )
     assert attention(odd).tone == "odd"
