@@ -47,17 +47,18 @@ def exists(path: str) -> bool:
 
 def make_root(root: str) -> None:
     """Make the folder of a lake; one in a store needs none, but the store: see require_store."""
-    if is_remote(root):
+    if _is_elsewhere(root):
         require_store(root)
     else:
-        Path(root).mkdir(parents=True, exist_ok=True)
+        Path(root.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
 
 
 def require_store(root: str) -> None:
     """Raise StoreError where the store of a URI does not answer, refuses us, or has no such bucket; writes nothing."""
     try:
         system, place = _located(root, _FEW_ATTEMPTS)
-        found = system.get_file_info(place.lstrip("/").split("/")[0] if system.type_name != "hdfs" else "/").type
+        bucket = "/" if system.type_name in _SHOWS_HALF_FILES else place.lstrip("/").split("/")[0]
+        found = system.get_file_info(bucket).type
     except (OSError, ImportError, ValueError) as error:
         found_instead = " ".join(str(error).split())[:300]
     else:

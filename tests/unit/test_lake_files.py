@@ -105,6 +105,9 @@ def test_a_root_is_a_folder_that_is_made_or_a_store_that_is_asked(
     assert root("s3a://bucket/lake/") == "s3a://bucket/lake"
     make_root(root("deep/lake"))
     assert (tmp_path / "deep" / "lake").is_dir()
+    make_root(f"file://{tmp_path}/by/uri")
+    require_store(f"file://{tmp_path}/by/uri")
+    assert (tmp_path / "by" / "uri").is_dir()
     bucket = uuid.uuid4().hex
     with pytest.raises(StoreError, match=r"lake.root 'memory://.*no such bucket"):
         make_root(f"memory://{bucket}/lake")
