@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -237,7 +238,11 @@ def test_no_fill_holds_what_its_user_is_known_to_dislike(
     dislikes = [(user, item, "train"), (other, late, "validation")]
     known = spark.createDataFrame(dislikes, "user_idx int, item_idx int, part string")
     lake.replace("known_dislikes", known.selectExpr("*", "1D AS rating", "timestamp_seconds(0) AS ts"), RUN)
-    assert pairs() == {pair for pair in before if pair[1:] != (user, item)}
+    after = pairs()
+    assert {pair for pair in after if pair[1] != user} == {pair for pair in before if pair[1] != user}
+    assert not any(pair[1:] == (user, item) for pair in after)
+    # The next best take its place.
+    assert Counter(pair[:2] for pair in after) == Counter(pair[:2] for pair in before)
 
 
 def test_nothing_is_generated_where_the_gate_accepted_none(
