@@ -20,6 +20,7 @@ class Console(logging.Handler):
         super().__init__()
         self._stream, self._verbose = stream, verbose
         self._passing, self._written = False, time.monotonic()
+        self.setFormatter(logging.Formatter("%(message)s"))  # else basicConfig sets one with level and logger
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or let it pass by."""

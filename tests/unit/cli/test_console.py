@@ -64,6 +64,14 @@ def test_a_terminal_shows_the_last_detail_in_one_line(clock: list[float], monkey
     assert (passing, second, kept) == ("a detail t", "short", "stage\n")
 
 
+def test_lines_are_ours_alone_where_logging_is_set_up(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logging.basicConfig(level=logging.WARNING, handlers=[Console(stream)])
+    logging.getLogger().handlers[0].emit(logging.makeLogRecord({"levelno": logging.INFO, "msg": "stage"}))
+    assert lines(stream) == ["stage"]
+
+
 def test_an_error_keeps_its_trace(clock: list[float]) -> None:
     stream = io.StringIO()
     try:
