@@ -137,11 +137,13 @@ def _master(config: Config, submitted: bool) -> str | None:
 
     Not every read from a store is tried again by the client that makes it (docs/adr/0034).
     """
-    given = SparkConf().get("spark.master") if submitted else "local[*]"
-    master = config.spark.master or given
-    if master and is_remote(config.lake.root):
-        return re.sub(r"^local\[([^],]+)\]$", rf"local[\1,{_TASK_ATTEMPTS}]", master)
-    return master
+    master = config.spark.master or (None if submitted else "local[*]")
+    if not is_remote(config.lake.root):
+        return master
+    if master is None:
+        SparkContext._ensure_initialized()  # spark-submit's JVM, which knows what was said to it
+        master = SparkConf().get("spark.master")
+    return re.sub(r"^local\[([^],]+)\]$", rf"local[\1,{_TASK_ATTEMPTS}]", master or "local[*]")
 
 
 def _addresses(config: Config, submitted: bool) -> dict[str, str]:
