@@ -40,6 +40,9 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         code = int(arguments.handler(arguments))
         if not _TERMINATED.is_set():
             return code
+    except SystemExit:
+        if not _TERMINATED.is_set():
+            raise
     except GanrecError as error:
         if not _TERMINATED.is_set():
             clear()

@@ -48,7 +48,7 @@ def train_distributed(
         return _train_alone(train, config, arguments)
     _require_slots(spark, config)
     host = str(spark.sparkContext.getConf().get("spark.driver.host", "localhost"))
-    with ReportServer(host) as reports, _driver_undisturbed(reports):
+    with ReportServer(host) as reports, _quiet_threads(reports):
         stopped = threading.Event()
         watch = threading.Thread(target=_watch, args=(spark, reports, config, stopped), daemon=True)
         watch.start()
@@ -120,7 +120,7 @@ def _run_horovod(
 ) -> list[dict[str, object]]:
     import horovod.spark
 
-    with open(os.devnull, "w") as silence:  # noqa: PTH123
+    with open(os.devnull, "w") as silence, _signals_left_alone():  # noqa: PTH123
         return list(
             horovod.spark.run(
                 _work,
@@ -140,6 +140,27 @@ def _run_horovod(
                 executable=os.environ.get("PYSPARK_PYTHON") or sys.executable,
             )
         )
+
+
+@contextmanager
+def _signals_left_alone() -> Iterator[None]:
+    """Keep the driver's handlers: Horovod's own would take SIGTERM, and tell of workers that died without a message."""
+    from horovod.runner import gloo_run
+
+    ended: list[threading.Event] = []
+
+    def event() -> threading.Event:
+        ended.append(threading.Event())
+        return ended[-1]
+
+    original = gloo_run.register_shutdown_event
+    gloo_run.register_shutdown_event = event
+    try:
+        yield
+    finally:
+        gloo_run.register_shutdown_event = original
+        for each in ended:
+            each.set()
 
 
 def _watch(spark: SparkSession, reports: ReportServer, config: Distributed, stopped: threading.Event) -> None:
@@ -178,11 +199,8 @@ def _failure(reports: ReportServer, config: Distributed, error: Exception) -> st
 
 
 @contextmanager
-def _driver_undisturbed(reports: ReportServer) -> Iterator[None]:
-    """Undo what Horovod does to the driver: its handlers of SIGINT and SIGTERM stay set, its threads print traces."""
-    if threading.current_thread() is not threading.main_thread():
-        raise TrainingError("training: expected the main thread (Horovod sets signal handlers), found another")
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _quiet_threads(reports: ReportServer) -> Iterator[None]:
+    """Keep the cause of a failed Spark job for the error that we raise; a thread of Horovod's would print its trace."""
     hook = threading.excepthook
 
     def keep_cause(failure: threading.ExceptHookArgs) -> None:
@@ -201,12 +219,12 @@ def _driver_undisturbed(reports: ReportServer) -> Iterator[None]:
     finally:
         py4j.setLevel(level)
         threading.excepthook = hook
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _work(train: Train, arguments: dict[str, Any], address: Address, threads: int) -> dict[str, object]:
     """Be one worker; return the result of `train`."""
+    # Killed by a signal, the shell above would say so to a stream that is closed by then, and leave a trace.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     reporter = Reporter(address)
     try:
         import horovod.torch as hvd
