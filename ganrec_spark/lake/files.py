@@ -30,7 +30,7 @@ _SHOWS_HALF_FILES = ("local", "hdfs")
 
 # What the clients of stores say, what it means, what to do: a store that knows better, and one that is ill.
 _KEYS = "see the credentials in the environment, of every machine that works, and what they allow"
-_STORE = "see lake.root, AWS_ENDPOINT_URL, AWS_REGION and the network, then run it again"
+_STORE = "see the address (lake.root, ingest.source), AWS_ENDPOINT_URL, AWS_REGION and the network, then run it again"
 REFUSALS = (
     ("NO_SUCH_BUCKET", "there is no such bucket", _STORE),
     ("NoSuchBucket", "there is no such bucket", _STORE),

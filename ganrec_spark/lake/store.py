@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.files import is_remote
 from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, partition_columns, replace_rows
 from ganrec_spark.plan.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
 from ganrec_spark.plan.tables import Column as TableColumn
@@ -58,6 +59,11 @@ class Lake:
         self.spark = spark
         self._prefix = f"{catalog}.{namespace}"
         self._known: set[str] = set()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its files are in an object store, which may be gone while the process is well."""
+        return is_remote(self.spark.conf.get(f"spark.sql.catalog.{self._prefix.split('.')[0]}.warehouse", "") or "")
 
     def name(self, table: str) -> str:
         """Return the full SQL name of a table or view."""

@@ -76,9 +76,9 @@ class RunLog:
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         """Let go of the run: a stage that has not finished is logged as failed.
 
-        Where the store is gone nothing is: it would take minutes of tries, and whoever comes next takes the run over.
+        Where the lake's store is gone nothing is: it would take minutes of tries, and whoever comes next takes over.
         """
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError) and self._lake.is_remote:
             self._signs.end()
             return
         self._signs.stop()

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.errors import InputError, LakeError
+from ganrec_spark.errors import InputError, LakeError, StoreError
 from ganrec_spark.lake.iceberg import change_properties, replace_rows
 from ganrec_spark.lake.store import Addition, Lake, StageLake
 from ganrec_spark.raw.world import write_world
@@ -102,6 +102,18 @@ def test_one_process_at_a_time_and_a_dead_one_is_taken_over(lake: Lake, monkeypa
             theirs.finish("ingest", "done", "", 1.0)
         ours.finish("split", "done", "all of it", 1.0)
     assert outcomes(lake) == {"ingest": "failed", "split": "done"}
+
+
+@pytest.mark.parametrize(("remote", "outcome"), [(False, "failed"), (True, "running")])
+def test_a_stage_whose_store_was_gone_is_logged_where_the_lake_is_not_in_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, remote: bool, outcome: str
+) -> None:
+    assert not lake.is_remote
+    monkeypatch.setattr(Lake, "is_remote", remote)
+    with pytest.raises(StoreError), RunLog(lake, RUN) as log:
+        log.begin("ingest", lambda _: "f")
+        raise StoreError("source 's3a://b/x': the object store does not answer")
+    assert outcomes(lake) == {"ingest": outcome}
 
 
 def test_a_run_is_held_between_its_stages_and_inputs_are_asked_for_when_it_is_ours(
