@@ -117,7 +117,10 @@ with DAG(
     },
     params={
         "run_date": Param(
-            None, type=["null", "string"], format="date", description="default: the start of the data interval"
+            None,
+            type=["null", "string"],
+            pattern=r"^\d{4}-\d{2}-\d{2}(\.[1-9]\d{0,3})?$",
+            description="the run's id, DATE or DATE.N; default: the start of the data interval",
         ),
         "overrides": Param({}, type="object", description='configuration, such as {"sparsity.max_ratings": 10}'),
     },

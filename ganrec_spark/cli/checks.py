@@ -6,6 +6,7 @@ import sys
 
 from ganrec_spark.cli.options import common, load, one_run
 from ganrec_spark.errors import LakeError
+from ganrec_spark.plan.run_id import RunId
 
 
 def look_options(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,8 @@ def look(arguments: argparse.Namespace) -> int:
     config = load(arguments)
     spark = build_session(config, "ganrec look", makes_lake=False)
     try:
-        print("\n".join(described(spark, config, arguments.source, arguments.run_date)))
+        as_of = RunId.parse(arguments.run_date).as_of(config.run.as_of)
+        print("\n".join(described(spark, config, arguments.source, as_of)))
     finally:
         spark.stop()
     return 0

@@ -2,11 +2,12 @@
 
 import argparse
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError
+from ganrec_spark.plan.run_id import RunId
 
 
 def common(parser: argparse.ArgumentParser) -> None:
@@ -27,22 +28,28 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 def run_date(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--run-date", type=_date, default=datetime.now(UTC).date().isoformat(), help="YYYY-MM-DD, the run's id; today"
+        "--run-date",
+        type=_run_id,
+        default=datetime.now(UTC).date().isoformat(),
+        help="the run's id: its date, YYYY-MM-DD (today), or YYYY-MM-DD.N for the N-th further run of that date",
     )
 
 
-def _date(text: str) -> str:
+def _run_id(text: str) -> str:
     try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a date, YYYY-MM-DD") from None
+        return str(RunId.parse(text))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def load(arguments: argparse.Namespace) -> Config:
     overrides = [*_json_overrides(arguments.set_json), *arguments.set]
     if arguments.master:
         overrides.append(f"spark.master={arguments.master}")
-    return load_config(arguments.config, overrides)
+    config = load_config(arguments.config, overrides)
+    if "run_date" in arguments:
+        RunId.parse(arguments.run_date).as_of(config.run.as_of)  # a moment of another date is found before Spark starts
+    return config
 
 
 def _json_overrides(text: str | None) -> list[str]:

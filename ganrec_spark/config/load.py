@@ -65,8 +65,8 @@ def section_json(config: Config, sections: Iterable[str]) -> str:
 
 def _validated(content: dict[str, Any]) -> Config:
     try:
-        # JSON mode: strict about types, yet lists may become tuples.
-        return Config.model_validate_json(json.dumps(content))
+        # JSON mode: strict about types, yet lists may become tuples. YAML reads dates as objects.
+        return Config.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
 

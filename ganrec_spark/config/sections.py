@@ -3,6 +3,7 @@
 Keys are explained, with units, in conf/default.yaml; a test keeps that file and these defaults equal.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,6 +23,7 @@ class Section(BaseModel):
 
 class Run(Section):
     seed: Annotated[int, Field(ge=0)] = 42
+    as_of: datetime | None = None
 
 
 class LakeConfig(Section):

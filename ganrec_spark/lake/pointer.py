@@ -2,6 +2,7 @@
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.run_id import RunId
 
 _TRIES = 10
 
@@ -10,7 +11,7 @@ def show(lake: Lake, run_id: str, edition: str) -> str:
     """Point readers to the edition unless a newer run is published, whoever else publishes meanwhile; say which."""
     for _ in range(_TRIES):
         shown = lake.published()
-        if shown.run_id is not None and shown.run_id > run_id:
+        if shown.run_id is not None and RunId.parse(shown.run_id) > RunId.parse(run_id):
             return f"run {shown.run_id} is newer and stays published (`ganrec rollback --to {run_id}` points back)"
         if (shown.run_id, shown.edition) == (run_id, edition):
             return "already published"

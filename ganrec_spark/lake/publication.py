@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.store import Lake, Pointer, Publication, StageLake
+from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.plan.tables import EDITED, TABLE_BY_NAME, TABLES
 
 
@@ -56,7 +57,7 @@ def write_edition(lake: StageLake) -> str:
 
 def published_before(lake: Lake, run_id: str) -> Publication | None:
     """Return the last publication of an older run: the same one, however often this run is published."""
-    return next((one for one in lake.publications() if one.run_id < run_id), None)
+    return next((one for one in lake.publications() if RunId.parse(one.run_id) < RunId.parse(run_id)), None)
 
 
 def of_edition(lake: Lake, table: str, publication: Publication) -> DataFrame:

@@ -5,7 +5,6 @@ readers saw before. Iceberg has no transaction over several tables; readers of p
 that join the one-row table current_run, so one commit shows them all of a run (docs/adr/0003-publishing.md).
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,11 +16,11 @@ from pyspark.sql import functions as F
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.files import is_remote
 from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, partition_columns, replace_rows
+from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.plan.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
 from ganrec_spark.plan.tables import Column as TableColumn
 
 _TRIES = 10
-_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
 @dataclass(frozen=True)
@@ -330,10 +329,8 @@ def declared(table: str) -> Table:
 
 
 def check_run_id(run_id: str) -> str:
-    """Return `run_id` if it is safe in SQL and paths. Raises LakeError otherwise."""
-    if not _RUN_ID.match(run_id):
-        raise LakeError(f"run id '{run_id}': expected letters, digits, '.', '_', '-', at most 64")
-    return run_id
+    """Return `run_id` if it is one, and so safe in SQL and paths. Raises ConfigError otherwise."""
+    return str(RunId.parse(run_id))
 
 
 def _of_run(declaration: Table, run_id: str, phase: str | None) -> Column:

@@ -6,6 +6,7 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -38,13 +39,13 @@ class Seen:
     header: bool | None = None
 
 
-def look(spark: SparkSession, config: Config, source: str, run_date: str) -> list[str]:
+def look(spark: SparkSession, config: Config, source: str, as_of: datetime) -> list[str]:
     """Return lines that say what a sample of the source holds, what ingest would reject of it, and what to set."""
     with tempfile.TemporaryDirectory(prefix="ganrec-look-") as scratch:
-        return _look(spark, config, source, run_date, Path(scratch))
+        return _look(spark, config, source, as_of, Path(scratch))
 
 
-def _look(spark: SparkSession, config: Config, source: str, run_date: str, scratch: Path) -> list[str]:
+def _look(spark: SparkSession, config: Config, source: str, as_of: datetime, scratch: Path) -> list[str]:
     seen = _seen(spark, config.ingest, source, scratch / "first")
     columns = [f"  {place}. {name}: {_values(seen.rows, place - 1)}" for place, name in enumerate(seen.names, 1)]
     told = [f"{source}: {seen.what}", "columns:", *columns]
@@ -53,7 +54,7 @@ def _look(spark: SparkSession, config: Config, source: str, run_date: str, scrat
     try:
         rows = read_source(spark, fitting, source, scratch / "again")
         sample = spark.createDataFrame(rows.limit(_ROWS).collect(), rows.schema) if rows.take(1) else rows
-        told += _judged(sample, fitting, run_date)
+        told += _judged(sample, fitting, as_of)
     except InputError as error:
         told.append(f"ingest would refuse it: {error}")
     words = [("source", json.dumps(source)), *_flat(values)]
@@ -188,9 +189,9 @@ def _is_epoch(text: str) -> bool:
     return 6.3e8 < value < 4.2e9 or 6.3e11 < value < 4.2e12
 
 
-def _judged(sample: DataFrame, ingest: Ingest, run_date: str) -> list[str]:
+def _judged(sample: DataFrame, ingest: Ingest, as_of: datetime) -> list[str]:
     form = time_form(sample, ingest) if "timestamp" in sample.columns else None
-    rows = judge(sample, ingest, run_date, form).withColumn("origin", F.lit("source"))
+    rows = judge(sample, ingest, as_of, form).withColumn("origin", F.lit("source"))
     if ingest.feedback == "explicit" or (form is not None and not form.days):
         rows = mark_duplicates(rows, ingest.feedback == "implicit")
     rows = rows.withColumn("row", F.to_json("raw")).cache()

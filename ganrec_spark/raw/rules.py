@@ -1,6 +1,6 @@
 """What makes a raw row a valid rating: parsing of ids, ratings and times, and the named rules for rejects."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -35,13 +35,13 @@ RAW_VALUES = {"rating": "raw_rating", "timestamp": "raw_time"}
 IGNORED = ("ignored_event", "not_rated", "not_yet_given")
 
 
-def judge(rows: DataFrame, ingest: Ingest, run_date: str, form: TimeForm | None = None) -> DataFrame:
+def judge(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm | None = None) -> DataFrame:
     """Return each raw row with user_id, item_id, rating, ts, event and `rule`: the first rule broken, or NULL.
 
     In and out: one row per input row (see sources.read_source); nothing is dropped. Ids become trimmed strings,
-    times UTC, as `form` says they are written (by default recognised). A time after the end of `run_date` (UTC) is
-    not_yet_given where it has passed by now, as in a backfill from a source that has gone on, else future_time. With
-    ingest.pseudonym_salt user_id is a pseudonym, in `raw`, too, and `source_id` the id.
+    times UTC, as `form` says they are written (by default recognised). A time that is not before `as_of`, the moment
+    that the run stands at, is not_yet_given where it has passed by now, as in a backfill from a source that has gone
+    on, else future_time. With ingest.pseudonym_salt user_id is a pseudonym, in `raw`, too, and `source_id` the id.
     """
     types = {field.name: field.dataType for field in rows.schema.fields}
     by_event, has_rating, has_time = (name in types for name in ("event", "rating", "timestamp"))
@@ -73,7 +73,7 @@ def judge(rows: DataFrame, ingest: Ingest, run_date: str, form: TimeForm | None 
         (_inexact(F.col("user"), types["user"]) | _inexact(F.col("item"), types["item"])).alias("inexact"),
     )
     malformed = F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in _fields(types["raw"]) else F.lit(False)
-    judged = parsed.withColumn("rule", _rule(ingest, malformed, end_of(run_date)))
+    judged = parsed.withColumn("rule", _rule(ingest, malformed, as_of))
     return judged.drop("inexact", *([] if ingest.pseudonym_salt else ["source_id"]))
 
 
@@ -136,15 +136,6 @@ def row_hash(raw: DataType) -> Column:
     )
 
 
-def end_of(run_date: str) -> datetime:
-    """Return the first moment after `run_date`, UTC. Raises InputError where it is no date."""
-    try:
-        day = date.fromisoformat(run_date)
-    except ValueError:
-        raise InputError(f"run '{run_date}': expected a date, YYYY-MM-DD, to tell ratings from the future") from None
-    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-
-
 def id_text(column: Column, kind: DataType, name: str) -> Column:
     """Return an id as trimmed text, NULL where it is blank; whole numbers print without '.0' or exponent."""
     if isinstance(kind, ArrayType | MapType | StructType):
@@ -159,7 +150,7 @@ def id_text(column: Column, kind: DataType, name: str) -> Column:
     return F.nullif(F.btrim(text, F.lit(_BLANKS)), F.lit(""))
 
 
-def _rule(ingest: Ingest, malformed: Column, end: datetime) -> Column:
+def _rule(ingest: Ingest, malformed: Column, as_of: datetime) -> Column:
     user, item, rating, ts = (F.col(name) for name in ("source_id", "item_id", "rating", "ts"))
     garbled = user.contains("\ufffd") | item.contains("\ufffd")
     unusable = "unknown_event" if ingest.feedback == "implicit" and ingest.columns.event else "bad_rating"
@@ -175,8 +166,8 @@ def _rule(ingest: Ingest, malformed: Column, end: datetime) -> Column:
         .when(rating == F.lit(ingest.unrated), "not_rated")
         .when(~rating.between(ingest.rating_min, ingest.rating_max), "rating_out_of_range")
         .when(ts.isNull(), "bad_time")
-        .when((ts >= F.lit(end)) & (ts <= F.lit(datetime.now(UTC))), "not_yet_given")
-        .when(ts >= F.lit(end), "future_time")
+        .when((ts >= F.lit(as_of)) & (ts <= F.lit(datetime.now(UTC))), "not_yet_given")
+        .when(ts >= F.lit(as_of), "future_time")
     )
 
 

@@ -2,11 +2,13 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.lake.store import StageLake
+from ganrec_spark.plan.run_id import RunId
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Context:
     run_id: str
     phase: str | None
     work_dir: str
+
+    @property
+    def as_of(self) -> datetime:
+        """The moment that the run stands at, UTC: what happened from then on is not yet known."""
+        return RunId.parse(self.run_id).as_of(self.config.run.as_of)
 
     @property
     def seed(self) -> int:

@@ -27,6 +27,7 @@ from ganrec_spark.lake.files import is_remote, lake_root, require_store
 from ganrec_spark.lake.iceberg import change_properties, current_snapshot, properties, reason
 from ganrec_spark.lake.publication import stored_editions
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.files import Files, located
 from ganrec_spark.run.log import SIGN_OF_LIFE, at_work, withdraw
 from ganrec_spark.spark.executors import surroundings
@@ -262,7 +263,8 @@ def _renumber(lake: Lake, table: str, kind: str) -> None:
 
 def _doubled_ratings(lake: Lake) -> tuple[list[Finding], list[Repair]]:
     # Of the newest run and of the published one: what is older is read by nobody.
-    newest = lake.read_all("stage_log").agg(F.max("run_id")).collect()[0][0]
+    ever = [row.run_id for row in lake.read_all("stage_log").select("run_id").distinct().collect()]
+    newest = max(ever, key=RunId.parse, default=None)
     runs = [run_id for run_id in {newest, lake.published().run_id} if run_id is not None]
     ratings = lake.read_all("ratings").where(F.col("run_id").isin(runs))
     pairs = ratings.groupBy("run_id", "origin", "user_idx", "item_idx").count().where("count > 1")

@@ -89,7 +89,7 @@ def judge_sources(context: Context, scratch: Path | None = None) -> DataFrame:
             read = read_source(context.spark, ingest, source, scratch)
             with explained(source):
                 form = time_form(read, ingest) if "timestamp" in read.columns else None
-            rows = judge(read, ingest, context.run_id, form)
+            rows = judge(read, ingest, context.as_of, form)
             # Without times, or with days alone, equal events are as many, no copies.
             if ingest.feedback == "explicit" or (form is not None and not form.days):
                 rows = mark_duplicates(rows.withColumn("origin", F.lit(origin)), ingest.feedback == "implicit")

@@ -17,6 +17,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.iceberg import change_properties
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.look import look
 from ganrec_spark.run import doctor
 from ganrec_spark.run import log as run_log
@@ -25,6 +26,7 @@ from ganrec_spark.run.log import RunLog
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 RUNS = ("2026-11-01", "2026-11-02")
+AS_OF = RunId.parse(RUNS[0]).as_of(None)
 
 
 def levels(findings: list[Finding]) -> dict[str, str]:
@@ -145,7 +147,7 @@ def test_look_says_what_low_ratings_may_mean(spark: SparkSession, make_config, t
     def told(values: list[float], *overrides: str) -> str:
         rows = [f"u{n},i{n},{value},{1_700_000_000 + n}" for n, value in enumerate(values)]
         (tmp_path / "rated.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
-        return "\n".join(look(spark, make_config(*overrides), str(tmp_path / "rated.csv"), RUNS[0]))
+        return "\n".join(look(spark, make_config(*overrides), str(tmp_path / "rated.csv"), AS_OF))
 
     stars = told([1, 2, 2, 3, 4, 5, 5])
     assert "where those below 3, 3 here, mean dislike: --set ingest.liked_from=3" in stars
@@ -174,7 +176,7 @@ def test_what_look_advises_is_what_ingest_takes(
     spark: SparkSession, make_config, run_stages, tmp_path: Path, text: str, valid: int
 ) -> None:
     (tmp_path / "some file.csv").write_text(text)
-    told = look(spark, make_config(), str(tmp_path / "some file.csv"), RUNS[0])
+    told = look(spark, make_config(), str(tmp_path / "some file.csv"), AS_OF)
     assert any(re.search(rf"of the first 40 rows {valid} are valid: 40 users, 7 items", line) for line in told), told
     words = [word for word in shlex.split(told[-1]) if word != "--set"]
     (outcome,) = run_stages(make_config(*words), "ingest")

@@ -10,7 +10,8 @@ from spark.dictionaries import add_ids
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError, QualityError
 from ganrec_spark.evaluation import publish_checks
-from ganrec_spark.lake.publication import content_hash, prune_editions, roll_back, stored_editions
+from ganrec_spark.lake.pointer import show
+from ganrec_spark.lake.publication import content_hash, prune_editions, published_before, roll_back, stored_editions
 from ganrec_spark.lake.store import Lake, StageLake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
@@ -231,3 +232,12 @@ def test_content_hash_sees_rows_not_order(spark: SparkSession) -> None:
     shuffled = frame.orderBy("b").repartition(7)
     assert content_hash({"t": frame}) == content_hash({"t": shuffled})
     assert content_hash({"t": frame}) != content_hash({"t": frame.where("a < 49")})
+
+
+def test_of_two_runs_of_a_date_the_one_with_the_greater_number_is_newer(lake: Lake) -> None:
+    assert show(lake, "2026-11-01.9", "a") == "published edition a"
+    assert show(lake, "2026-11-01.10", "b") == "published edition b"
+    assert "run 2026-11-01.10 is newer and stays published" in show(lake, "2026-11-01.9", "c")
+    before = published_before(lake, "2026-11-01.10")
+    assert before is not None
+    assert (before.run_id, before.edition) == ("2026-11-01.9", "a")

@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ TIMES = (
 
 def counted(spark: SparkSession, path: Path, ingest: Ingest, scratch: Path) -> Counter[str | None]:
     with explained(str(path)):
-        rows = judge(read_source(spark, ingest, str(path), scratch), ingest, "2026-11-01")
+        rows = judge(read_source(spark, ingest, str(path), scratch), ingest, datetime(2026, 11, 2, tzinfo=UTC))
         rows = mark_duplicates(rows.withColumn("origin", F.lit("source")), keep_conflicts=False)
         return rules_of(rows)
 

@@ -299,6 +299,17 @@ def test_a_backfill_from_a_source_that_has_gone_on_leaves_later_rows_for_later(
     assert [row.rule for row in lake.read("rejected_ratings", RUN).collect()] == ["future_time"]
 
 
+def test_a_further_run_of_a_date_knows_what_happened_before_its_moment(lake: Lake, make_config, run_stages, tmp_path):
+    hours = ["00:00", "11:59", "12:00", "23:00"]
+    (tmp_path / "a.csv").write_text(HEADER + "".join(f"u,i{hour},3,2025-11-01T{hour}:00Z\n" for hour in hours))
+    config = make_config(f"ingest.source={tmp_path / 'a.csv'}", "run.as_of=2025-11-01T12:00:00Z")
+    run_stages(config, "ingest", run_id="2025-11-01.1")
+    found = lake.read("ratings", "2025-11-01.1").join(lake.read_all("items"), "item_idx").collect()
+    assert {row.item_id for row in found} == {"i00:00", "i11:59"}
+    with pytest.raises(ConfigError, match=r"run.as_of: expected a moment of the run's date 2025-11-02"):
+        run_stages(config, "ingest", run_id="2025-11-02")
+
+
 def test_with_a_salt_no_table_but_one_knows_whose_a_rating_is(
     lake: Lake, make_config, run_stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

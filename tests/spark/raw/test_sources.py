@@ -19,12 +19,13 @@ from ganrec_spark.raw.sources import read_source
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 WHEN = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)  # 1700000000
+AS_OF = datetime(2026, 11, 2, tzinfo=UTC)
 NO_RATING_NO_TIME = {"rating": None, "timestamp": None}
 
 
 def judged(spark: SparkSession, path: Path, ingest: dict, scratch: Path | None = None) -> list[tuple]:
     settings = Ingest.model_validate(ingest)
-    rows = judge(read_source(spark, settings, str(path), scratch), settings, "2026-11-01").collect()
+    rows = judge(read_source(spark, settings, str(path), scratch), settings, AS_OF).collect()
     return sorted((row.user_id, row.item_id, row.rating, row.ts.replace(tzinfo=UTC), row.rule) for row in rows)
 
 
@@ -57,7 +58,7 @@ def test_parquet_ids_of_any_type_and_size_are_plain_text(spark: SparkSession, tm
         rows = read_source(
             spark, Ingest.model_validate({"columns": NO_RATING_NO_TIME}), str(tmp_path / f"{name}.parquet")
         )
-        found = judge(rows, Ingest.model_validate({"columns": NO_RATING_NO_TIME}), "2026-11-01").collect()
+        found = judge(rows, Ingest.model_validate({"columns": NO_RATING_NO_TIME}), AS_OF).collect()
         results.append([(row.user_id, row.item_id, row.rating, row.rule) for row in found])
     assert results[0] == [
         ("18446744073709551615", "1" + 37 * "0", 1.0, None),

@@ -110,9 +110,13 @@ def test_a_stage_whose_store_was_gone_is_logged_where_the_lake_is_not_in_it(
 ) -> None:
     assert not lake.is_remote
     monkeypatch.setattr(Lake, "is_remote", remote)
-    with pytest.raises(StoreError), RunLog(lake, RUN) as log:
-        log.begin("ingest", lambda _: "f")
+
+    def fail(_: object) -> None:
         raise StoreError("source 's3a://b/x': the object store does not answer")
+
+    log = RunLog(lake, RUN)
+    with pytest.raises(StoreError), log:
+        fail(log.begin("ingest", lambda _: "f"))
     assert outcomes(lake) == {"ingest": outcome}
 
 
