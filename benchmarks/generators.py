@@ -140,12 +140,12 @@ def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, List
 
 def judged_fills(context: Context, lake: Lake) -> pd.DataFrame:
     """Return a row per candidate: the gate's verdict and the lifts on validation and on test ratings."""
-    train, sparsity = lake.read("train_ratings", _RUN), lake.read("user_sparsity", _RUN)
+    train, segments = lake.read("train_ratings", _RUN), lake.read("user_segments", _RUN)
     validation, test = (lake.read(f"{part}_ratings", _RUN) for part in ("validation", "test"))
-    everyone = gate.judged_users(train, validation, sparsity)
+    everyone = gate.judged_users(train, validation, segments)
     screening, users = (part.cache() for part in gate.screening_and_proving(everyone, context.seed))
     # The same fits on test: items held out for validation are not test items, so they are not listed.
-    truth = gate.judged_users(train.unionByName(validation.select(*train.columns)), test, sparsity).cache()
+    truth = gate.judged_users(train.unionByName(validation.select(*train.columns)), test, segments).cache()
     generated = lake.read("generated_ratings", _RUN, "choose")
     plain = gate.plain_als(context)
     candidates = gate.unjudged(generated)

@@ -16,6 +16,7 @@ from ganrec_spark.blend.weights import bagged, weight_grid
 from ganrec_spark.evaluation.bootstrap import bonferroni, poisson_weights
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, part
 from ganrec_spark.evaluation.metrics import JUDGED_K
+from ganrec_spark.evaluation.segments import with_segments
 from ganrec_spark.fills.lift import added_up, segment_lifts, system_sums
 from ganrec_spark.fills.rules import Judgement, refusal, words
 from ganrec_spark.frames.ship import Shipped
@@ -61,8 +62,8 @@ def proof_of(context: Context, fusions: Mapping[str, Fusion], fill: str) -> Judg
     """
     gate = context.config.gate
     users = relevant_of_run(context).where(part("gate", context.seed, SCREENING_PARTS) != 0)
-    sparsity = context.lake.read("user_sparsity").select("user_idx", "is_sparse", "bucket")
-    rows = member_lists(context, users, "choose", tuple(fusions)).join(sparsity, "user_idx", "left")
+    lists = member_lists(context, users, "choose", tuple(fusions))
+    rows = with_segments(lists, context.lake.read("user_segments"))
     systems = fused_systems({name: fusions[name] for name in (NONE, fill)}, TAIL, gate.k)
     totals = added_up(system_sums(rows, systems, gate.k, gate.bootstrap_samples, context.seed))
     before, after = totals[NONE, "sparse"], totals[fill, "sparse"]

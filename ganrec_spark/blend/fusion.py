@@ -156,7 +156,7 @@ def fused_systems(fusions: Mapping[str, Fusion], tail: str, n: int) -> Systems:
 def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
     """Gather what trees learn from: the users with a held-out item in the fusion's head, ordered by user_idx.
 
-    In: rows as `Fusion` reads them, with user_idx, relevant and is_sparse (NULL: no). Driver memory: 4 bytes x depth x
+    In: rows as `Fusion` reads them, with user_idx, relevant and is_sparse. Driver memory: 4 bytes x depth x
     features for each of these users.
     """
 
@@ -171,7 +171,7 @@ def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
             arrays = [
                 part.column("user_idx"),
                 part.column("fold").cast(pa.int32()),
-                part.column("is_sparse").fill_null(False),
+                part.column("is_sparse"),
                 pa.array([len(relevant[row]) for row in kept], pa.int32()),
                 pa.array([table.tobytes() for table in features], pa.binary()),
                 pa.array([hits[row].tobytes() for row in kept], pa.binary()),

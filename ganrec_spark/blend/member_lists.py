@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.blend import rerank
 from ganrec_spark.blend.fusion import Fusion
 from ganrec_spark.evaluation.draws import drawn, part
+from ganrec_spark.evaluation.segments import with_segments
 from ganrec_spark.frames.histories import spread
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
@@ -82,7 +83,7 @@ def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence
 
 
 def judged_rows(context: Context) -> DataFrame:
-    """Return the rows of validation users, with relevant (held-out items) and is_sparse (NULL: no training rating).
+    """Return the rows of validation users, with relevant (held-out items) and is_sparse.
 
     Those who judge weights and those who judge trees, apart where there are enough (draws): columns of these names are
     true for them, else NULL.
@@ -94,7 +95,8 @@ def judged_rows(context: Context) -> DataFrame:
         users = drawn(rows.select("user_idx"), purpose, context.seed, n).withColumn(purpose, F.lit(True))
         rows = rows.join(users, "user_idx", "left")
     rows = member_lists(context, rows.where("weights OR trees"), "choose", (NONE,))
-    return rows.join(context.lake.read("user_sparsity").select("user_idx", "is_sparse"), "user_idx", "left")
+    rows = with_segments(rows, context.lake.read("user_segments"))
+    return rows.withColumn("is_sparse", F.array_contains("segments", "sparse")).drop("segments")
 
 
 def relevant_of_run(context: Context) -> DataFrame:

@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.metrics import self_information
+from ganrec_spark.evaluation.segments import with_segments
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.pipeline import MEMBERS
@@ -16,13 +17,12 @@ from ganrec_spark.run.context import Context
 RECOMMENDERS = ("popularity", *MEMBERS, "blend")
 
 
-def judged_users(held_out: DataFrame, sparsity: DataFrame) -> DataFrame:
-    """Return (user_idx, relevant, bucket, is_sparse) of every user with held-out ratings.
+def judged_users(held_out: DataFrame, segments: DataFrame) -> DataFrame:
+    """Return (user_idx, relevant, segments) of every user with held-out ratings; `segments` is table user_segments.
 
-    bucket and is_sparse are NULL for users without a training rating. Held-out items that no training row names
-    count as relevant, though no recommender can list them.
+    Held-out items that no training row names count as relevant, though no recommender can list them.
     """
-    return relevant_items(held_out).join(sparsity.select("user_idx", "bucket", "is_sparse"), "user_idx", "left")
+    return with_segments(relevant_items(held_out), segments)
 
 
 def candidate_lists(context: Context, phase: str, n: int) -> DataFrame:

@@ -16,23 +16,22 @@ from ganrec_spark.evaluation import metrics
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import Shipped
 
-# What the sums of `metric_sums` are kept apart by; bucket and is_sparse are NULL for users without training rows.
-GROUP = ("recommender", "fill", "bucket", "is_sparse")
+# What the sums of `metric_sums` are kept apart by; users of the same segments add up to one sum.
+GROUP = ("recommender", "fill", "segments")
 
 # Sums are decimals of so many places: exact, so that no order of rows and partitions shows in a digit.
 _PLACES = 12
 # So many squares, each below 47^2 (the novelty that needs 2^47 users), add up to less than 2^63 units.
 _SLICE = 4096
 _SUMS = (
-    "recommender string, fill string, bucket string, is_sparse boolean, metric string, k int, item_idx int, "
+    "recommender string, fill string, segments array<string>, metric string, k int, item_idx int, "
     "n bigint, total decimal(38, 12), squares decimal(38, 12)"
 )
 _ARROW = pa.schema(
     [
         ("recommender", pa.string()),
         ("fill", pa.string()),
-        ("bucket", pa.string()),
-        ("is_sparse", pa.bool_()),
+        ("segments", pa.list_(pa.string())),
         ("metric", pa.string()),
         ("k", pa.int32()),
         ("item_idx", pa.int32()),
@@ -124,7 +123,8 @@ def _user_values(
 
 def _codes(batch: pa.RecordBatch) -> tuple[list[tuple[object, ...]], NDArray[np.int64]]:
     """Return the distinct groups of a batch and, per row, which of them it is in."""
-    keys = list(zip(*(batch.column(name).to_pylist() for name in GROUP), strict=True))
+    *columns, segments = (batch.column(name).to_pylist() for name in GROUP)
+    keys = list(zip(*columns, map(tuple, segments), strict=True))
     position = {group: code for code, group in enumerate(dict.fromkeys(keys))}
     return list(position), np.array([position[key] for key in keys], dtype=np.int64)
 

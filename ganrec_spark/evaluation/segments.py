@@ -1,18 +1,45 @@
 """Metrics by segment of users: means with intervals, and how widely a segment's lists spread."""
 
+import re
+from collections.abc import Iterable
 from statistics import NormalDist
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.quality import catalogue_spread
 
+BUCKET = "bucket:"
+_FIRST = ("all", "sparse", "dense", "cold")
 
-def _segments() -> Column:
-    """Return the segments that a group of users counts in; users without a training rating are the `cold` ones."""
+
+def user_segments(sparsity: DataFrame) -> DataFrame:
+    """Return table user_segments from table user_sparsity: whether each user is sparse, and the bucket."""
     density = F.when(F.col("is_sparse"), F.lit("sparse")).otherwise(F.lit("dense"))
-    warm = F.array(F.lit("all"), density, F.concat(F.lit("bucket:"), "bucket"))
-    return F.explode(F.when(F.col("bucket").isNull(), F.array(F.lit("all"), F.lit("cold"))).otherwise(warm))
+    own = F.array(density, F.concat(F.lit(BUCKET), "bucket"))
+    return sparsity.select("user_idx", F.explode(own).alias("segment"))
+
+
+def in_order(segments: Iterable[str]) -> list[str]:
+    """Return the segments' names as they are shown: all, sparse, dense, cold, buckets, other groups of users."""
+
+    def place(name: str) -> tuple[int, int, str]:
+        if name in _FIRST:
+            return _FIRST.index(name), 0, name
+        least = re.match(rf"{BUCKET}(\d+)", name)
+        return len(_FIRST) + (least is None), int(least[1]) if least else 0, name
+
+    return sorted(set(segments), key=place)
+
+
+def with_segments(users: DataFrame, segments: DataFrame) -> DataFrame:
+    """Return `users` with a column `segments`, an array: `all`, then those of table user_segments in order of name.
+
+    Users whom the table does not name, who have no training rating, are the `cold` ones.
+    """
+    own = segments.groupBy("user_idx").agg(F.sort_array(F.collect_set("segment")).alias("segments"))
+    named = F.coalesce("segments", F.array(F.lit("cold")))
+    return users.join(own, "user_idx", "left").withColumn("segments", F.concat(F.array(F.lit("all")), named))
 
 
 def segment_means(sums: DataFrame, confidence: float) -> DataFrame:
@@ -24,7 +51,7 @@ def segment_means(sums: DataFrame, confidence: float) -> DataFrame:
     keys = ("recommender", "fill", "segment", "metric", "k")
     totals = (
         sums.where("item_idx IS NULL")
-        .withColumn("segment", _segments())
+        .withColumn("segment", F.explode("segments"))
         .groupBy(*keys)
         .agg(F.sum("n").alias("n"), F.sum("total").alias("total"), F.sum("squares").alias("squares"))
         .where("n > 0")
@@ -50,7 +77,7 @@ def segment_spreads(sums: DataFrame, ks: tuple[int, ...], n_items: int) -> DataF
     groups = ("recommender", "fill", "segment")
     keys = (*groups, "k")
     lists = segment_means(sums, 0.95).where("metric = 'recall'").select(*keys, "n_users")
-    listed = sums.where("metric = 'listed'").withColumn("segment", _segments())
+    listed = sums.where("metric = 'listed'").withColumn("segment", F.explode("segments"))
     # How often each item is in the first k: NULL, which no list collects, where only below.
     within = [F.sum(F.when(F.col("k") <= k, F.col("n"))).alias(f"within_{k}") for k in ks]
     per_item = listed.groupBy(*groups, "item_idx").agg(*within)

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Gate
 from ganrec_spark.evaluation.bootstrap import Lift, bonferroni
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, chance, part
+from ganrec_spark.evaluation.segments import BUCKET, with_segments
 from ganrec_spark.fills.lift import Totals, added_up, fitted_systems, fold_in_systems, segment_lifts, system_sums
 from ganrec_spark.fills.ratings import fill_ratings
 from ganrec_spark.fills.rules import (
@@ -58,28 +59,26 @@ def nothing_to_prove(users: DataFrame, n_screening: int, n_sparse: int, settings
         needed = settings.min_validation_users
         reason = f"{n_sparse} sparse validation users to confirm by, {needed} are needed to prove anything"
         return TOO_FEW, reason
-    buckets = [row.bucket for row in users.where("bucket IS NOT NULL").select("bucket").distinct().collect()]
+    named = users.select(F.explode("segments").alias("segment")).where(F.col("segment").startswith(BUCKET))
+    buckets = [row.segment for row in named.distinct().collect()]
     if len(buckets) == 1:
-        reason = f"all validation users are in bucket {buckets[0]}: nothing shows whether a fill harms others"
+        reason = f"all validation users are in {buckets[0]}: nothing shows whether a fill harms others"
         return SINGLE_BUCKET, reason
     return None
 
 
 def judged_users(
-    train: DataFrame, held_out: DataFrame, sparsity: DataFrame, disliked: DataFrame | None = None
+    train: DataFrame, held_out: DataFrame, segments: DataFrame, disliked: DataFrame | None = None
 ) -> DataFrame:
-    """Return one row per user with held-out ratings: user_idx, items (never listed), relevant, is_sparse, bucket.
+    """Return one row per user with held-out ratings: user_idx, items (never listed), relevant, segments, is_sparse.
 
-    `items`: those of `train` and `disliked`. `sparsity` is table user_sparsity; bucket is NULL for users without a
-    training rating.
+    `items`: those of `train` and `disliked`. `segments` is table user_segments.
     """
     history = dislikes.never_listed(histories(train).drop("ratings"), disliked)
     return (
-        relevant_items(held_out)
-        .join(history, "user_idx", "left")
-        .join(sparsity.select("user_idx", "is_sparse", "bucket"), "user_idx", "left")
+        with_segments(relevant_items(held_out).join(history, "user_idx", "left"), segments)
         .withColumn("items", F.coalesce("items", F.array().cast("array<int>")))
-        .withColumn("is_sparse", F.coalesce("is_sparse", F.lit(False)))
+        .withColumn("is_sparse", F.array_contains("segments", "sparse"))
     )
 
 
@@ -183,8 +182,7 @@ def _folded(
         "history",
         "ratings",
         "relevant",
-        "is_sparse",
-        "bucket",
+        "segments",
         F.col("fill.code").alias("fill_code"),
         F.col("fill.item_idx").alias("fill_items"),
         F.col("fill.rating").alias("fill_ratings"),

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -37,8 +38,8 @@ _ARROW = pa.schema(
 def system_sums(rows: DataFrame, systems: Systems, k: int, samples: int, seed: int) -> DataFrame:
     """Return, per system and segment: n users, bootstrap sums of their NDCG@k, items listed.
 
-    In: one row per validation user: user_idx, relevant, is_sparse (NULL: no), bucket (NULL: of none), and what
-    `systems` reads. Out: one row per partition, system and segment (all; sparse or dense; bucket:NAME): sums
+    In: one row per validation user: user_idx, relevant, segments (evaluation.segments.with_segments), and what
+    `systems` reads. Out: one row per partition, system and segment: sums
     [1 + samples] of evaluation.bootstrap.poisson_weights times NDCG@k, and the distinct items in the lists.
     """
 
@@ -76,11 +77,8 @@ def system_sums(rows: DataFrame, systems: Systems, k: int, samples: int, seed: i
 
 def _segments(block: pa.RecordBatch) -> dict[str, NDArray[np.bool_]]:
     """Return the mask [B] of each segment that has users in the block."""
-    sparse = np.array([bool(value) for value in block.column("is_sparse").to_pylist()])
-    buckets = block.column("bucket").to_pylist()
-    masks = {"all": np.ones_like(sparse), "sparse": sparse, "dense": ~sparse}
-    masks |= {f"bucket:{name}": np.array([own == name for own in buckets]) for name in {*buckets} if name is not None}
-    return {name: mask for name, mask in masks.items() if mask.any()}
+    own = block.column("segments").to_pylist()
+    return {name: np.array([name in names for names in own]) for name in sorted(set(chain.from_iterable(own)))}
 
 
 def fold_in_systems(

@@ -124,7 +124,7 @@ def harmed(item: Judgement, settings: Gate) -> list[str]:
         name
         for name, segment in item.segments.items()
         if name not in ("all", "sparse")
-        and segment.n_users >= (settings.min_bucket_users if name.startswith("bucket:") else 1)
+        and segment.n_users >= (1 if name == "dense" else settings.min_bucket_users)
         and segment.lift.low < -settings.tolerance
     ]
 

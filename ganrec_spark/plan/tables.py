@@ -183,6 +183,15 @@ TABLES: tuple[Table, ...] = (
         """),
     ),
     Table(
+        "user_segments",
+        "one segment that a user with a training rating counts in, besides all",
+        ("user_idx", "segment"),
+        _columns("""
+            user_idx int: dense index of the user
+            segment string: sparse or dense; bucket:6-10 and the like, by the number of ratings
+        """),
+    ),
+    Table(
         "matrix_profile",
         "the training matrix of the run; one row",
         (),

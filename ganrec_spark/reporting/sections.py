@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ganrec_spark.evaluation.segments import BUCKET, in_order
 from ganrec_spark.reporting import figures
 from ganrec_spark.reporting.answers import Row
 from ganrec_spark.reporting.page import Id, Section, Words, figure, folded, paragraph, table
 
 # model -> value name -> (epoch, value)
 Curves = Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
-_FIRST = ("all", "sparse", "dense", "cold")
 
 
 def data(
@@ -82,7 +82,7 @@ def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Section:
         ]
         if chosen:
             drawn = figure(
-                figures.metric_bars(bars(chosen), segments(chosen), f"NDCG@{k}"),
+                figures.metric_bars(bars(chosen), in_order(row["segment"] for row in chosen), f"NDCG@{k}"),
                 "The blend is what is published. Hatched bars read the accepted fill; whiskers are intervals.",
             )
             html += f"<h3>NDCG@{k} on {split} ratings</h3>{drawn}{_values(chosen)}"
@@ -127,18 +127,11 @@ def bars(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, figures.Interva
     return found
 
 
-def segments(rows: Sequence[Row]) -> list[str]:
-    """Return the rows' segments: all, sparse, dense, cold, then the buckets, smallest first."""
-    names = {row["segment"] for row in rows}
-    fixed = [name for name in _FIRST if name in names]
-    rest = names - set(fixed)
-    return fixed + sorted(rest, key=lambda name: int("".join(ch for ch in name.split("-")[0] if ch.isdigit()) or 0))
-
-
 def _values(rows: Sequence[Row]) -> str:
-    names, found = segments(rows), bars(rows)
-    first = [name for name in names if name in _FIRST]
-    buckets = [name for name in names if name not in _FIRST]
+    names, found = in_order(row["segment"] for row in rows), bars(rows)
+    buckets = [name for name in names if name.startswith(BUCKET)]
+    groups = [name for name in names if ":" in name and name not in buckets]
+    first = [name for name in names if name not in (*buckets, *groups)]
 
     def cells(wanted: Sequence[str]) -> str:
         body = []
@@ -147,7 +140,8 @@ def _values(rows: Sequence[Row]) -> str:
             body.append((recommender, fill, *texts))
         return table(("recommender", "fill", *wanted), body)
 
-    return cells(first) + (folded("By number of ratings", cells(buckets)) if buckets else "")
+    more = (("By number of ratings", buckets), ("By group of users", groups))
+    return cells(first) + "".join(folded(title, cells(wanted)) for title, wanted in more if wanted)
 
 
 def _reason(row: Row) -> object:

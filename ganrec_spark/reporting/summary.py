@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Row, SparkSession
 
 from ganrec_spark.config.sections import Config
+from ganrec_spark.evaluation.segments import BUCKET, in_order
 from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.reporting.gather import sample_lists
@@ -14,6 +15,7 @@ from ganrec_spark.spark.session import spark_sql_command
 Metric = Mapping[str, object]
 
 _RECOMMENDERS = ("popularity", "als", "item_item", "transformer", "trending", "blend")
+_SHOWN = ("all", "sparse", "dense")  # beside the buckets; the report has cold users and other groups
 
 
 def metrics_rows(spark: SparkSession, config: Config, run_id: str) -> list[dict[str, object]]:
@@ -78,12 +80,8 @@ def _metric_lines(metrics: Sequence[Metric], config: Config) -> list[str]:
 
 def _segments(rows: Sequence[Metric]) -> list[tuple[str, int]]:
     counts = {str(row["segment"]): int(str(row["n_users"])) for row in rows}
-    fixed = [name for name in ("all", "sparse", "dense") if name in counts]
-    buckets = sorted(
-        (name for name in counts if name.startswith("bucket:")),
-        key=lambda name: int(name.removeprefix("bucket:").split("-")[0].rstrip("+")),
-    )
-    return [(name, counts[name]) for name in fixed + buckets]
+    shown = (name for name in in_order(counts) if name in _SHOWN or name.startswith(BUCKET))
+    return [(name, counts[name]) for name in shown]
 
 
 def _by_recommender(pair: tuple[str, str]) -> tuple[int, bool, str]:

@@ -27,7 +27,7 @@ def run(context: Context) -> str:
             context.log(f"{split}: no held-out ratings, no metrics")
             continue
         observed = observed_ratings(context, phase)
-        users = judged_users(held_out, context.lake.read("user_sparsity"))
+        users = judged_users(held_out, context.lake.read("user_segments"))
         lists = candidate_lists(context, phase, max(settings.ks))
         facts, n_items = item_facts(context, observed, phase)
         # Cached: means and spreads both come from these few rows, and the pass over the lists is the cost.

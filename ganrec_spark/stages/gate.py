@@ -32,7 +32,7 @@ def run(context: Context) -> str:
     read = context.lake.read
     train = read("train_ratings")
     disliked = dislikes.of_phase(read("known_dislikes"), train, "choose")
-    users = judged_users(train, read("validation_ratings"), read("user_sparsity"), disliked)
+    users = judged_users(train, read("validation_ratings"), read("user_segments"), disliked)
     screening, proving = screening_and_proving(users, context.seed)
     generated = context.lake.read("generated_ratings", "choose")
     candidates, models = unjudged(generated), dict[str, AlsFactors]()

@@ -75,7 +75,8 @@ def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range) 
     other = {user: 13 + user % 3 for user in USERS}
     put("ratings", [(user, item, 5.0, DAY, "source") for user, item in [*observed, *WANTED.items()]])
     put("validation_ratings", [(user, item, 5.0, DAY) for user, item in WANTED.items()])
-    put("user_sparsity", [(u, 2, 0.1, 0.0, 0.5, "1-5" if u < N_SPARSE else "6-10", u < N_SPARSE) for u in USERS])
+    few, many = ("sparse", "bucket:1-5"), ("dense", "bucket:6-10")
+    put("user_segments", [(u, name) for u in USERS for name in (few if u < N_SPARSE else many)])
     for phase in ("choose", "final"):
         scores = [1.0, 0.6, 0.3, 0.1]
         plain = [("none", user, [*OTHERS, other[user], WANTED[user]], scores) for user in USERS]

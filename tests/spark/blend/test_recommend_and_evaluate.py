@@ -70,7 +70,9 @@ def world(make_context: MakeContext) -> Lake:
     put("train_ratings", [(u, i, 5.0, DAY) for u, i in observed])
     put("validation_ratings", [(u, i, 5.0, DAY) for u, i in VALIDATION])
     put("test_ratings", [(u, i, 5.0, DAY) for u, i in TEST])
-    put("user_sparsity", [(u, len(s), 0.1, 0.0, 0.5, "1-5" if u < 3 else "6-10", u < 3) for u, s in SEEN.items()])
+    few, many = ("sparse", "bucket:1-5"), ("dense", "bucket:6-10")
+    segments = [(u, name) for u in SEEN for name in (few if u < 3 else many)]
+    put("user_segments", [*segments, (1, "age:30-39"), (3, "age:30-39")])
     for phase in ("choose", "final"):
         for member, lists in LISTS.items():
             scored = [("none", u, items, np.linspace(1, 0.1, len(items)).tolist()) for u, items in lists.items()]
@@ -189,7 +191,10 @@ def test_metrics_by_hand(written: Written) -> None:
     half = 1.959964 * np.std([1 / 3, 0, 0], ddof=1) / 3**0.5
     assert (row.ci_low, row.ci_high) == pytest.approx((1 / 9 - half, 1 / 9 + half))
     segments = {segment for _, _, segment, _, _ in table}
-    assert segments == {"all", "sparse", "cold", "bucket:1-5"}
+    assert segments == {"all", "sparse", "cold", "bucket:1-5", "age:30-39"}
+    # Of that age one user, 1, has a test item, whose 9 ALS does not list.
+    assert table["als", "test", "age:30-39", "recall", 2].n_users == 1
+    assert value("als", "test", "age:30-39", "recall", 2) == 0
     assert {recommender for recommender, *_ in table} == {"blend", *LISTS}
 
 
@@ -199,11 +204,11 @@ def test_metrics_do_not_depend_on_the_order_of_users_to_the_last_bit(spark: Spar
     rng = np.random.default_rng(0)
     lists_of = {"blend": [rng.permutation(40)[:5] for _ in range(n_users)], "popularity": [np.arange(5)] * n_users}
     rows = [
-        (name, "none", "1-5", True, items.tolist(), [user % 40])
+        (name, "none", ["all", "sparse"], items.tolist(), [user % 40])
         for name, per_user in lists_of.items()
         for user, items in enumerate(per_user)
     ]
-    schema = "recommender string, fill string, bucket string, is_sparse boolean, items array<int>, relevant array<int>"
+    schema = "recommender string, fill string, segments array<string>, items array<int>, relevant array<int>"
     information = rng.uniform(0, 12, 40)
     facts = ship(
         spark, information=information, indptr=np.zeros(41, dtype=np.int64), indices=np.empty(0, dtype=np.int32)

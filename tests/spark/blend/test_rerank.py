@@ -56,7 +56,7 @@ def world(make_context: MakeContext) -> Lake:
     put("train_ratings", [(u, i, 5.0, DAY) for u, i in observed])
     put("validation_ratings", [(u, i, 5.0, DAY) for u, i in validation])
     put("test_ratings", [])
-    put("user_sparsity", [(u, 2, 0.02, 0.0, 0.5, "1-5", u % 2 == 0) for u in USERS])
+    put("user_segments", [(u, name) for u in USERS for name in ("dense" if u % 2 else "sparse", "bucket:1-5")])
     for phase in ("choose", "final"):
         rows: list[tuple[object, ...]] = []
         for user in USERS:

@@ -22,7 +22,7 @@ DAY = datetime(2026, 1, 1)
 GROUPS, PER_GROUP, COMMON = 4, 12, 12
 N_ITEMS = GROUPS * PER_GROUP + COMMON
 DENSE, SPARSE = range(80), range(80, 200)
-WHO = ("train_ratings", "validation_ratings", "user_sparsity")
+WHO = ("train_ratings", "validation_ratings", "user_segments")
 Rows = list[tuple[object, ...]]
 
 
@@ -68,10 +68,9 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
         stage = STAGE_BY_NAME["gate"]
         staged = StageLake(lake, "2026-11-01", "gate", None, stage.reads, stage.writes)
         train, held_out, fills = world()
-        lengths = {user: 9 if user in DENSE else 2 for user in (*DENSE, *SPARSE)}
-        buckets = {9: dense_bucket, 2: "1-5"}
-        sparsity = [(user, n, 0.1, 0.0, 0.5, buckets[n], user in SPARSE) for user, n in lengths.items()]
-        tables = {"train_ratings": train, "validation_ratings": held_out, "user_sparsity": sparsity}
+        kinds = (("dense", f"bucket:{dense_bucket}", DENSE), ("sparse", "bucket:1-5", SPARSE))
+        segments = [(user, name) for *names, users in kinds for user in users for name in names]
+        tables = {"train_ratings": train, "validation_ratings": held_out, "user_segments": segments}
         for table, rows in (tables | {"known_dislikes": dislikes}).items():
             lake.replace(table, staged.frame(table, rows), "2026-11-01")
         fill_rows = staged.frame("generated_ratings", [row for rows in fills.values() for row in rows])
@@ -171,14 +170,14 @@ def test_nothing_is_accepted_where_all_users_are_in_one_bucket(gate_context: Cal
     rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
     assert [name for name, row in rows.items() if row.accepted] == ["none"]
     assert {row.verdict for name, row in rows.items() if name != "none"} == {"single_bucket"}
-    assert "all validation users are in bucket 1-5" in rows["none"].reason
+    assert "all validation users are in bucket:1-5" in rows["none"].reason
 
 
 def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callable[..., Context]) -> None:
     context = gate_context()
     read = context.lake.read
     train = read("train_ratings")
-    users = gate.judged_users(train, read("validation_ratings"), read("user_sparsity")).where("is_sparse")
+    users = gate.judged_users(train, read("validation_ratings"), read("user_segments")).where("is_sparse")
     model = gate.plain_als(context).model
     fills = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3' OR position = 1")
     fills = fills.withColumn("preference", F.when(F.col("candidate") == "oracle_top3", 0.5).otherwise(1.0))
@@ -205,7 +204,7 @@ def test_als_takes_a_soft_target_as_less_liked(gate_context: Callable[..., Conte
     """The same items, as liked as observed ones, halfway, and as good as disliked: screened and fitted alike."""
     context = gate_context("merge.fill_weight=1.0", "gate.finalists=3")
     train = context.lake.read("train_ratings")
-    users = gate.judged_users(train, context.lake.read("validation_ratings"), context.lake.read("user_sparsity"))
+    users = gate.judged_users(train, context.lake.read("validation_ratings"), context.lake.read("user_segments"))
     oracle = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3'")
     names = {"oracle": 1.0, "oracle_p0.5": 0.5, "oracle_p0.01": 0.01}
     fills = [

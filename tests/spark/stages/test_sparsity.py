@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Sparsity
+from ganrec_spark.evaluation.segments import user_segments, with_segments
 from ganrec_spark.evaluation.sparsity import bucket_label, decide, rated_items, user_sparsity
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,3 +70,24 @@ def test_decision(n_users: int, n_sparse: int, n_items: int, wanted: bool, reaso
     found = decide(n_users, n_sparse, n_items, Sparsity())
     assert found[0] is wanted
     assert reason in found[1]
+
+
+def test_users_count_in_all_and_in_what_the_table_says_or_are_cold(spark: SparkSession):
+    rows = [(0, "1-5", True), (1, "6-10", False)]
+    table = user_segments(spark.createDataFrame(rows, "user_idx int, bucket string, is_sparse boolean"))
+    assert {tuple(row) for row in table.collect()} == {
+        (0, "sparse"),
+        (0, "bucket:1-5"),
+        (1, "dense"),
+        (1, "bucket:6-10"),
+    }
+    wider = table.unionByName(spark.createDataFrame([(1, "age:30-39")], table.schema))
+    found = {
+        row.user_idx: row.segments
+        for row in with_segments(spark.range(3).selectExpr("int(id) user_idx"), wider).collect()
+    }
+    assert found == {
+        0: ["all", "bucket:1-5", "sparse"],
+        1: ["all", "age:30-39", "bucket:6-10", "dense"],
+        2: ["all", "cold"],
+    }
