@@ -1,7 +1,6 @@
 """Candidate fills, and what generates them: trained generators, popularity, item-item neighbours, the Transformer."""
 
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ganrec_spark.fills.neighbours import item_neighbours
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.run.context import Context
+from ganrec_spark.training.checkpoints import stored_checkpoints
 
 _NEIGHBOURS = 100
 _RULES = ("popularity", "item_item", "transformer")
@@ -37,12 +37,9 @@ def transformer_version(context: Context) -> str:
 
 def load_checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
     """Return card and state of every generator, from chunks of generator_checkpoints, in order of name."""
-    cards: dict[str, dict[str, Any]] = {}
-    states: dict[str, bytes] = {}
-    for row in chunks.orderBy("generator", "part").toLocalIterator():
-        cards[row.generator] = json.loads(row.card)
-        states[row.generator] = states.get(row.generator, b"") + bytes(row.content)
-    return {name: (cards[name], states[name]) for name in cards}
+    rows = chunks.orderBy("version", "part").toLocalIterator()
+    found = {card["generator"]: (card, state) for card, state in stored_checkpoints(rows)}
+    return dict(sorted(found.items()))
 
 
 def ship_sources(

@@ -25,7 +25,6 @@ from ganrec_spark.training.reader import read_batches
 from ganrec_spark.training.scalars import Show, scalars
 from ganrec_spark.training.worker import Worker, share
 
-_CHUNK_BYTES = 8 * 2**20
 _WATCHED_USERS = 2048
 
 
@@ -185,13 +184,6 @@ def card_of(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, A
         "final": final,
         "collapsed": final["distinct_share"] < context.config.generator.collapse_min_distinct_share,
     }
-
-
-def chunks_of(card: dict[str, Any], state: bytes) -> Iterator[tuple[str, str, str, int, bytes]]:
-    """Return the rows of generator_checkpoints for one checkpoint."""
-    text = json.dumps(card, sort_keys=True)
-    for part, start in enumerate(range(0, len(state), _CHUNK_BYTES)):
-        yield card["generator"], card["version"], text, part, state[start : start + _CHUNK_BYTES]
 
 
 def described(context: Context, card: dict[str, Any]) -> str:

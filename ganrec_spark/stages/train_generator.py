@@ -2,9 +2,9 @@
 
 from typing import Any, cast
 
-from ganrec_spark.fills.training import card_of, chunks_of, described, make_plans, train_generators
+from ganrec_spark.fills.training import card_of, described, make_plans, train_generators
 from ganrec_spark.run.context import Context
-from ganrec_spark.training.checkpoints import delete_checkpoints
+from ganrec_spark.training.checkpoints import checkpoint_rows, delete_checkpoints
 from ganrec_spark.training.launcher import train_distributed
 
 
@@ -26,7 +26,11 @@ def run(context: Context) -> str:
     )
     trained = [cast(dict[str, Any], results[plan.kind]) for plan in plans]
     cards = [card_of(context, plan, result) for plan, result in zip(plans, trained, strict=True)]
-    chunks = [row for card, result in zip(cards, trained, strict=True) for row in chunks_of(card, result["state"])]
+    chunks = [
+        (card["generator"], card["version"], *row)
+        for card, result in zip(cards, trained, strict=True)
+        for row in checkpoint_rows(card, result["state"])
+    ]
     history = [(result["kind"], *row) for result in trained for row in result["history"]]
     context.lake.write("generator_checkpoints", context.lake.frame("generator_checkpoints", chunks))
     context.lake.write("generator_history", context.lake.frame("generator_history", history))

@@ -1,13 +1,17 @@
-"""Training checkpoints as files, local or by URI, written so that a crash leaves the last whole one."""
+"""Checkpoints: files while training goes on, of which a crash leaves the last whole one; rows once it has ended."""
 
 import hashlib
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 from ganrec_spark.lake.files import delete_folder, read_file, rename_file, write_file
 
 _LOG = logging.getLogger("ganrec")
+_CHUNK_BYTES = 8 << 20  # of a state dict in one row; a row has to fit into a message of Spark's many times over
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,20 @@ def _split(stored: bytes) -> tuple[bytes, bytes]:
 def delete_checkpoints(folder: str) -> None:
     """Delete the folder, once what it served is in the lake."""
     delete_folder(folder)
+
+
+def checkpoint_rows(card: dict[str, Any], state: bytes) -> Iterator[tuple[str, int, bytearray]]:
+    """Return (card, part, content) of each chunk of a state dict; the card, as JSON, says what the model is."""
+    text = json.dumps(card, sort_keys=True)
+    for part, start in enumerate(range(0, len(state), _CHUNK_BYTES)):
+        yield text, part, bytearray(state[start : start + _CHUNK_BYTES])
+
+
+def stored_checkpoints(rows: Iterable[Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Return card and state dict of each version, from rows (version, card, part, content) ordered by version and part.
+
+    Memory: one model at a time.
+    """
+    for _, parts in groupby(rows, key=lambda row: row.version):
+        whole = list(parts)
+        yield json.loads(whole[0].card), b"".join(bytes(row.content) for row in whole)

@@ -1,7 +1,6 @@
 """Train the plans on workers, going on from a killed run's checkpoints, and write down what came of it."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +9,11 @@ import numpy as np
 from ganrec_spark.recommenders.transformer.plans import BEST_EPOCH
 from ganrec_spark.recommenders.transformer.training import Plan, train_sasrec
 from ganrec_spark.run.context import Context
-from ganrec_spark.training.checkpoints import file_checkpoints
+from ganrec_spark.training.checkpoints import checkpoint_rows, file_checkpoints
 from ganrec_spark.training.launcher import train_distributed
 from ganrec_spark.training.reader import read_batches
 from ganrec_spark.training.scalars import scalars
 from ganrec_spark.training.worker import Worker, share
-
-_CHUNK_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -100,23 +97,19 @@ def write_training(context: Context, plans: list[Plan], trained: list[Trained]) 
     values: list[tuple[object, ...]] = []
     for plan, model in zip(plans, trained, strict=True):
         version = hashlib.sha256(model.state).hexdigest()[:12]
-        card = json.dumps(
-            {
-                "model": plan.name,
-                "shape": plan.shape.as_dict(),
-                "settings": context.config.transformer.model_dump(mode="json"),
-                "workers": n_workers(context),
-                "batch_size": plan.batch_size,
-                "steps_per_epoch": plan.steps,
-                "adversary_radius": plan.adversary_radius,
-                "start": hashlib.sha256(plan.start).hexdigest()[:12] if plan.start else None,
-                "epoch": model.epoch,
-                "stopped": model.stopped,
-            },
-            sort_keys=True,
-        )
-        parts = [model.state[start : start + _CHUNK_BYTES] for start in range(0, len(model.state), _CHUNK_BYTES)]
-        chunks += [(version, card, position, bytearray(part)) for position, part in enumerate(parts)]
+        card = {
+            "model": plan.name,
+            "shape": plan.shape.as_dict(),
+            "settings": context.config.transformer.model_dump(mode="json"),
+            "workers": n_workers(context),
+            "batch_size": plan.batch_size,
+            "steps_per_epoch": plan.steps,
+            "adversary_radius": plan.adversary_radius,
+            "start": hashlib.sha256(plan.start).hexdigest()[:12] if plan.start else None,
+            "epoch": model.epoch,
+            "stopped": model.stopped,
+        }
+        chunks += [(version, *row) for row in checkpoint_rows(card, model.state)]
         values += [(plan.name, epoch, name, value) for epoch, name, value in model.history]
         if not model.given_up:
             values.append((plan.name, model.epoch, BEST_EPOCH, float(model.epoch)))

@@ -1,7 +1,6 @@
 """What to train: a plan a model, by configuration, by data and, in phase final, by what phase choose found."""
 
 import itertools
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from ganrec_spark.recommenders.transformer.network import Shape
 from ganrec_spark.recommenders.transformer.training import Judges, Plan
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
+from ganrec_spark.training.checkpoints import stored_checkpoints
 
 _FEWEST_USERS = 16  # a step on fewer costs as much
 BEST_EPOCH = "best_epoch"
@@ -114,12 +114,11 @@ def as_chosen(plans: list[Plan], history: pd.DataFrame) -> list[tuple[Plan, str 
 
 def load_states(chunks: DataFrame, shape: Shape) -> dict[str, bytes]:
     """Return the state dicts, by model, of chunks of transformer_checkpoints that have the shape but for n_items."""
-    states: dict[str, bytes] = {}
-    for row in chunks.orderBy("version", "part").toLocalIterator():
-        card = json.loads(row.card)
-        if card["shape"] | {"n_items": shape.n_items} == shape.as_dict():
-            states[card["model"]] = states.get(card["model"], b"") + bytes(row.content)
-    return states
+    return {
+        card["model"]: state
+        for card, state in stored_checkpoints(chunks.orderBy("version", "part").toLocalIterator())
+        if card["shape"] | {"n_items": shape.n_items} == shape.as_dict()
+    }
 
 
 def _catalogue(sequences: DataFrame) -> NDArray[np.int64]:

@@ -1,11 +1,13 @@
-"""Checkpoints as files: whole or not at all."""
+"""Checkpoints: as files whole or not at all, as rows in order."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ganrec_spark.training.checkpoints import delete_checkpoints, file_checkpoints
+from ganrec_spark.training import checkpoints as room
+from ganrec_spark.training.checkpoints import checkpoint_rows, delete_checkpoints, file_checkpoints
 
 
 def test_last_saved_is_loaded_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -49,3 +51,10 @@ def test_a_uri_is_as_good_as_a_path_and_deleting_twice_is_no_error(tmp_path: Pat
     delete_checkpoints(folder)
     delete_checkpoints(folder)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_state_goes_into_rows_and_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_CHUNK_BYTES", 4)
+    rows = list(checkpoint_rows({"model": "a", "epoch": 3}, b"0123456789"))
+    assert [(part, bytes(content)) for _, part, content in rows] == [(0, b"0123"), (1, b"4567"), (2, b"89")]
+    assert {json.loads(card)["epoch"] for card, _, _ in rows} == {3}
