@@ -170,7 +170,6 @@ class Generator(Section):
 class Strategy(Section):
     how: Literal["top", "sample"]
     n: Count
-    preference: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Augment(Section):
@@ -185,9 +184,8 @@ class Augment(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "Augment":
-        named = [(strategy.how, strategy.n, round(100 * strategy.preference)) for strategy in self.strategies]
-        if len(set(named)) < len(named):
-            raise ValueError("strategies must differ in how, n or preference, that in whole per cent")
+        if len(set(self.strategies)) < len(self.strategies):
+            raise ValueError("strategies must differ in how or n")
         return self
 
 
@@ -363,10 +361,6 @@ class Config(Section):
     def _across(self) -> "Config":
         if self.split.protocol == "given" and not self.ingest.test_source:
             raise ValueError("split.protocol=given needs ingest.test_source")
-        if not self.als.implicit and any(strategy.preference < 1 for strategy in self.augment.strategies):
-            raise ValueError(
-                "augment.strategies: preference below 1 needs als.implicit; explicit ALS has no preferences"
-            )
         if max(self.evaluate.ks) > self.recommend.n_candidates:
             raise ValueError("recommend.n_candidates must be at least the largest of evaluate.ks")
         return self

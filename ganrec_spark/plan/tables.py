@@ -225,7 +225,7 @@ TABLES: tuple[Table, ...] = (
         "one generated item for one sparse user in one candidate fill",
         ("candidate", "user_idx", "item_idx"),
         _columns("""
-            candidate string: generator and strategy, such as cgan_top3, or cgan_top3_p50 where preference is .5
+            candidate string: generator and strategy, such as cgan_top3
             user_idx int: dense index of the user
             item_idx int: dense index of an item that the user has not rated
             position int: rank of the item within the fill, from 1
@@ -234,7 +234,6 @@ TABLES: tuple[Table, ...] = (
             strategy string: top (best n) or sample (n drawn by Gumbel-top-k)
             generator_version string: version of the checkpoint, or of the rule
             seed bigint: seed of the user's draw
-            preference double: what ALS takes the item to be; 1 as liked as an observed one, less a soft target
         """),
         phased=True,
     ),
@@ -280,8 +279,7 @@ TABLES: tuple[Table, ...] = (
         _columns(
             _RATING
             + """source string: observed or generated; for ever
-            fill string: none for observed rows, else the candidate that generated the row
-            preference double: 1; of generated rows what ALS takes the item to be, less than 1 for a soft target"""
+            fill string: none for observed rows, else the candidate that generated the row"""
         ),
         phased=True,
     ),

@@ -14,7 +14,7 @@ from ganrec_spark.plan.pipeline import MEMBERS, STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import recommend
 
-RUN, DAY, FILL = "2026-11-01", datetime(2026, 1, 1), "cgan_top1_p50"
+RUN, DAY, FILL = "2026-11-01", datetime(2026, 1, 1), "cgan_top1"
 USERS, ITEMS, N_SPARSE = range(90), 20, 60
 READER = 90  # has rated everything: what nobody rated is not listed
 WRONG, RIGHT, OTHERS = 17, 18, [11, 12]

@@ -33,13 +33,13 @@ def write(
 
     def frame(rows: Sequence[Pair], source: str, fill: str) -> DataFrame:
         schema = "user_idx int, item_idx int, rating double"
-        extra = f"timestamp_seconds(0) AS ts, '{source}' AS source, '{fill}' AS fill, 1D AS preference"
+        extra = f"timestamp_seconds(0) AS ts, '{source}' AS source, '{fill}' AS fill"
         return spark.createDataFrame(list(rows), schema).selectExpr("*", *extra.split(", "))
 
     observed, filled = frame(merged, "observed", "none"), frame(generated, "generated", "vae:top-1")
     lake.replace("merged_ratings", observed.unionByName(filled), RUN, phase)
-    lake.replace("train_ratings", observed.drop("source", "fill", "preference"), RUN)
-    lake.replace("validation_ratings", frame(validation, "observed", "none").drop("source", "fill", "preference"), RUN)
+    lake.replace("train_ratings", observed.drop("source", "fill"), RUN)
+    lake.replace("validation_ratings", frame(validation, "observed", "none").drop("source", "fill"), RUN)
     users = observed.groupBy("user_idx").agg(F.count("*").cast("int").alias("n_ratings"))
     sparsity = users.selectExpr(
         "*", "0D AS density", "0D AS days_since_last", "0D AS percentile", "'' AS bucket", "user_idx < 2 AS is_sparse"

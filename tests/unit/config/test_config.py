@@ -70,7 +70,7 @@ def test_layers_file_environment_set(tmp_path: Path) -> None:
         ("transformer.embedding_size=130", ["transformer", "130", "multiple of 3", "head_size 64"]),
         ("transformer.head_size=50", ["transformer", "128", "multiple of 3"]),
         ("augment.strategies=[{how: top, n: 1}, {how: top, n: 1}]", ["augment", "differ in how"]),
-        ("augment.strategies=[{how: top, n: 1, preference: 0}]", ["augment.strategies.0.preference", "greater than 0"]),
+        ("augment.strategies=[{how: top, n: 1, much: 0}]", ["augment.strategies.0.much", "unknown key"]),
         ("transformer.embedding_size=large", ["transformer.embedding_size", "auto", "'large'"]),
         ("sparsity.bucket_edges=[5, 3]", ["bucket_edges", "ascend"]),
         ("no_equals_sign", ["section.key=value"]),
@@ -93,13 +93,6 @@ def test_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
 def test_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         Config().run.seed = 3  # type: ignore[misc]
-
-
-def test_explicit_als_takes_no_soft_targets() -> None:
-    soft = "augment.strategies=[{how: top, n: 1, preference: 0.5}]"
-    assert load_config(overrides=[soft], environ={}).augment.strategies[0].preference == 0.5
-    with pytest.raises(ConfigError, match=r"preference below 1 needs als\.implicit"):
-        load_config(overrides=[soft, "als.implicit=false"], environ={})
 
 
 @pytest.mark.parametrize(
