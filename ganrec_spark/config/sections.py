@@ -145,7 +145,7 @@ class Partition(Section):
 
 
 class Generator(Section):
-    kinds: tuple[Literal["agn", "vae", "cgan", "cgan_twin"], ...] = ("vae", "agn", "cgan")
+    kinds: tuple[Literal["agn", "vae", "cgan"], ...] = ("vae", "cgan")
     epochs: Count = 10
     patience: Count = 3
     min_steps_per_epoch: Count = 20

@@ -217,7 +217,7 @@ TABLES: tuple[Table, ...] = (
         "generator_checkpoints",
         "one chunk of a trained generator",
         ("generator", "part"),
-        _columns("generator string: agn, vae, cgan or cgan_twin\n" + _CHECKPOINT),
+        _columns("generator string: agn, vae or cgan\n" + _CHECKPOINT),
     ),
     Table("generator_history", "one training value", ("model", "epoch", "name"), _columns(_HISTORY)),
     Table(
@@ -230,7 +230,7 @@ TABLES: tuple[Table, ...] = (
             item_idx int: dense index of an item that the user has not rated
             position int: rank of the item within the fill, from 1
             confidence double: generator's score mapped to (0, 1]; 1 is the user's surest item
-            generator string: agn, vae, cgan, cgan_twin, item_item, popularity or transformer
+            generator string: agn, vae, cgan, item_item, popularity or transformer
             strategy string: top (best n) or sample (n drawn by Gumbel-top-k)
             generator_version string: version of the checkpoint, or of the rule
             seed bigint: seed of the user's draw

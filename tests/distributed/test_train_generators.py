@@ -17,7 +17,7 @@ from ganrec_spark.fills.generators.training import Plan
 from ganrec_spark.fills.training import train_generators
 from ganrec_spark.training.launcher import train_distributed
 
-KINDS = ("agn", "vae", "cgan", "cgan_twin")
+KINDS = ("agn", "vae", "cgan")
 USERS, ITEMS, LENGTH, EPOCHS = 160, 40, 8, 3
 
 

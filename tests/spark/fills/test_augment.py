@@ -174,6 +174,7 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
 def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage: InStage, tmp_path: Path) -> None:
     prepare(spark, lake, "vae_top3")
     small = (
+        "generator.kinds=[vae, agn, cgan]",
         "generator.epochs=25",
         "generator.patience=25",
         "generator.agn_epochs=25",
