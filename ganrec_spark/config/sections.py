@@ -1,6 +1,7 @@
 """What may be set: typed, strict, frozen sections.
 
-Keys are explained, with units, in conf/default.yaml; a test keeps that file and these defaults equal.
+Keys are explained, with units, in conf/default.yaml (what an operator decides) and conf/models.yaml (what a data
+scientist tunes); a test keeps these files and the defaults here equal.
 """
 
 from typing import Annotated, Literal, TypeVar

@@ -11,23 +11,29 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
+EXPLAINED = ("default.yaml", "models.yaml")  # what an operator decides, what a data scientist tunes
 
 
-def test_default_yaml_is_the_defaults() -> None:
-    assert load_config(CONF / "default.yaml", environ={}) == Config()
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_explained_files_are_the_defaults(name: str) -> None:
+    assert load_config(CONF / name, environ={}) == Config()
 
 
-def test_default_yaml_names_every_key() -> None:
-    written = yaml.safe_load((CONF / "default.yaml").read_text())
-    assert written == Config().model_dump(mode="json")
+def test_every_key_stands_in_one_of_the_two_files() -> None:
+    operator, models = (yaml.safe_load((CONF / name).read_text()) for name in EXPLAINED)
+    both = {name: operator.get(name, {}) | models.get(name, {}) for name in Config.model_fields}
+    assert both == Config().model_dump(mode="json")
+    assert operator.keys() | models.keys() == both.keys()
+    assert {name: operator[name].keys() & models[name].keys() for name in operator.keys() & models.keys()} == {
+        "gate": set(),
+        "recommend": set(),
+    }
 
 
 def test_every_key_is_explained_where_it_stands_alone() -> None:
     # A section may explain a group in its first line; every scalar of the flat sections has a comment of its own
     # unless its name says all (a size, a number of iterations).
-    lines = (CONF / "default.yaml").read_text().splitlines()
-    sections = [line for line in lines if re.match(r"^[a-z_]+:", line)]
-    assert len(sections) == len(Config.model_fields)
+    lines = [line for name in EXPLAINED for line in (CONF / name).read_text().splitlines()]
     keys = [line for line in lines if re.match(r"^  [a-z_]+:", line)]
     unexplained = [line.strip() for line in keys if "#" not in line]
     plain = {"iterations", "blocks", "dropout", "embedding_size", "max_epochs", "gradient_clip", "rating_max"}
@@ -35,7 +41,7 @@ def test_every_key_is_explained_where_it_stands_alone() -> None:
     assert {line.split(":")[0] for line in unexplained} <= plain
 
 
-@pytest.mark.parametrize("name", ["demo.yaml", "default.yaml"])
+@pytest.mark.parametrize("name", ["demo.yaml", *EXPLAINED])
 def test_shipped_files_load(name: str) -> None:
     written = yaml.safe_load((CONF / name).read_text())
     loaded = load_config(CONF / name, environ={}).model_dump(mode="json")
