@@ -16,6 +16,7 @@ from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.runner import stage_context
 from ganrec_spark.stages import train_generator
+from ganrec_spark.training.checkpoints import delete_checkpoints
 
 OF, NAME = "cgan", "cgan_twin"
 # By generator its card and state, as fills.sources.load_checkpoints returns them.
@@ -23,12 +24,14 @@ Checkpoints = dict[str, tuple[dict[str, Any], bytes]]
 
 
 def trained(lake: Lake, config: Config, run_id: str) -> Checkpoints:
-    """Train the twin on the run's rows, or find it trained by an earlier call; return it under cgan's name."""
+    """Train the twin on the run's rows; return it under cgan's name."""
     context = stage_context(lake, config, STAGE_BY_NAME["train_generator"], run_id)
     settings = context.config.generator.model_copy(update={"kinds": (OF,), "cgan_critic_weight": 0.0})
     changed = context.config.model_copy(update={"generator": settings})
     twin = replace(context, config=changed, work_dir=f"{context.work_dir}/{NAME}")
-    ((card, result),) = train_generator.trained(twin, f"{twin.work_dir}/checkpoints")
+    checkpoint_dir = f"{twin.work_dir}/checkpoints"
+    ((card, result),) = train_generator.trained(twin, checkpoint_dir)
+    delete_checkpoints(checkpoint_dir)
     return {OF: (card, result["state"])}
 
 
