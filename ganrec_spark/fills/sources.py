@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from ganrec_spark.config.sections import Augment
+from ganrec_spark.config.models import Augment
 from ganrec_spark.fills.generate import Candidate, Source
 from ganrec_spark.fills.neighbours import item_neighbours
 from ganrec_spark.frames.observed import users_per_item

@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import Als
+from ganrec_spark.config.models import Als
 from ganrec_spark.recommenders.als.solver import AlsFactors, Objective, fit_als
 
 _SECONDS_PER_DAY = 86_400

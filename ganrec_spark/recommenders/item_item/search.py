@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import ItemItem
+from ganrec_spark.config.models import ItemItem
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.choice import is_ahead
 from ganrec_spark.evaluation.metrics import JUDGED_K

@@ -12,8 +12,8 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ganrec_spark.config.models import Generator as Settings
 from ganrec_spark.config.sections import Config
-from ganrec_spark.config.sections import Generator as Settings
 from ganrec_spark.fills.generate import Candidate, Source, generate
 from ganrec_spark.fills.generators.by_name import new_generator
 from ganrec_spark.fills.sources import ship_sources

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from ganrec_spark.config.sections import Partition
+from ganrec_spark.config.models import Partition
 from ganrec_spark.frames.padded import count_row_groups, padded_histories
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.tables import TABLE_BY_NAME

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ganrec_spark.config.sections import Generator as Settings
+from ganrec_spark.config.models import Generator as Settings
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.fills.generators.by_name import load_generator, new_training
 from ganrec_spark.fills.generators.cgan import Start, calibrated
