@@ -351,9 +351,8 @@ TABLES: tuple[Table, ...] = (
     Table(
         "item_item_weights",
         "the strongest neighbours of one item, for explanations and diversity",
-        ("fill", "item_idx"),
+        ("item_idx",),
         _columns("""
-            fill string: none or the accepted fill
             item_idx int: the recommended item
             neighbours array<int>: history items that speak most for it, strongest first
             weights array<float>: their weights

@@ -85,7 +85,7 @@ def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range) 
             filled.append((FILL, user, [first, *OTHERS, other[user]], scores))
         for member in MEMBERS:
             put(f"{member}_candidates", [*plain, *filled] if member == "als" else [], phase)
-        put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none", 1.0) for user, item in observed], phase)
+        put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none") for user, item in observed], phase)
         put("item_item_weights", [], phase)
     recommend.run(context)
     return lake
