@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
-from ganrec_spark.evaluation.quality import mean_ndcg
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
@@ -42,9 +42,12 @@ def parts(spark: SparkSession, config: Config) -> tuple[DataFrame, DataFrame]:
 
 
 def ndcg(spark: SparkSession, fitted: AlsFactors, train: DataFrame, held_out: DataFrame) -> float:
-    """Return NDCG@10 of the users with a held-out rating."""
+    """Return NDCG@10 of the users with a held-out rating, each with one; without a list it is 0."""
     users = histories(train).join(fitted.users, "user_idx")
-    return mean_ndcg(rank_catalogue(users, by_factors(spark, fitted), _K), held_out, _K)
+    ranked = rank_catalogue(users, by_factors(spark, fitted), _K)
+    places = ranked.select("user_idx", F.posexplode("items").alias("position", "item_idx"))
+    hits = places.join(held_out, ["user_idx", "item_idx"]).agg(F.sum(1 / F.log2(F.col("position") + 2)).alias("dcg"))
+    return float(hits.collect()[0]["dcg"] or 0.0) / held_out.count()
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/generators.py DATASET... [--cut SHARE] [--fills-only] [--set KEY=VALUE] [--work DIR]
 
 DATASET is a folder as for benchmarks/quality.py. The pipeline's stages up to augment_choose run as shipped, but with
-cgan's twin, unless --work holds them already from an earlier call.
+agn, unless --work holds them already from an earlier call. cgan's twin is trained beside them, see benchmarks/twin.py.
 
 As recommenders: every generator ranks the catalogue from the observed items of each test user. EASE, its lambda
 chosen on validation, stands beside them.
@@ -26,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import twin
 from generators_report import write
 from peers import PEERS
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from quality import DataSet, Lists, Split, judged, prepared, ranked, read_split, run_id, tuned
 
 from ganrec_spark.config.load import load_config
@@ -37,7 +38,8 @@ from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_li
 from ganrec_spark.fills import gate
 from ganrec_spark.fills.generate import Candidate, generate
 from ganrec_spark.fills.rules import Judgement, refusal
-from ganrec_spark.fills.sources import load_checkpoints, ship_sources
+from ganrec_spark.fills.sources import load_checkpoints, ship_sources, wanted_candidates
+from ganrec_spark.frames import dislikes
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
 from ganrec_spark.run.context import Context
@@ -49,8 +51,7 @@ _SEED = 0
 _RUN = run_id(_SEED)
 _DEPTH = 20
 _LAST = "augment_choose"
-_KINDS = "[vae, agn, cgan, cgan_twin]"
-_TWINS = (("cgan", "cgan_twin"),)
+_KINDS = "[vae, agn, cgan]"
 
 
 def main() -> None:
@@ -85,8 +86,11 @@ def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -
         if not fill_wanted(lake, _RUN):
             sys.exit(f"{data.name}: no sparse users, so no generator is trained; see sparsity.* (--set) or --cut")
         split = read_split(lake, _RUN, _SEED)
-        lists = {} if options.fills_only else generators_lists(config, lake, split)
-        fills = judged_fills(stage_context(lake, config, STAGE_BY_NAME["gate"], _RUN), lake)
+        with_twin = twin.OF in config.generator.kinds and not options.fills_only
+        lonely = twin.trained(lake, config, _RUN) if with_twin else None
+        lists = {} if options.fills_only else generators_lists(config, lake, lonely)
+        context = stage_context(lake, config, STAGE_BY_NAME["gate"], _RUN)
+        fills = judged_fills(context, lake, filled(config, lake, lonely))
     finally:
         spark.stop()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -117,8 +121,11 @@ def run_stages(spark: SparkSession, config: Config, lake: Lake) -> None:
             print(f"{outcome.stage}: {outcome.outcome}: {outcome.message}", file=sys.stderr, flush=True)
 
 
-def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, Lists]:
-    """Return generator -> the best items of test users, from train + validation ratings and without these."""
+def generators_lists(config: Config, lake: Lake, lonely: twin.Checkpoints | None) -> dict[str, Lists]:
+    """Return generator -> the best items of test users, from train + validation ratings and without these.
+
+    `lonely`: cgan's twin, if it was trained.
+    """
     columns = ("user_idx", "item_idx", "rating", "ts")
     train, validation = (lake.read(f"{part}_ratings", _RUN).select(*columns) for part in ("train", "validation"))
     observed = train.unionByName(validation)
@@ -131,6 +138,10 @@ def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, List
     users = lake.read("test_ratings", _RUN).select("user_idx").distinct()
     wanted = [Candidate(name, "top", _DEPTH) for name in sources]
     rows = generate(lake.spark, observed, users, sources, wanted, 1.0, config.run.seed)
+    if lonely:
+        rows = rows.unionByName(
+            twin.generated(lake, config, lonely, observed, users, [Candidate(twin.OF, "top", _DEPTH)])
+        )
     table = rows.select("generator", "user_idx", "position", "item_idx").toPandas().sort_values("position")
     return {
         str(name): {int(user): items.to_numpy(np.int32) for user, items in own.groupby("user_idx")["item_idx"]}
@@ -138,15 +149,26 @@ def generators_lists(config: Config, lake: Lake, split: Split) -> dict[str, List
     }
 
 
-def judged_fills(context: Context, lake: Lake) -> pd.DataFrame:
-    """Return a row per candidate: the gate's verdict and the lifts on validation and on test ratings."""
+def filled(config: Config, lake: Lake, lonely: twin.Checkpoints | None) -> DataFrame:
+    """Return the candidate fills of phase choose, with those of cgan's twin, if it was trained."""
+    rows = lake.read("generated_ratings", _RUN, "choose")
+    if not lonely:
+        return rows
+    train = lake.read("train_ratings", _RUN)
+    users = lake.read("user_sparsity", _RUN).where("is_sparse").select("user_idx")
+    wanted = [one for one in wanted_candidates(config.augment, [twin.OF]) if one.generator == twin.OF]
+    disliked = dislikes.of_phase(lake.read("known_dislikes", _RUN), train, "choose")
+    return rows.unionByName(twin.generated(lake, config, lonely, train, users, wanted, disliked)).cache()
+
+
+def judged_fills(context: Context, lake: Lake, generated: DataFrame) -> pd.DataFrame:
+    """Return a row per candidate of `generated`: the gate's verdict and the lifts on validation and on test ratings."""
     train, segments = lake.read("train_ratings", _RUN), lake.read("user_segments", _RUN)
     validation, test = (lake.read(f"{part}_ratings", _RUN) for part in ("validation", "test"))
     everyone = gate.judged_users(train, validation, segments)
     screening, users = (part.cache() for part in gate.screening_and_proving(everyone, context.seed))
     # The same fits on test: items held out for validation are not test items, so they are not listed.
     truth = gate.judged_users(train.unionByName(validation.select(*train.columns)), test, segments).cache()
-    generated = lake.read("generated_ratings", _RUN, "choose")
     plain = gate.plain_als(context)
     candidates = gate.unjudged(generated)
     wide = replace(context, config=_with_finalists(context.config, len(candidates)))
@@ -184,13 +206,13 @@ def compared_lists(lists: dict[str, Lists], split: Split, ks: tuple[int, ...]) -
     weights = poisson_weights(users, 1000, seed=0)
     rows = []
     for name, own in values.items():
-        twin = next((twin for adversarial, twin in _TWINS if adversarial == name and twin in values), None)
+        other = twin.NAME if name == twin.OF and twin.NAME in values else None
         for metric in own.columns:
             lift = Lift(np.nan, np.nan, np.nan)
-            if twin is not None:
-                before, after = (table[metric].reindex(users).to_numpy() @ weights for table in (values[twin], own))
+            if other is not None:
+                before, after = (table[metric].reindex(users).to_numpy() @ weights for table in (values[other], own))
                 lift = relative_lift(before, after, 0.95)
-            rows.append((name, metric, own[metric].mean(), twin, lift.value, lift.low, lift.high))
+            rows.append((name, metric, own[metric].mean(), other, lift.value, lift.low, lift.high))
     return pd.DataFrame(rows, columns=["generator", "metric", "value", "twin", "lift", "lift_low", "lift_high"])
 
 

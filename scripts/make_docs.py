@@ -2,7 +2,8 @@
 
     .venv/bin/python scripts/make_docs.py FOLDER
 
-tables.md is every table and column as plan/tables.py declares them, keys.md every key as conf/default.yaml explains it.
+tables.md is every table and column as plan/tables.py declares them, keys.md every key as conf/default.yaml and
+conf/models.yaml explain it.
 Links that lead out of docs/ are for readers of the checkout; on the site they become plain text.
 """
 
@@ -27,7 +28,8 @@ def main(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", folder)
     (folder / "tables.md").write_text(tables_page(), encoding="utf-8")
-    (folder / "keys.md").write_text(keys_page((ROOT / "conf" / "default.yaml").read_text(encoding="utf-8")))
+    texts = [(ROOT / "conf" / name).read_text(encoding="utf-8") for name in ("default.yaml", "models.yaml")]
+    (folder / "keys.md").write_text(keys_page(*texts), encoding="utf-8")
     for page in folder.rglob("*.md"):
         page.write_text(inside(page.read_text(encoding="utf-8"), page.parent.relative_to(folder)), encoding="utf-8")
 
@@ -73,8 +75,19 @@ def _table(table: Table) -> str:
     return "\n".join(lines)
 
 
-def keys_page(text: str) -> str:
-    """Return the page of keys, section by section, from the text of conf/default.yaml."""
+def keys_page(operator: str, models: str) -> str:
+    """Return the page of keys, section by section, from the texts of conf/default.yaml and conf/models.yaml."""
+    head = (
+        "# Keys\n\nDefaults and meaning of every key. Layers: defaults < `--config` file < environment "
+        "(`GANREC_SPARSITY__MAX_RATINGS=5`) < `--set sparsity.max_ratings=5`.\n\n"
+    )
+    return (
+        f"{head}## What an operator decides\n\n{keys_of(operator)}\n## What a data scientist tunes\n\n{keys_of(models)}"
+    )
+
+
+def keys_of(text: str) -> str:
+    """Return the sections of one file."""
     sections: list[_Section] = []
     parents: list[tuple[int, str]] = []
     for line in text.splitlines():
@@ -92,11 +105,7 @@ def keys_page(text: str) -> str:
             row = sections[-1].rows[-1]
             item = code.strip().removeprefix("- ")
             row[1], row[2] = f"{row[1]} {item}".strip(), f"{row[2]} {words}".strip()
-    head = (
-        "# Keys\n\nDefaults and meaning of every key. Layers: defaults < `--config` file < environment "
-        "(`GANREC_SPARSITY__MAX_RATINGS=5`) < `--set sparsity.max_ratings=5`.\n\n"
-    )
-    return head + "\n".join(map(str, sections))
+    return "\n".join(map(str, sections))
 
 
 @dataclass
@@ -107,7 +116,7 @@ class _Section:
 
     def __str__(self) -> str:
         lines = [
-            f"## {self.name}\n",
+            f"### {self.name}\n",
             f"{' '.join(self.words).strip()}\n",
             "| key | default | meaning |",
             "|---|---|---|",

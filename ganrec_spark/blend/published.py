@@ -14,7 +14,6 @@ from ganrec_spark.errors import InputError
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.pipeline import MEMBERS
-from ganrec_spark.plan.tables import NONE
 from ganrec_spark.raw.rules import id_text
 from ganrec_spark.raw.sources import explained, read_column
 from ganrec_spark.run.context import Context
@@ -61,7 +60,7 @@ def _catalogue(context: Context, observed: DataFrame) -> Shipped:
         allowed &= _marked(named_items(context, settings.available_items, "available_items"), slots)
     if settings.blocked_items is not None:
         allowed &= ~_marked(named_items(context, settings.blocked_items, "blocked_items"), slots)
-    stored = lake.read("item_item_weights", "final").where(F.col("fill") == NONE)
+    stored = lake.read("item_item_weights", "final")
     pairs = stored.select("item_idx", F.explode(F.arrays_zip("neighbours", "weights")).alias("pair"))
     helpful = pairs.select("item_idx", "pair.*").where("weights > 0")
     table = helpful.orderBy("item_idx", F.col("weights").desc(), "neighbours").toPandas()

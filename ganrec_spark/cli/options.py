@@ -11,7 +11,7 @@ from ganrec_spark.plan.run_id import RunId
 
 
 def common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="YAML over the defaults; see conf/default.yaml")
+    parser.add_argument("--config", metavar="FILE", help="YAML over the defaults; conf/ explains every key")
     parser.add_argument(
         "--set",
         action="append",

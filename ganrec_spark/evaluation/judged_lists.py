@@ -63,7 +63,7 @@ def item_facts(context: Context, observed: DataFrame, phase: str) -> tuple[Shipp
     The catalogue is every item with an observed rating in the phase.
     """
     per_item = users_per_item(observed).toPandas()
-    stored = context.lake.read("item_item_weights", phase).where("fill = 'none'")
+    stored = context.lake.read("item_item_weights", phase)
     # Driver memory: catalogue x item_item.stored_neighbours integers; nothing here grows with users.
     neighbours = stored.select("item_idx", "neighbours").orderBy("item_idx").toPandas()
     rated, weighed = (frame["item_idx"].to_numpy(dtype=np.int64) for frame in (per_item, neighbours))

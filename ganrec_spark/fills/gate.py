@@ -43,7 +43,6 @@ from ganrec_spark.recommenders.als.setting import (
     fit_setting,
     latest_time,
     weighted,
-    with_soft_targets,
 )
 from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors, factors_of
 from ganrec_spark.recommenders.catalogue import rank_catalogue
@@ -171,9 +170,8 @@ def _folded(
     settings = context.config.gate
     vectors, known = plain.model.item_slots()
     codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("candidate")).cast("int") - 1
-    implicit, rows = context.config.als.implicit, plain.weighted(fills)
-    rows = with_soft_targets(rows, plain.setting.alpha) if implicit else rows
-    coded = rows.withColumn("code", codes).where(F.col("item_idx") < len(vectors))
+    implicit = context.config.als.implicit
+    coded = plain.weighted(fills).withColumn("code", codes).where(F.col("item_idx") < len(vectors))
     entry = F.struct("code", "item_idx", F.col("rating").cast("float").alias("rating"))
     per_user = coded.groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("fill"))
     joined = sample.join(per_user, "user_idx", "left").select(
@@ -214,17 +212,17 @@ def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
 def self_training(context: Context, model: AlsFactors, sample: DataFrame, generated: DataFrame) -> DataFrame:
     """Return for each user in `sample` ALS's own best unseen items as rows of fills.
 
-    Columns: candidate, user_idx, item_idx, confidence, preference. For each candidate in `generated` as many as it
-    gives a user at most, at each place with its mean confidence there, and with its preference.
+    Columns: candidate, user_idx, item_idx, confidence. For each candidate in `generated` as many as it gives a user at
+    most, at each place with its mean confidence there.
     """
     places = generated.groupBy("candidate", (F.col("position") - 1).alias("place"))
-    strengths = places.agg(F.avg("confidence").alias("confidence"), F.min("preference").alias("preference"))
+    strengths = places.agg(F.avg("confidence").alias("confidence"))
     n = generated.agg(F.max("position").alias("n")).collect()[0]["n"] or 0
     ranked = rank_catalogue(sample.join(model.users, "user_idx"), by_factors(context.spark, model), n)
     placed = ranked.select("user_idx", F.posexplode("items").alias("place", "item_idx"))
     named = F.concat(F.lit(SELF_TRAINING), F.col("candidate")).alias("candidate")
     filled = placed.join(F.broadcast(strengths), "place")
-    return filled.select(named, "user_idx", "item_idx", "confidence", "preference")
+    return filled.select(named, "user_idx", "item_idx", "confidence")
 
 
 def confirm(
@@ -239,11 +237,10 @@ def confirm(
 def fits_with_fill(context: Context, plain: Plain, generated: DataFrame, names: list[str]) -> dict[str, AlsFactors]:
     """Return ALS fitted on train + fill for each of the candidates `names`, with the setting of `plain`."""
     train, als, models = context.lake.read("train_ratings"), context.config.als, {}
-    observed = plain.learned.withColumn("preference", F.lit(1.0))
     seed, checkpoints = stable_seed(context.seed, "als"), f"{context.work_dir}/mllib"
     for name in names:
         rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
-        filled = observed.select(rows.columns).unionByName(rows)
+        filled = plain.learned.select(rows.columns).unionByName(rows)
         models[name] = fit_setting(filled, plain.setting, als, plain.latest, seed, checkpoints)
     return models
 

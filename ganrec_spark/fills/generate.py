@@ -40,24 +40,15 @@ Score = Callable[[pa.Table, Profiles, NDArray[np.int32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One candidate fill: a generator or rule, how many of its items are taken, the top or a sample, and as what.
-
-    `preference`: what ALS takes a generated item to be, 1 as liked as an observed one, less a soft target.
-    """
+    """One candidate fill: a generator or rule, how many of its items are taken, and whether the top or a sample."""
 
     generator: str
     how: str
     n: int
-    preference: float = 1.0
 
     @property
     def name(self) -> str:
-        """Return the name in generated_ratings, such as cgan_top3 or, a soft target of preference .5, cgan_top3_p50."""
-        return self.drawn if self.preference == 1 else f"{self.drawn}_p{round(100 * self.preference)}"
-
-    @property
-    def drawn(self) -> str:
-        """Return what is drawn, whatever it is taken for: such as cgan_top3."""
+        """Return the name in generated_ratings, such as cgan_top3."""
         return f"{self.generator}_{self.how}{self.n}"
 
 
@@ -133,7 +124,7 @@ def _fill_block(
         # The best are sought once: those of the longest list contain the others'.
         ranked, _ = top_n(scores, max((candidate.n for candidate in own if candidate.how == "top"), default=0))
         for candidate in own:
-            seeds = [stable_seed(seed, candidate.drawn, int(user)) for user in users]
+            seeds = [stable_seed(seed, candidate.name, int(user)) for user in users]
             if candidate.how == "top":
                 chosen = [row[: candidate.n] for row in ranked]
             else:
@@ -191,7 +182,6 @@ def _rows(
         "strategy": pa.repeat(candidate.how, len(owners)),
         "generator_version": pa.repeat(version, len(owners)),
         "seed": np.asarray(seeds, dtype=np.int64)[owners],
-        "preference": np.full(len(owners), candidate.preference),
     }
     return pa.table([pa.array(values[field.name], field.type) for field in _ARROW_SCHEMA], schema=_ARROW_SCHEMA)
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.recommenders.item_item.ease import ease_weights
@@ -25,7 +24,7 @@ def item_neighbours(observed: DataFrame, neighbours: int) -> dict[str, NDArray[A
     matrix [item slots, item slots]; row i holds at most `neighbours` items, ascending.
     """
     items = item_axis(observed)
-    users = gathered(profiles(observed.withColumn("source", F.lit("observed"))), items)
+    users = gathered(profiles(observed), items)
     if len(items) <= _MAX_EXACT_ITEMS:
         gram = gram_matrix(users, items)
         weights = strongest(ease_weights(gram, _EASE_REGULARISATION), neighbours)

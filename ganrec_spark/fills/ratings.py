@@ -7,7 +7,7 @@ from ganrec_spark.plan.tables import NONE
 
 
 def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float, keep: tuple[str, ...] = ()) -> DataFrame:
-    """Return (user_idx, item_idx, rating, ts, preference), and the columns `keep`, of generated rows.
+    """Return (user_idx, item_idx, rating, ts), and the columns `keep`, of generated rows.
 
     rating = weight * confidence * mean observed rating, so `weight` is relative to a typical observed rating
     whatever the source's scale. ts is the user's first observed time: a fill is older than what was observed.
@@ -25,7 +25,6 @@ def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float, keep:
             "item_idx",
             (F.lit(weight) * F.col("confidence") * F.col("mean_rating")).alias("rating"),
             "ts",
-            "preference",
         )
     )
 

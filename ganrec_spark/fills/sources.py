@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from ganrec_spark.config.sections import Augment
+from ganrec_spark.config.models import Augment
 from ganrec_spark.fills.generate import Candidate, Source
 from ganrec_spark.fills.neighbours import item_neighbours
 from ganrec_spark.frames.observed import users_per_item
@@ -22,7 +22,7 @@ _RULES = ("popularity", "item_item", "transformer")
 def wanted_candidates(config: Augment, generators: list[str]) -> list[Candidate]:
     """Return every candidate; a rule knows no probabilities worth sampling from, so it only gives its best."""
     return [
-        Candidate(name, strategy.how, strategy.n, strategy.preference)
+        Candidate(name, strategy.how, strategy.n)
         for name in (*generators, *config.rules)
         for strategy in config.strategies
         if strategy.how == "top" or name not in _RULES

@@ -72,7 +72,7 @@ def make_plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan
     catalogue = train.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
     n_items = 1 + int(catalogue.max(initial=-1))
     start = Start(np.zeros((n_items, config.cgan_embedding_size), np.float32), np.zeros(n_items, np.float32))
-    if any(kind.startswith("cgan") for kind in config.kinds):
+    if "cgan" in config.kinds:
         start = calibrated(_start(context, train, n_items), watched, half_lives[0], held_out)
         context.log(f"cgan starts from ALS at scale {start.scale:.3g}, popularity {start.popularity:.3g}")
     settings = {name: float(value) for name, value in config.model_dump().items() if isinstance(value, int | float)}

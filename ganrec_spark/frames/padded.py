@@ -5,7 +5,7 @@ from math import ceil
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import Partition
+from ganrec_spark.config.models import Partition
 from ganrec_spark.frames.dense_index import with_positions
 from ganrec_spark.frames.time_order import tie
 

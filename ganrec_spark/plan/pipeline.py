@@ -169,7 +169,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train_generator",
         "train_generator",
-        "Train the generators of implicit feedback (vae, agn, cgan) by Horovod on Spark.",
+        "Train the generators of implicit feedback by Horovod on Spark.",
         ("user_rows", "train_ratings", "validation_ratings", "als_choices"),
         ("generator_checkpoints", "generator_history"),
         ("generator", "distributed", "als"),

@@ -226,7 +226,7 @@ TABLES: tuple[Table, ...] = (
         "generator_checkpoints",
         "one chunk of a trained generator",
         ("generator", "part"),
-        _columns("generator string: agn, vae, cgan or cgan_twin\n" + _CHECKPOINT),
+        _columns("generator string: agn, vae or cgan\n" + _CHECKPOINT),
     ),
     Table("generator_history", "one training value", ("model", "epoch", "name"), _columns(_HISTORY)),
     Table(
@@ -234,16 +234,15 @@ TABLES: tuple[Table, ...] = (
         "one generated item for one sparse user in one candidate fill",
         ("candidate", "user_idx", "item_idx"),
         _columns("""
-            candidate string: generator and strategy, such as cgan_top3, or cgan_top3_p50 where preference is .5
+            candidate string: generator and strategy, such as cgan_top3
             user_idx int: dense index of the user
             item_idx int: dense index of an item that the user has not rated
             position int: rank of the item within the fill, from 1
             confidence double: generator's score mapped to (0, 1]; 1 is the user's surest item
-            generator string: agn, vae, cgan, cgan_twin, item_item, popularity or transformer
+            generator string: agn, vae, cgan, item_item, popularity or transformer
             strategy string: top (best n) or sample (n drawn by Gumbel-top-k)
             generator_version string: version of the checkpoint, or of the rule
             seed bigint: seed of the user's draw
-            preference double: what ALS takes the item to be; 1 as liked as an observed one, less a soft target
         """),
         phased=True,
     ),
@@ -289,8 +288,7 @@ TABLES: tuple[Table, ...] = (
         _columns(
             _RATING
             + """source string: observed or generated; for ever
-            fill string: none for observed rows, else the candidate that generated the row
-            preference double: 1; of generated rows what ALS takes the item to be, less than 1 for a soft target"""
+            fill string: none for observed rows, else the candidate that generated the row"""
         ),
         phased=True,
     ),
@@ -362,9 +360,8 @@ TABLES: tuple[Table, ...] = (
     Table(
         "item_item_weights",
         "the strongest neighbours of one item, for explanations and diversity",
-        ("fill", "item_idx"),
+        ("item_idx",),
         _columns("""
-            fill string: none or the accepted fill
             item_idx int: the recommended item
             neighbours array<int>: history items that speak most for it, strongest first
             weights array<float>: their weights

@@ -20,7 +20,7 @@ def run(context: Context) -> str:
 
 def merged_ratings(context: Context, observed: DataFrame, candidate: str | None) -> DataFrame:
     """Return table merged_ratings: the observed rows, and the generated ones of `candidate`."""
-    merged = observed.withColumns({"source": F.lit("observed"), "fill": F.lit(NONE), "preference": F.lit(1.0)})
+    merged = observed.withColumns({"source": F.lit("observed"), "fill": F.lit(NONE)})
     if candidate is None:
         return merged
     generated = context.lake.read("generated_ratings").where(F.col("candidate") == candidate)

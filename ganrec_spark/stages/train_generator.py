@@ -10,9 +10,26 @@ from ganrec_spark.training.launcher import train_distributed
 
 def run(context: Context) -> str:
     """Write generator_checkpoints and generator_history; return which generators were trained, and how they fared."""
-    rows, train = context.lake.read("user_rows"), context.lake.read("train_ratings")
-    plans = make_plans(context, rows, train)
     checkpoint_dir = f"{context.work_dir}/checkpoints"
+    found = trained(context, checkpoint_dir)
+    chunks = [
+        (card["generator"], card["version"], *row)
+        for card, result in found
+        for row in checkpoint_rows(card, result["state"])
+    ]
+    history = [(result["kind"], *row) for _, result in found for row in result["history"]]
+    context.lake.write("generator_checkpoints", context.lake.frame("generator_checkpoints", chunks))
+    context.lake.write("generator_history", context.lake.frame("generator_history", history))
+    delete_checkpoints(checkpoint_dir)
+    return "; ".join(described(context, card) for card, _ in found)
+
+
+def trained(context: Context, checkpoint_dir: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return each generator's card and what fills.training.train_generators says of it.
+
+    A training that was stopped goes on from what it left in `checkpoint_dir`.
+    """
+    plans = make_plans(context, context.lake.read("user_rows"), context.lake.read("train_ratings"))
     results = train_distributed(
         context.spark,
         train_generators,
@@ -24,15 +41,5 @@ def run(context: Context) -> str:
         checkpoint_dir=checkpoint_dir,
         tensorboard_dir=f"{context.work_dir}/tensorboard",
     )
-    trained = [cast(dict[str, Any], results[plan.kind]) for plan in plans]
-    cards = [card_of(context, plan, result) for plan, result in zip(plans, trained, strict=True)]
-    chunks = [
-        (card["generator"], card["version"], *row)
-        for card, result in zip(cards, trained, strict=True)
-        for row in checkpoint_rows(card, result["state"])
-    ]
-    history = [(result["kind"], *row) for result in trained for row in result["history"]]
-    context.lake.write("generator_checkpoints", context.lake.frame("generator_checkpoints", chunks))
-    context.lake.write("generator_history", context.lake.frame("generator_history", history))
-    delete_checkpoints(checkpoint_dir)
-    return "; ".join(described(context, card) for card in cards)
+    found = [(plan, cast(dict[str, Any], results[plan.kind])) for plan in plans]
+    return [(card_of(context, plan, result), result) for plan, result in found]

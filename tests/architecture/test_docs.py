@@ -35,9 +35,9 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_every_key_has_a_row(make_docs: ModuleType) -> None:
-    page = make_docs.keys_page((ROOT / "conf" / "default.yaml").read_text(encoding="utf-8"))
+    page = make_docs.keys_page(*((ROOT / "conf" / name).read_text() for name in ("default.yaml", "models.yaml")))
     for name, section in Config().__class__.model_fields.items():
-        own = page.split(f"## {name}\n")[1].split("\n## ")[0]
+        own = "".join(part.split("\n#")[0] for part in page.split(f"### {name}\n")[1:])
         assert isinstance(section.annotation, type)
         assert issubclass(section.annotation, BaseModel)
         for key in section.annotation.model_fields:
@@ -47,8 +47,8 @@ def test_every_key_has_a_row(make_docs: ModuleType) -> None:
 def test_keys_keep_their_values_and_words(make_docs: ModuleType) -> None:
     head = "als:   # ALS\n  # All of them.\n  alpha: [1, 2]  # how\n    # much\n"
     text = head + '  uri: "a#b"   # where\n  list:  # of\n    - "#x"\n'
-    page = make_docs.keys_page(text)
-    assert "## als\n\nALS All of them.\n" in page
+    page = make_docs.keys_of(text)
+    assert "### als\n\nALS All of them.\n" in page
     assert "| `alpha` | `[1, 2]` | how much |" in page
     assert '| `uri` | `"a#b"` | where |' in page
     assert '| `list` | `"#x"` | of |' in page

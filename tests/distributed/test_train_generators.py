@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from ganrec_spark.config.models import Generator as Settings
 from ganrec_spark.config.sections import Distributed
-from ganrec_spark.config.sections import Generator as Settings
 from ganrec_spark.fills.generators.cgan import Start
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.fills.generators.training import Plan
 from ganrec_spark.fills.training import train_generators
 from ganrec_spark.training.launcher import train_distributed
 
-KINDS = ("agn", "vae", "cgan", "cgan_twin")
+KINDS = ("agn", "vae", "cgan")
 USERS, ITEMS, LENGTH, EPOCHS = 160, 40, 8, 3
 
 

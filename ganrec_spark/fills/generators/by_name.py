@@ -53,7 +53,7 @@ def new_training(
         int(settings["cgan_noise_size"]),
         int(settings["cgan_profile_length"]),
         settings["cgan_profile_dropout"],
-        0.0 if kind == "cgan_twin" else settings["cgan_critic_weight"],
+        settings["cgan_critic_weight"],
         int(settings["negatives"]),
         rate,
         clip,
@@ -64,5 +64,5 @@ def new_training(
 
 
 def training_seed(seed: int, kind: str, *parts: object) -> int:
-    """Return the seed of one part of a training; cgan_twin shares cgan's, so that only the critic sets them apart."""
-    return stable_seed(seed, "generator", "cgan" if kind == "cgan_twin" else kind, *parts)
+    """Return the seed of one part of a training."""
+    return stable_seed(seed, "generator", kind, *parts)

@@ -4,7 +4,7 @@ Mirza & Osindero 2014 (condition both networks), Chae et al. 2018 (CFGAN: real-v
 user's history, a reconstruction term beside the adversarial one). Deviations: the generator is factorised and starts
 from ALS, its reconstruction is a multinomial likelihood of items that the profile does not show (training profiles
 are cut to a few items, as sparse users have them), the critic judges small sets of items by a hinge loss
-(Lim & Ye 2017). With critic weight 0 it is its own twin without a critic: same seeds, same batches.
+(Lim & Ye 2017). With critic weight 0 it trains without a critic, by the same seeds and batches.
 
 Letters: B users, L padded length, I item slots, D embedding size, Z noise size, S set size, C candidate items.
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import Als
+from ganrec_spark.config.models import Als
 from ganrec_spark.evaluation.choice import simplest
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames import dislikes

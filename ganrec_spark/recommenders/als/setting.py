@@ -7,12 +7,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import Als
+from ganrec_spark.config.models import Als
 from ganrec_spark.recommenders.als.solver import AlsFactors, Objective, fit_als
 
 _SECONDS_PER_DAY = 86_400
 _LEAST_DECAY = 1e-6  # a rating stays one, however old
-_LEAST_LIKED = 1e-6  # alpha r of a soft target's positive half
 
 
 @dataclass(frozen=True)
@@ -64,30 +63,11 @@ def weighted(ratings: DataFrame, setting: Setting, latest: float) -> DataFrame:
     return ratings.withColumn("rating", rating.cast("float"))
 
 
-def with_soft_targets(ratings: DataFrame, alpha: float) -> DataFrame:
-    """Return weighted `ratings`; of each whose column `preference`, p, is below 1 two that add up to it.
-
-    Implicit ALS adds up what the ratings of a pair ask for: r > 0 confidence 1 + alpha r in preference 1, r < 0 alpha
-    |r| in preference 0. So these are a pair of preference p and of r's confidence, or of 1 / p if that is more: a
-    positive rating has confidence 1 at least. Ratings without the column, or with NULL there, are taken as they are.
-    """
-    if "preference" not in ratings.columns:
-        return ratings
-    p, rating = F.col("preference"), F.col("rating")
-    liked = F.greatest(p * (1 + alpha * rating) - 1, F.lit(_LEAST_LIKED)) / alpha
-    halves = F.array(liked, -(1 + alpha * liked) * (1 / p - 1) / alpha)
-    parts = F.explode(F.when(p < 1, halves).otherwise(F.array(rating.cast("double"))))
-    return ratings.withColumn("rating", parts).withColumn("rating", F.col("rating").cast("float"))
-
-
 def fit_setting(
     ratings: DataFrame, setting: Setting, config: Als, latest: float, seed: int, checkpoint_dir: str
 ) -> AlsFactors:
     """Fit ALS with a setting on (user_idx, item_idx, rating, ts) rows, not yet weighted."""
-    rows = weighted(ratings, setting, latest)
-    if config.implicit:
-        rows = with_soft_targets(rows, setting.alpha)
-    objective = objective_of(setting, config, config.iterations, seed)
+    rows, objective = weighted(ratings, setting, latest), objective_of(setting, config, config.iterations, seed)
     return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir)
 
 

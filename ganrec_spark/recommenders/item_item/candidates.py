@@ -50,5 +50,4 @@ def weight_rows(context: Context, weights: Weights, item_idx: NDArray[np.int32])
         "neighbours": pa.array(neighbours, pa.list_(pa.int32())),
         "weights": pa.array(strengths, pa.list_(pa.float32())),
     }
-    frame = context.spark.createDataFrame(pa.table(table))
-    return frame.select(F.lit(NONE).alias("fill"), "item_idx", "neighbours", "weights")
+    return context.spark.createDataFrame(pa.table(table))

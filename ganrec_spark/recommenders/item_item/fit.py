@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from scipy import sparse
 
-from ganrec_spark.config.sections import ItemItem
+from ganrec_spark.config.models import ItemItem
 from ganrec_spark.frames.histories import with_ages
 from ganrec_spark.recommenders.item_item.ease import ease_weights
 from ganrec_spark.recommenders.item_item.gfcf import low_pass

@@ -13,20 +13,17 @@ _FURTHEST_RATING = 2.0  # standard deviations
 
 
 def profiles(ratings: DataFrame, rating_slope: float = 0.0) -> DataFrame:
-    """Return (user_idx, items, ratings): each user's row of X, sorted by item; one row per user with an observed one.
+    """Return (user_idx, items, ratings): each user's row of X, sorted by item; one row per user.
 
-    X is binary (Steck 2019) for observed rows, or 1 + rating_slope * z, z the rating's standard deviations from the
-    mean of all, at most 2 either way. A generated row enters by its rating relative to the mean observed rating, at
-    most 1: its confidence times merge.fill_weight.
+    In: observed ratings, one row per user and item. X is binary (Steck 2019), or 1 + rating_slope * z, z the rating's
+    standard deviations from the mean of all, at most 2 either way.
     """
     moments = F.avg("rating").alias("mean"), F.avg(F.col("rating") * F.col("rating")).alias("square")
-    facts = F.broadcast(ratings.where("source = 'observed'").agg(*moments))
+    facts = F.broadcast(ratings.agg(*moments))
     deviation = F.sqrt(F.greatest(F.col("square") - F.col("mean") * F.col("mean"), F.lit(0.0)))
     z = (F.col("rating") - F.col("mean")) / deviation
     inside = F.greatest(F.lit(-_FURTHEST_RATING), F.least(F.lit(_FURTHEST_RATING), z))
-    observed = 1 + rating_slope * F.when(deviation > 0, inside).otherwise(0.0)
-    generated = F.when(F.col("mean") > 0, F.least(F.lit(1.0), F.col("rating") / F.col("mean"))).otherwise(1.0)
-    value = F.when(F.col("source") == "observed", observed).otherwise(generated)
+    value = 1 + rating_slope * F.when(deviation > 0, inside).otherwise(0.0)
     return histories(ratings.crossJoin(facts).select("user_idx", "item_idx", value.alias("rating")))
 
 

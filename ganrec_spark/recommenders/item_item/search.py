@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import ItemItem
+from ganrec_spark.config.models import ItemItem
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.choice import is_ahead
 from ganrec_spark.evaluation.metrics import JUDGED_K
@@ -287,7 +287,7 @@ def has_ages(judged: list[pa.RecordBatch]) -> bool:
 
 def ratings_differ(ratings: DataFrame) -> bool:
     """Return whether not all observed ratings are the same."""
-    bounds = ratings.where("source = 'observed'").agg((F.min("rating") < F.max("rating")).alias("differ"))
+    bounds = ratings.agg((F.min("rating") < F.max("rating")).alias("differ"))
     return bool(bounds.collect()[0]["differ"])
 
 

@@ -14,7 +14,7 @@ from ganrec_spark.plan.pipeline import MEMBERS, STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import recommend
 
-RUN, DAY, FILL = "2026-11-01", datetime(2026, 1, 1), "cgan_top1_p50"
+RUN, DAY, FILL = "2026-11-01", datetime(2026, 1, 1), "cgan_top1"
 USERS, ITEMS, N_SPARSE = range(90), 20, 60
 READER = 90  # has rated everything: what nobody rated is not listed
 WRONG, RIGHT, OTHERS = 17, 18, [11, 12]
@@ -86,7 +86,7 @@ def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range) 
             filled.append((FILL, user, [first, *OTHERS, other[user]], scores))
         for member in MEMBERS:
             put(f"{member}_candidates", [*plain, *filled] if member == "als" else [], phase)
-        put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none", 1.0) for user, item in observed], phase)
+        put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none") for user, item in observed], phase)
         put("item_item_weights", [], phase)
     recommend.run(context)
     return lake

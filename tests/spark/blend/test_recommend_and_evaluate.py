@@ -77,8 +77,8 @@ def world(make_context: MakeContext) -> Lake:
         for member, lists in LISTS.items():
             scored = [("none", u, items, np.linspace(1, 0.1, len(items)).tolist()) for u, items in lists.items()]
             put(f"{member}_candidates", scored, phase)
-        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none", 1.0) for u, i in observed], phase)
-        put("item_item_weights", [("none", 5, [1, 0, 9], [0.9, 0.2, -0.5]), ("none", 4, [8], [0.3])], phase)
+        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none") for u, i in observed], phase)
+        put("item_item_weights", [(5, [1, 0, 9], [0.9, 0.2, -0.5]), (4, [8], [0.3])], phase)
         put("als_quality", [("none", "rmse", 0.9)], phase)
     return lake
 
@@ -310,7 +310,7 @@ def test_an_item_that_was_first_rated_in_validation_is_on_every_axis(
     world.replace("validation_ratings", frame("validation_ratings", [(1, new, 5.0, DAY)]), RUN)
     ratings = [(u, i, 5.0, DAY, "source") for u, i in sorted({*VALIDATION, *TEST, (1, new)})]
     world.replace("ratings", frame("ratings", ratings), RUN)
-    weights = [("none", 5, [new], [0.9]), ("none", new, [5], [0.9])]
+    weights = [(5, [new], [0.9]), (new, [5], [0.9])]
     world.replace("item_item_weights", frame("item_item_weights", weights), RUN, "final")
     world.replace("als_candidates", frame("als_candidates", [("none", 0, [new], [1.0])]), RUN, "final")
     evaluate.run(make_context("evaluate"))

@@ -67,7 +67,7 @@ def world(make_context: MakeContext) -> Lake:
             rows.append(("none", user, others, np.linspace(1, 0.1, len(others)).tolist()))
         for member in (*MEMBERS, "popularity"):
             put(f"{member}_candidates", rows if member == "als" else [], phase)
-        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none", 1.0) for u, i in observed], phase)
+        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none") for u, i in observed], phase)
         put("item_item_weights", [], phase)
         put("als_quality", [("none", "rmse", 0.9)], phase)
     return lake

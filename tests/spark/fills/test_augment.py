@@ -12,8 +12,8 @@ import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ganrec_spark.config.models import Generator as Settings
 from ganrec_spark.config.sections import Config
-from ganrec_spark.config.sections import Generator as Settings
 from ganrec_spark.fills.generate import Candidate, Source, generate
 from ganrec_spark.fills.generators.by_name import new_generator
 from ganrec_spark.fills.sources import ship_sources
@@ -66,7 +66,6 @@ def fill(spark: SparkSession, partitions: int) -> DataFrame:
         for how, n in (("top", 1), ("top", 3), ("sample", 5))
     ]
     candidates += [Candidate("transformer", "top", n) for n in (1, 3)]
-    candidates += [Candidate("vae", how, n, 0.5) for how, n in (("top", 3), ("sample", 5))]
     sources = ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
     sources["transformer"] = Source("transformer", "listed", {}, ship(spark))
     listed = transformer_lists(spark)
@@ -90,7 +89,7 @@ def test_fills_keep_their_promises(spark: SparkSession) -> None:
     assert set(table.user_idx % 4) == {0, 1}, "only sparse users"
     assert table.confidence.between(0, 1, inclusive="right").all()
     for (candidate, _), rows in table.groupby(["candidate", "user_idx"]):
-        n = int(candidate.removesuffix("_p50")[-1])
+        n = int(candidate[-1])
         assert sorted(rows.position) == list(range(1, len(rows) + 1))
         assert rows.item_idx.is_unique
         assert rows.sort_values("position").confidence.is_monotonic_decreasing
@@ -110,14 +109,6 @@ def test_fills_keep_their_promises(spark: SparkSession) -> None:
     # The best three of one user are the same three whichever way they were asked for.
     first = table[table.position == 1].pivot_table(index="user_idx", columns="candidate", values="item_idx")
     assert (first.vae_top1 == first.vae_top3).all()
-    # A soft target is the same fill, to be taken for less.
-    soft = table[table.candidate.str.endswith("_p50")]
-    assert set(soft.preference) == {0.5}
-    assert set(table.preference.drop(soft.index)) == {1.0}
-    for name in ("vae_top3", "vae_sample5"):
-        plain, own = table[table.candidate == name], soft[soft.candidate == f"{name}_p50"]
-        rows = [sorted(map(tuple, part.drop(columns=["candidate", "preference"]).to_numpy())) for part in (plain, own)]
-        assert rows[0] == rows[1]
 
 
 def test_the_same_rows_whatever_the_partitions(spark: SparkSession) -> None:
@@ -183,6 +174,7 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
 def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage: InStage, tmp_path: Path) -> None:
     prepare(spark, lake, "vae_top3")
     small = (
+        "generator.kinds=[vae, agn, cgan]",
         "generator.epochs=25",
         "generator.patience=25",
         "generator.agn_epochs=25",

@@ -2,16 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import reduce
 
 import numpy as np
 import pytest
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.fills import gate
-from ganrec_spark.fills.rules import Judgement
 from ganrec_spark.lake.store import Lake, StageLake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
@@ -50,7 +46,7 @@ def world() -> tuple[Rows, Rows, dict[str, Rows]]:
 
 
 def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> Rows:
-    rest = (generator, "top", "v1", 1, 1.0)
+    rest = (generator, "top", "v1", 1)
     return [(candidate, user, int(item), place, 1.0, *rest) for place, item in enumerate(items, 1)]
 
 
@@ -180,12 +176,10 @@ def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callab
     users = gate.judged_users(train, read("validation_ratings"), read("user_segments")).where("is_sparse")
     model = gate.plain_als(context).model
     fills = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3' OR position = 1")
-    fills = fills.withColumn("preference", F.when(F.col("candidate") == "oracle_top3", 0.5).otherwise(1.0))
     rows = gate.self_training(context, model, users, fills.where("candidate != 'popularity_top3'")).collect()
     found: dict[tuple[str, int], set[int]] = {}
     for row in rows:
         assert row.confidence == 1.0
-        assert row.preference == (0.5 if row.candidate == "self_training:oracle_top3" else 1.0)
         found.setdefault((row.candidate, row.user_idx), set()).add(row.item_idx)
     assert {(name, len(items)) for (name, _), items in found.items()} == {
         ("self_training:oracle_top3", 3),
@@ -198,27 +192,6 @@ def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callab
         scores = table @ np.array(row.factors)
         scores[seen[row.user_idx]] = -np.inf
         assert found["self_training:oracle_top3", row.user_idx] == set(np.argsort(-scores)[:3])
-
-
-def test_als_takes_a_soft_target_as_less_liked(gate_context: Callable[..., Context]) -> None:
-    """The same items, as liked as observed ones, halfway, and as good as disliked: screened and fitted alike."""
-    context = gate_context("merge.fill_weight=1.0", "gate.finalists=3")
-    train = context.lake.read("train_ratings")
-    users = gate.judged_users(train, context.lake.read("validation_ratings"), context.lake.read("user_segments"))
-    oracle = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3'")
-    names = {"oracle": 1.0, "oracle_p0.5": 0.5, "oracle_p0.01": 0.01}
-    fills = [
-        oracle.withColumns({"candidate": F.lit(name), "preference": F.lit(preference)})
-        for name, preference in names.items()
-    ]
-    generated, plain = reduce(DataFrame.unionByName, fills), gate.plain_als(context)
-    items = [Judgement(name) for name in names]
-    screened = {item.candidate: item for item in gate.screen(context, plain, users, generated, items)}
-    fitted = gate.compared(context, users, plain, gate.fits_with_fill(context, plain, generated, list(names)), items)
-    for found in (screened, fitted):
-        liked, halfway, disliked = (found[name].after for name in names)
-        assert liked > found["oracle"].before > disliked
-        assert liked >= halfway > disliked
 
 
 def test_shuffling_hands_every_fill_to_another_user(gate_context: Callable[..., Context]) -> None:

@@ -39,9 +39,9 @@ def test_an_empty_write_replaces_too(lake: Lake) -> None:
 
 def test_phases_are_separate_and_must_be_named(lake: Lake) -> None:
     choose, final = stage_lake(lake, phase="choose"), stage_lake(lake, phase="final")
-    choose.write("merged_ratings", choose.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none", 1.0)]))
-    final.write("merged_ratings", final.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none", 1.0)]))
-    assert rows(choose, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", "none", 1.0)]
+    choose.write("merged_ratings", choose.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none")]))
+    final.write("merged_ratings", final.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none")]))
+    assert rows(choose, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", "none")]
     assert final.read("merged_ratings", phase="choose").count() == 1
     with pytest.raises(LakeError, match="expected a phase"):
         stage_lake(lake).read("merged_ratings")
@@ -49,12 +49,12 @@ def test_phases_are_separate_and_must_be_named(lake: Lake) -> None:
 
 def test_a_table_of_an_earlier_version_gets_its_later_columns(lake: Lake, spark: SparkSession) -> None:
     before = stage_lake(lake, phase="choose")
-    before.write("merged_ratings", before.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none", 1.0)]))
-    spark.sql(f"ALTER TABLE {lake.name('merged_ratings')} DROP COLUMN preference")
+    before.write("merged_ratings", before.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none")]))
+    spark.sql(f"ALTER TABLE {lake.name('merged_ratings')} DROP COLUMN fill")
     after = stage_lake(Lake(spark, *lake.name("").split(".")[:2]), "2026-11-02", phase="choose")
-    after.write("merged_ratings", after.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none", 1.0)]))
-    assert rows(after, "merged_ratings") == [(2, 2, 5.0, DAY, "observed", "none", 1.0)]
-    assert rows(before, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", "none", None)]
+    after.write("merged_ratings", after.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none")]))
+    assert rows(after, "merged_ratings") == [(2, 2, 5.0, DAY, "observed", "none")]
+    assert rows(before, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", None)]
 
 
 def test_an_undeclared_table_is_refused(lake: Lake) -> None:

@@ -106,6 +106,10 @@ def test_a_lake_of_f81ba5d_takes_a_new_run_and_loses_nothing(
     slots = {row.run_id: row.item_slots for row in spark.table(lake.name("matrix_profile")).collect()}
     before = {row["run_id"]: row["item_slots"] for row in rows_of(OLD["tables"]["matrix_profile"])}
     assert slots == {**before, NEW: None}
+    gone = (("generated_ratings", "preference"), ("merged_ratings", "preference"), ("item_item_weights", "fill"))
+    for table, column in gone:
+        found = {tuple(row) for row in spark.table(lake.name(table)).select("run_id", column).collect()}
+        assert found == {(row["run_id"], row[column]) for row in rows_of(OLD["tables"][table])} | {(NEW, None)}, table
     # An old date begins anew: no stage takes rows of the old code for its own.
     with pytest.raises(LakeError, match="another version of the code; run stage 'ingest' again"):
         run_stages(config, "split", run_id=FIRST[0])

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from ganrec_spark.recommenders.als.fold_in import fixed_side, fold_in
 from ganrec_spark.recommenders.als.search import Judge
-from ganrec_spark.recommenders.als.setting import Setting, latest_time, weighted, with_soft_targets
+from ganrec_spark.recommenders.als.setting import Setting, latest_time, weighted
 from ganrec_spark.recommenders.als.solver import AlsFactors
 
 NOW = datetime(2026, 11, 1)
@@ -40,35 +39,6 @@ def test_ratings_are_scaled_and_decayed(
     rows = weighted(ratings, Setting(8, 0.1, 1.0, scale, half_life), latest).orderBy("user_idx").collect()
     assert [row.rating for row in rows] == pytest.approx(expected)
     assert Setting.parsed(Setting(8, 0.1, 1.0, scale, half_life).text()) == Setting(8, 0.1, 1.0, scale, half_life)
-
-
-@pytest.mark.parametrize(
-    ("rating", "preference", "confidence"),
-    [(2.0, 0.5, 9.0), (2.0, 0.9, 9.0), (2.0, 1.0, 9.0), (0.05, 0.5, 2.0), (2.0, None, 9.0)],
-)
-def test_a_soft_target_is_a_cell_of_that_preference(
-    spark: SparkSession, rating: float, preference: float | None, confidence: float
-) -> None:
-    """Solved by hand: (Y'Y + sum (c - 1) y y' + ridge) x = sum c p y, with alpha 4."""
-    alpha, ridge = 4.0, 0.1
-    items = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    schema = "user_idx int, item_idx int, rating float, preference double"
-    rows = with_soft_targets(spark.createDataFrame([(0, 0, 1.0, 1.0), (0, 1, rating, preference)], schema), alpha)
-    table = rows.orderBy("item_idx", "rating").toPandas()
-    assert len(table) == (2 if preference in (1, None) else 3)
-    (found,) = fold_in(
-        fixed_side(items, implicit=True), [table["item_idx"]], [table["rating"]], ridge, alpha, implicit=True
-    )
-    system, target = items.T @ items + 2 * ridge * np.eye(2), np.zeros(2)
-    for item, c, p in ((0, 5.0, 1.0), (1, confidence, preference or 1.0)):
-        system += (c - 1) * np.outer(items[item], items[item])
-        target += c * p * items[item]
-    assert found == pytest.approx(np.linalg.solve(system, target), rel=1e-4)
-
-
-def test_ratings_without_preference_are_no_soft_targets(spark: SparkSession) -> None:
-    ratings = spark.createDataFrame([(0, 1, 2.0)], "user_idx int, item_idx int, rating float")
-    assert with_soft_targets(ratings, 4.0) is ratings
 
 
 @pytest.mark.parametrize("here", [False, True])

@@ -38,7 +38,7 @@ def write(lake: Lake, likes: Rows, disliked: Rows, held_out: Rows) -> None:
     lake.replace("train_ratings", train, RUN)
     lake.replace("validation_ratings", rated(lake.spark, held_out), RUN)
     lake.replace("known_dislikes", rated(lake.spark, disliked).selectExpr("*", "'train' AS part"), RUN)
-    merged = train.selectExpr("*", "'observed' AS source", "'none' AS fill", "1D AS preference")
+    merged = train.selectExpr("*", "'observed' AS source", "'none' AS fill")
     for phase in ("choose", "final"):
         lake.replace("merged_ratings", merged, RUN, phase)
     sparsity = train.selectExpr(
@@ -65,7 +65,7 @@ def test_a_phase_knows_its_dislikes_of_users_and_items_that_have_ratings(spark: 
 
 def test_what_is_learned_and_what_is_not_listed(spark: SparkSession) -> None:
     observed, disliked = rated(spark, [(0, 0, 4.0), (1, 1, 2.0)]), rated(spark, [(0, 1, -7.0)])
-    filled = observed.selectExpr("*", "1D AS preference")
+    filled = observed.selectExpr("*", "'none' AS fill")
     found = dislikes.learned(filled, observed, disliked, 0.5, implicit=True)
     assert triples(found) == {(0, 0, 4.0), (1, 1, 2.0), (0, 1, -1.5)}
     assert triples(dislikes.learned(filled, observed, disliked, 0.5, implicit=False)) >= {(0, 1, -7.0)}

@@ -33,13 +33,13 @@ def write(
 
     def frame(rows: Sequence[Pair], source: str, fill: str) -> DataFrame:
         schema = "user_idx int, item_idx int, rating double"
-        extra = f"timestamp_seconds(0) AS ts, '{source}' AS source, '{fill}' AS fill, 1D AS preference"
+        extra = f"timestamp_seconds(0) AS ts, '{source}' AS source, '{fill}' AS fill"
         return spark.createDataFrame(list(rows), schema).selectExpr("*", *extra.split(", "))
 
     observed, filled = frame(merged, "observed", "none"), frame(generated, "generated", "vae:top-1")
     lake.replace("merged_ratings", observed.unionByName(filled), RUN, phase)
-    lake.replace("train_ratings", observed.drop("source", "fill", "preference"), RUN)
-    lake.replace("validation_ratings", frame(validation, "observed", "none").drop("source", "fill", "preference"), RUN)
+    lake.replace("train_ratings", observed.drop("source", "fill"), RUN)
+    lake.replace("validation_ratings", frame(validation, "observed", "none").drop("source", "fill"), RUN)
     users = observed.groupBy("user_idx").agg(F.count("*").cast("int").alias("n_ratings"))
     sparsity = users.selectExpr(
         "*", "0D AS density", "0D AS days_since_last", "0D AS percentile", "'' AS bucket", "user_idx < 2 AS is_sparse"
@@ -271,7 +271,7 @@ def test_a_fitter_gives_each_setting_its_own(lake: Lake, config: Config, method:
     rng = np.random.default_rng(9)
     rows = [(u, i, float(rng.integers(1, 6))) for u in range(30) for i in range(8) if rng.random() < 0.5]
     schema = "user_idx int, item_idx int, rating double"
-    ratings = lake.spark.createDataFrame(rows, schema).selectExpr("*", "'observed' AS source").cache()
+    ratings = lake.spark.createDataFrame(rows, schema).cache()
     axis, small = item_axis(ratings), config.item_item.model_copy(update={"gfcf_rank": 3})
     own = {"ease": {"ease_regularisation": 9.0}, "rp3beta": {"rp3_alpha": 0.7, "rp3_beta": 0.2}}
     setting = {"method": method, **own.get(method, {"gfcf_rank": 3, "gfcf_weight": 0.3})}
@@ -309,7 +309,7 @@ def test_ages_count_the_later_times_of_a_user(lake: Lake) -> None:
     # User 1 rated items 5 and 2 at once, 9 before them and 4 without a time; user 2 has one item.
     rows = [(1, 5, 70), (1, 9, 50), (1, 2, 70), (1, 4, None), (2, 9, 60)]
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
-        "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
+        "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts"
     )
     found = with_ages(profiles(ratings), ratings).orderBy("user_idx").collect()
     assert [(row["items"], row["ages"]) for row in found] == [([2, 4, 5, 9], [0, 2, 0, 1]), ([9], [0])]
@@ -324,7 +324,7 @@ def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
     # User 1 rated items 2, 4 and 6 one after the other, user 2 items 6 and 4 at once.
     rows = [(1, 2, 10), (1, 4, 20), (1, 6, 30), (2, 6, 50), (2, 4, 50)]
     ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, seconds long").selectExpr(
-        "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts", "'observed' AS source"
+        "user_idx", "item_idx", "1D AS rating", "timestamp_seconds(seconds) AS ts"
     )
     users = with_ages(profiles(ratings), ratings)
     axis = item_axis(ratings)
@@ -343,12 +343,12 @@ def test_pairs_near_in_time_are_summed_alike_by_driver_and_spark(
 
 def test_ratings_count_by_their_height(lake: Lake) -> None:
     # Mean 2, standard deviation 3: ones lie a third of it below, eleven lies three above and counts as two.
-    rows = [(1, item, 1.0, "observed") for item in range(9)] + [(1, 9, 11.0, "observed"), (1, 10, 1.0, "fill")]
-    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, source string")
+    rows = [(1, item, 1.0) for item in range(9)] + [(1, 9, 11.0)]
+    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double")
     (row,) = profiles(ratings, rating_slope=0.3).collect()
-    assert row["ratings"] == pytest.approx([0.9] * 9 + [1.6, 0.5])
+    assert row["ratings"] == pytest.approx([0.9] * 9 + [1.6])
     (row,) = profiles(ratings).collect()
-    assert row["ratings"] == pytest.approx([1.0] * 10 + [0.5])
+    assert row["ratings"] == [1.0] * 10
     same = ratings.where("item_idx < 9")
     assert profiles(same, rating_slope=0.3).collect()[0]["ratings"] == [1.0] * 9
 
@@ -359,8 +359,8 @@ def test_the_item_graph_is_that_of_dense_matrices(lake: Lake, monkeypatch: pytes
     rng = np.random.default_rng(4)
     x = (rng.random((50, 20)) < 0.25).astype(float)
     x[:, 3] = 0  # an item without ratings is not on the axis
-    rows = [(u, 2 * i, 5.0, "observed") for u, i in zip(*(index.tolist() for index in x.nonzero()), strict=True)]
-    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double, source string")
+    rows = [(u, 2 * i, 5.0) for u, i in zip(*(index.tolist() for index in x.nonzero()), strict=True)]
+    ratings = lake.spark.createDataFrame(rows, "user_idx int, item_idx int, rating double")
     axis = item_axis(ratings)
     users = item_item.gathered(profiles(ratings), axis)
     assert isinstance(users, DataFrame) == (where == "spark")

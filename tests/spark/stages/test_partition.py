@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from ganrec_spark.config.sections import Partition
+from ganrec_spark.config.models import Partition
 from ganrec_spark.frames.padded import count_row_groups, padded_histories
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.tables import TABLE_BY_NAME
@@ -98,8 +98,7 @@ def test_rows_for_petastorm_and_the_merge_of_a_fill(spark: SparkSession, world, 
     mean = lake.read("train_ratings", RUN).agg({"rating": "avg"}).first()[0]
     assert (generated.user_idx, generated.fill) == (0, "cgan_top3")
     assert generated.rating == pytest.approx(0.5 * 0.8 * mean)
-    assert generated.preference == 0.5
-    assert merged.where("source = 'observed' and fill = 'none' and preference = 1").count() == n_train
+    assert merged.where("source = 'observed' and fill = 'none'").count() == n_train
     sequences = tables_by_file(lake, "user_sequences", "choose")
     assert len(sequences) == 4
     assert {len(items) for group in sequences for items in group["items"]} == {7}
@@ -112,8 +111,8 @@ def _pretend_gate(spark: SparkSession, lake: Lake) -> None:
     """Write what the generator's stages would: an accepted fill for user 0, one item new and one observed."""
     rated = {row.item_idx for row in lake.read("train_ratings", RUN).where("user_idx = 0").collect()}
     new, observed = next(item for item in range(120) if item not in rated), min(rated)
-    fills = [("cgan_top3", 0, item, 1, 0.8, "cgan", "top", "v", 1, 0.5) for item in (new, observed)]
-    fills.append(("agn_top1", 0, new, 1, 0.9, "agn", "top", "v", 1, 1.0))
+    fills = [("cgan_top3", 0, item, 1, 0.8, "cgan", "top", "v", 1) for item in (new, observed)]
+    fills.append(("agn_top1", 0, new, 1, 0.9, "agn", "top", "v", 1))
     decisions = [("none", False), ("agn_top1", False), ("cgan_top3", True)]
     filler = (0.0,) * 9 + (1, 1)
     rows = [(name, "confirm", *filler, accepted, "", "") for name, accepted in decisions]

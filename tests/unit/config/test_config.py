@@ -11,23 +11,29 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
+EXPLAINED = ("default.yaml", "models.yaml")  # what an operator decides, what a data scientist tunes
 
 
-def test_default_yaml_is_the_defaults() -> None:
-    assert load_config(CONF / "default.yaml", environ={}) == Config()
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_explained_files_are_the_defaults(name: str) -> None:
+    assert load_config(CONF / name, environ={}) == Config()
 
 
-def test_default_yaml_names_every_key() -> None:
-    written = yaml.safe_load((CONF / "default.yaml").read_text())
-    assert written == Config().model_dump(mode="json")
+def test_every_key_stands_in_one_of_the_two_files() -> None:
+    operator, models = (yaml.safe_load((CONF / name).read_text()) for name in EXPLAINED)
+    both = {name: operator.get(name, {}) | models.get(name, {}) for name in Config.model_fields}
+    assert both == Config().model_dump(mode="json")
+    assert operator.keys() | models.keys() == both.keys()
+    assert {name: operator[name].keys() & models[name].keys() for name in operator.keys() & models.keys()} == {
+        "gate": set(),
+        "recommend": set(),
+    }
 
 
 def test_every_key_is_explained_where_it_stands_alone() -> None:
     # A section may explain a group in its first line; every scalar of the flat sections has a comment of its own
     # unless its name says all (a size, a number of iterations).
-    lines = (CONF / "default.yaml").read_text().splitlines()
-    sections = [line for line in lines if re.match(r"^[a-z_]+:", line)]
-    assert len(sections) == len(Config.model_fields)
+    lines = [line for name in EXPLAINED for line in (CONF / name).read_text().splitlines()]
     keys = [line for line in lines if re.match(r"^  [a-z_]+:", line)]
     unexplained = [line.strip() for line in keys if "#" not in line]
     plain = {"iterations", "blocks", "dropout", "embedding_size", "max_epochs", "gradient_clip", "rating_max"}
@@ -35,7 +41,7 @@ def test_every_key_is_explained_where_it_stands_alone() -> None:
     assert {line.split(":")[0] for line in unexplained} <= plain
 
 
-@pytest.mark.parametrize("name", ["demo.yaml", "default.yaml"])
+@pytest.mark.parametrize("name", ["demo.yaml", *EXPLAINED])
 def test_shipped_files_load(name: str) -> None:
     written = yaml.safe_load((CONF / name).read_text())
     loaded = load_config(CONF / name, environ={}).model_dump(mode="json")
@@ -70,7 +76,7 @@ def test_layers_file_environment_set(tmp_path: Path) -> None:
         ("transformer.embedding_size=130", ["transformer", "130", "multiple of 3", "head_size 64"]),
         ("transformer.head_size=50", ["transformer", "128", "multiple of 3"]),
         ("augment.strategies=[{how: top, n: 1}, {how: top, n: 1}]", ["augment", "differ in how"]),
-        ("augment.strategies=[{how: top, n: 1, preference: 0}]", ["augment.strategies.0.preference", "greater than 0"]),
+        ("augment.strategies=[{how: top, n: 1, much: 0}]", ["augment.strategies.0.much", "unknown key"]),
         ("transformer.embedding_size=large", ["transformer.embedding_size", "auto", "'large'"]),
         ("sparsity.bucket_edges=[5, 3]", ["bucket_edges", "ascend"]),
         ("no_equals_sign", ["section.key=value"]),
@@ -93,13 +99,6 @@ def test_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
 def test_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         Config().run.seed = 3  # type: ignore[misc]
-
-
-def test_explicit_als_takes_no_soft_targets() -> None:
-    soft = "augment.strategies=[{how: top, n: 1, preference: 0.5}]"
-    assert load_config(overrides=[soft], environ={}).augment.strategies[0].preference == 0.5
-    with pytest.raises(ConfigError, match=r"preference below 1 needs als\.implicit"):
-        load_config(overrides=[soft, "als.implicit=false"], environ={})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ganrec_spark.config.sections import Als
+from ganrec_spark.config.models import Als
 from ganrec_spark.recommenders.als.search import Search, first_setting
 from ganrec_spark.recommenders.als.setting import Setting
 
