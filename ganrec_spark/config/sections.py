@@ -5,7 +5,9 @@ Keys are explained, with units, in conf/default.yaml; a test keeps that file and
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ganrec_spark.plan.members import FILL_RULES, in_words
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -173,6 +175,12 @@ class Strategy(Section):
     preference: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+def _fill_rule(name: str) -> str:
+    if name not in FILL_RULES:
+        raise ValueError(f"expected {in_words(FILL_RULES)}")
+    return name
+
+
 class Augment(Section):
     strategies: tuple[Strategy, ...] = (
         Strategy(how="top", n=1),
@@ -180,7 +188,7 @@ class Augment(Section):
         Strategy(how="top", n=10),
         Strategy(how="sample", n=5),
     )
-    rules: tuple[Literal["popularity", "item_item", "transformer"], ...] = ("popularity", "item_item", "transformer")
+    rules: tuple[Annotated[str, AfterValidator(_fill_rule)], ...] = FILL_RULES
     temperature: Positive = 1.0
 
     @model_validator(mode="after")

@@ -69,7 +69,7 @@ def fill(spark: SparkSession, partitions: int) -> DataFrame:
     candidates += [Candidate("vae", how, n, 0.5) for how, n in (("top", 3), ("sample", 5))]
     sources = ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
     sources["transformer"] = Source("transformer", "listed", {}, ship(spark))
-    listed = transformer_lists(spark)
+    listed = {"transformer": transformer_lists(spark)}
     return generate(spark, observed, sparse_users(spark), sources, candidates, 1.0, seed=42, listed=listed)
 
 
