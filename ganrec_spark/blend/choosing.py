@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.blend import rerank
 from ganrec_spark.blend.fusion import Fusion, fused_systems, grid_values, rerank_examples
 from ganrec_spark.blend.member_lists import Blend, fusion_of, member_lists, relevant_of_run
-from ganrec_spark.blend.weights import bagged, weight_grid
+from ganrec_spark.blend.weights import bagged, tried_settings
 from ganrec_spark.evaluation.bootstrap import bonferroni, poisson_weights
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, part
 from ganrec_spark.evaluation.metrics import JUDGED_K
@@ -33,23 +34,24 @@ def choose_weights(context: Context, judged: DataFrame) -> Blend:
     Equal weights where nobody is held out.
     """
     settings, rows = context.config.recommend, judged.where("weights")
-    grid = weight_grid(len(MEMBER_NAMES), settings.weight_step)
 
     def graded(fusion: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return grid_values(rows, MEMBER_NAMES, weights, fusion, settings.fusion_constant, JUDGED_K)
 
-    found = [graded(fusion, grid) for fusion in settings.fusion]
-    n_users = len(found[0])
+    tried = [
+        tried_settings(len(MEMBER_NAMES), settings.weight_step, partial(graded, fusion)) for fusion in settings.fusion
+    ]
+    n_users = len(tried[0][1])
     if not n_users:
-        return Blend(grid[0], settings.fusion[0], 0.0, (0.0,) * len(MEMBER_NAMES), 0)
+        return Blend(tried[0][0][0], settings.fusion[0], 0.0, (0.0,) * len(MEMBER_NAMES), 0)
     resampled = poisson_weights(np.arange(n_users), _RESAMPLES, stable_seed(context.seed, "weights"))[:, 1:]
-    place, weights = bagged(grid, found, resampled)
-    fusion = settings.fusion[place]
+    place, weights = bagged(tried, resampled)
+    fusion, (grid, found) = settings.fusion[place], tried[place]
     corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBER_NAMES))]
-    alone = tuple(round(float(found[place][:, corner].mean()), 12) for corner in corners)
+    alone = tuple(round(float(found[:, corner].mean()), 12) for corner in corners)
     ndcg = round(float(graded(fusion, weights[None, :]).mean()), 12)
-    best = found[place].mean(axis=0).max()
-    context.log(f"by {fusion}: validation NDCG@{JUDGED_K} {ndcg:.4f}, the best of the grid {best:.4f}")
+    best = found.mean(axis=0).max()
+    context.log(f"by {fusion}: validation NDCG@{JUDGED_K} {ndcg:.4f}, the best of {len(grid)} tried {best:.4f}")
     return Blend(weights, fusion, ndcg, alone, n_users)
 
 
