@@ -39,10 +39,10 @@ def _held_in(phase: str) -> tuple[str, ...]:
 
 
 def plain_stages(phase: str, before_fills: bool) -> tuple[Stage, ...]:
-    """Return the stages of one phase of the members that keep no tables but their lists.
+    """Return the stages of one phase of the members that keep no tables but their lists, and what they chose.
 
-    Module stages.<name> reads the phase's ratings and, in phase choose, those held out. A member that may fill knows
-    observed ratings alone, for it comes before the fills, and so before merge.
+    Module stages.<name> reads the phase's ratings and, to choose, those held out or what phase choose chose. A member
+    that may fill knows observed ratings alone, for it comes before the fills, and so before merge.
     """
     declared = [member for member in MEMBERS if member.doc and member.may_fill == before_fills]
     return tuple(_plain_stage(member, member.doc or "", phase) for member in declared)
@@ -50,14 +50,15 @@ def plain_stages(phase: str, before_fills: bool) -> tuple[Stage, ...]:
 
 def _plain_stage(member: Member, doc: str, phase: str) -> Stage:
     ratings = _held_in(phase) if member.may_fill else ("merged_ratings",)
-    judged = () if phase == "final" else ("validation_ratings",)
+    choices = (f"{member.name}_choices",) if member.chooses else ()
+    chosen_by = ("validation_ratings",) if choices and phase == "choose" else choices
     sections = ("recommend",) if member.section is None else (member.section, "recommend")
     return Stage(
         f"{member.name}_{phase}",
         member.name,
         doc,
-        (*ratings, "known_dislikes", *judged),
-        list_tables([member.name]),
+        (*ratings, "known_dislikes", *chosen_by),
+        (*choices, *list_tables([member.name])),
         sections,
         phase,
         profile="scoring",

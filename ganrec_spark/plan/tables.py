@@ -6,7 +6,7 @@ these columns, so the stages never name them. Missing user-item pairs are unknow
 
 from dataclasses import dataclass
 
-from ganrec_spark.plan.members import FILL_RULES, MEMBER_NAMES, RECOMMENDERS, TAIL, TUNED, in_words
+from ganrec_spark.plan.members import FILL_RULES, MEMBER_NAMES, MEMBERS, RECOMMENDERS, TAIL, TUNED, in_words
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,12 @@ _CHOICES = """
     ndcg double: NDCG@10 over validation users
     chosen boolean: the setting that this run uses
 """
+
+
+def _choices(recommender: str) -> Table:
+    return Table(
+        f"{recommender}_choices", "one setting that was tried", ("parameters",), _columns(_CHOICES), phased=True
+    )
 
 
 def _candidates(recommender: str) -> Table:
@@ -359,7 +365,8 @@ TABLES: tuple[Table, ...] = (
         """),
         phased=True,
     ),
-    Table("item_item_choices", "one setting that was tried", ("parameters",), _columns(_CHOICES), phased=True),
+    _choices("item_item"),
+    *(_choices(member.name) for member in MEMBERS if member.doc and member.chooses),
     Table(
         "transformer_checkpoints",
         "one chunk of one of the trained transformers",
