@@ -22,7 +22,7 @@ _LEAST = 1e-3
 _FEW_USERS = 1000  # up to so many, which of neighbouring weights is best is mostly luck
 _TIE = 1e-9  # items of one score keep their order
 _GRID_MEMBERS = 4  # in steps of .1 four members have 287 settings, six 3,004, eight 19,449
-_STRIDES = (1, 3)  # steps that the ascent moves a member's weight by
+_STRIDES = np.array([-3, -1, 1, 3])  # steps that the ascent moves a member's weight by
 # Weight of the popularity list that fills up a short list: small enough to come after every fused item.
 TAIL_WEIGHT = 1e-6
 
@@ -66,14 +66,10 @@ def _neighbours(settings: Floats, place: int, step: float) -> Floats:
     weights = settings[place]
     new: list[Floats] = []
     for member, own in enumerate(weights):
-        strides = [stride * step for stride in _STRIDES]
-        moved = np.unique(
-            np.clip([0.0, *(own - stride for stride in strides), *(own + stride for stride in strides)], 0, 1)
-        )
         others = np.where(np.arange(len(weights)) == member, 0.0, weights)
         if not others.any():
             others = 1.0 - np.eye(len(weights))[member]
-        for value in moved:
+        for value in np.unique(np.clip([0.0, *(own + _STRIDES * step)], 0, 1)):
             setting = others / others.sum() * (1 - value)
             setting[member] = value
             if not any(np.allclose(setting, known, rtol=0, atol=_TIE) for known in (*settings, *new)):

@@ -17,7 +17,9 @@ COPIED = ("ganrec_spark", "conf", "tests", "pyproject.toml")
 
 def blocks() -> list[tuple[str, str]]:
     """Return the title and the text of every block of the page that has a title."""
-    found = re.findall(r'^```\w+ title="(.+)"\n(.*?)^```$', PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    found = re.findall(
+        r'^```\w+ title="([^"\n]+)"\n(.*?)^```$', PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     return [(title, text) for title, text in found]
 
 
