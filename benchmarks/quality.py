@@ -50,7 +50,7 @@ from ganrec_spark.evaluation.metrics import hit_matrix, ndcg, recall
 from ganrec_spark.frames.time_order import tie
 from ganrec_spark.frames.top_n import mask_seen, top_n
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.members import LEARN_FROM_FILLS, MEMBER_NAMES
 from ganrec_spark.spark.session import build_session
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -288,8 +288,8 @@ def our_lists(lake: Lake, run: str) -> dict[tuple[str, str], tuple[Lists, Lists]
     published = weights.fill if weights is not None else "none"
     found = {}
     for system, table, fill in (
-        *((name, name, "none") for name in MEMBERS),
-        ("als with fill", "als", accepted),
+        *((name, name, "none") for name in MEMBER_NAMES),
+        *((f"{name} with fill", name, accepted) for name in LEARN_FROM_FILLS),
         ("blend", "blend", "none"),
         ("blend with fill", "blend", accepted),
         ("published", "blend", published),

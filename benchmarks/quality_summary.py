@@ -7,12 +7,13 @@ from peers import PEERS
 from sequential import NAMES
 
 from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_lift
+from ganrec_spark.plan.members import LEARN_FROM_FILLS
 
 _CHOSEN_BY = "ndcg@10"
 _SAMPLES = 1000
 _SEE_ORDER = [*NAMES, *(peer.name for peer in PEERS if peer.sees_order)]
 # Systems with fill and what they are without.
-_UNFILLED = {"als with fill": "als", "blend with fill": "blend", "published": "blend"}
+_UNFILLED = {f"{name} with fill": name for name in (*LEARN_FROM_FILLS, "blend")} | {"published": "blend"}
 
 
 def summary(values: pd.DataFrame, segments: dict[int, tuple[str, ...]]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from quality import DataSet, judged, our_lists, read_split, run_id, run_pipeline
 from ganrec_spark.config.load import load_config
 from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.members import MEMBER_NAMES
 from ganrec_spark.spark.session import build_session
 
 _SAMPLES = 2000
@@ -91,8 +91,8 @@ def measured(data: DataSet, work: Path, settings: list[str]) -> dict[str, object
 
 def compared(values: dict[str, pd.Series]) -> dict[str, object]:
     """Return the means of all members and of the published lists, the best member, and the lift over it."""
-    means = {name: float(values[name].mean()) for name in (*MEMBERS, "published")}
-    best = max(MEMBERS, key=lambda name: means[name])
+    means = {name: float(values[name].mean()) for name in (*MEMBER_NAMES, "published")}
+    best = max(MEMBER_NAMES, key=lambda name: means[name])
     weights = poisson_weights(values[best].index.to_numpy(), _SAMPLES, seed=0)
     lift = relative_lift(values[best].to_numpy() @ weights, values["published"].to_numpy() @ weights, 0.95)
     return {
@@ -116,11 +116,11 @@ def page(table: pd.DataFrame, command: str) -> str:
         "NDCG@10 on test, full catalogue ranked. The published lists are significantly below the member that is best "
         f"on test in {int(table['below'].sum())} of {len(table)} subsets.",
         "",
-        "| subset | judges | " + " | ".join(MEMBERS) + " | published | best member | published over it |",
-        "|---" * (len(MEMBERS) + 5) + "|",
+        "| subset | judges | " + " | ".join(MEMBER_NAMES) + " | published | best member | published over it |",
+        "|---" * (len(MEMBER_NAMES) + 5) + "|",
     ]
     for row in table.to_dict("records"):
-        cells = " | ".join(f"{row[name]:.4f}" for name in (*MEMBERS, "published"))
+        cells = " | ".join(f"{row[name]:.4f}" for name in (*MEMBER_NAMES, "published"))
         lift = f"{100 * row['lift']:+.1f} % [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
         lines.append(f"| {row['subset']} | {row['judges']} | {cells} | {row['best_member']} | {lift} |")
     return "\n".join([*lines, ""])

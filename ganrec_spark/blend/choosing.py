@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.blend import rerank
 from ganrec_spark.blend.fusion import Fusion, fused_systems, grid_values, rerank_examples
-from ganrec_spark.blend.member_lists import TAIL, Blend, fusion_of, member_lists, relevant_of_run
-from ganrec_spark.blend.weights import bagged, weight_grid
+from ganrec_spark.blend.member_lists import Blend, fusion_of, member_lists, relevant_of_run
+from ganrec_spark.blend.weights import bagged, tried_settings
 from ganrec_spark.evaluation.bootstrap import bonferroni, poisson_weights
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, part
 from ganrec_spark.evaluation.metrics import JUDGED_K
@@ -20,7 +21,7 @@ from ganrec_spark.evaluation.segments import with_segments
 from ganrec_spark.fills.lift import added_up, segment_lifts, system_sums
 from ganrec_spark.fills.rules import Judgement, refusal, words
 from ganrec_spark.frames.ship import Shipped
-from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
 from ganrec_spark.plan.tables import NONE
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
@@ -34,23 +35,24 @@ def choose_weights(context: Context, judged: DataFrame) -> Blend:
     Equal weights where nobody is held out.
     """
     settings, rows = context.config.recommend, judged.where("weights")
-    grid = weight_grid(len(MEMBERS), settings.weight_step)
 
     def graded(fusion: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return grid_values(rows, MEMBERS, weights, fusion, settings.fusion_constant, JUDGED_K)
+        return grid_values(rows, MEMBER_NAMES, weights, fusion, settings.fusion_constant, JUDGED_K)
 
-    found = [graded(fusion, grid) for fusion in settings.fusion]
-    n_users = len(found[0])
+    tried = [
+        tried_settings(len(MEMBER_NAMES), settings.weight_step, partial(graded, fusion)) for fusion in settings.fusion
+    ]
+    n_users = len(tried[0][1])
     if not n_users:
-        return Blend(grid[0], settings.fusion[0], 0.0, (0.0,) * len(MEMBERS), 0)
+        return Blend(tried[0][0][0], settings.fusion[0], 0.0, (0.0,) * len(MEMBER_NAMES), 0)
     resampled = poisson_weights(np.arange(n_users), _RESAMPLES, stable_seed(context.seed, "weights"))[:, 1:]
-    place, weights = bagged(grid, found, resampled)
-    fusion = settings.fusion[place]
-    corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBERS))]
-    alone = tuple(round(float(found[place][:, corner].mean()), 12) for corner in corners)
+    place, weights = bagged(tried, resampled)
+    fusion, (grid, found) = settings.fusion[place], tried[place]
+    corners = [int(np.flatnonzero(grid[:, member] == 1)[0]) for member in range(len(MEMBER_NAMES))]
+    alone = tuple(round(float(found[:, corner].mean()), 12) for corner in corners)
     ndcg = round(float(graded(fusion, weights[None, :]).mean()), 12)
-    best = found[place].mean(axis=0).max()
-    context.log(f"by {fusion}: validation NDCG@{JUDGED_K} {ndcg:.4f}, the best of the grid {best:.4f}")
+    best = found.mean(axis=0).max()
+    context.log(f"by {fusion}: validation NDCG@{JUDGED_K} {ndcg:.4f}, the best of {len(grid)} tried {best:.4f}")
     return Blend(weights, fusion, ndcg, alone, n_users)
 
 
@@ -105,7 +107,7 @@ def choose_trees(
         f"of sparse users by {found.sparse_change:+.4f}: {'taken' if found.accepted else 'not taken'}"
     )
     final = rerank.train(examples, settings.rerank_trees, seed) if found.accepted else ""
-    gains = rerank.gains(final, MEMBERS) if found.accepted else {}
+    gains = rerank.gains(final, MEMBER_NAMES) if found.accepted else {}
     row = (NONE, counts["users"], n_hits, found.change, found.low, found.sparse_change, found.accepted)
     choices: list[tuple[object, ...]] = [(*row, json.dumps(gains), final)]
     if not found.accepted:
@@ -121,6 +123,6 @@ def weight_rows(context: Context, blend: Blend, fills: Sequence[str], published:
         [
             (fill, member, float(weight), blend.fusion, *(judged if fill == NONE else (None, None)), fill == published)
             for fill in fills
-            for member, weight, judged in zip(MEMBERS, blend.weights, reached, strict=True)
+            for member, weight, judged in zip(MEMBER_NAMES, blend.weights, reached, strict=True)
         ],
     )

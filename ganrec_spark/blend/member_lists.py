@@ -15,16 +15,14 @@ from ganrec_spark.evaluation.segments import with_segments
 from ganrec_spark.frames.histories import spread
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.members import LEARN_FROM_FILLS, MEMBER_NAMES, TAIL
 from ganrec_spark.plan.tables import ANYONE, NONE
 from ganrec_spark.run.context import Context
-
-TAIL = "trending"  # serves users without history, and fills up lists
 
 
 @dataclass(frozen=True)
 class Blend:
-    """How the members' lists are blended: weights [M] in MEMBERS' order, fusion, NDCG@10 on `n_users` who chose them.
+    """How the members' lists are blended: weights [M] in members' order, fusion, NDCG@10 on `n_users` who chose them.
 
     `trees` are the models that reorder the head, empty where none does: one per fold for lists of phase choose,
     trained without the fold's users, and at last that of all users for phase final.
@@ -40,8 +38,8 @@ class Blend:
 
 def accepted_fills(context: Context) -> list[str]:
     """Return the accepted fill, in a list, or an empty list."""
-    fills = context.lake.read("als_candidates", "choose").where(F.col("fill") != NONE)
-    return [row.fill for row in fills.select("fill").distinct().orderBy("fill").collect()]
+    lists = (context.lake.read(f"{member}_candidates", "choose") for member in LEARN_FROM_FILLS)
+    return sorted({row.fill for rows in lists for row in rows.select("fill").distinct().collect()} - {NONE})
 
 
 def users_of_run(context: Context) -> DataFrame:
@@ -51,14 +49,15 @@ def users_of_run(context: Context) -> DataFrame:
 
 
 def _columns(fill: str) -> dict[str, str]:
-    """Return, by member, the column of `member_lists` for a blend: ALS, which learns from fills, has one per fill."""
-    return {member: f"{member}_{fill}" if member == "als" and fill != NONE else member for member in MEMBERS}
+    """Return, by member, the column of `member_lists` for a blend: those that learn from fills have one per fill."""
+    filled = LEARN_FROM_FILLS if fill != NONE else ()
+    return {member: f"{member}_{fill}" if member in filled else member for member in MEMBER_NAMES}
 
 
 def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence[str]) -> DataFrame:
     """Return one row per user as the fusions of `fills` read them (blend.fusion.Fusion, `_columns`).
 
-    Users that trending has no list for get its list for anyone.
+    Users that the tail has no list for get its list for anyone.
     """
     rows = spread(users).withColumn("fold", part("fold", context.seed, rerank.FOLDS))
     named = {

@@ -8,17 +8,17 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.blend.fusion import Fusion, serve
-from ganrec_spark.blend.member_lists import TAIL, item_slots, member_lists, users_of_run
+from ganrec_spark.blend.member_lists import item_slots, member_lists, users_of_run
 from ganrec_spark.blend.serving import NO_REASON
 from ganrec_spark.errors import InputError
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
 from ganrec_spark.raw.rules import id_text
 from ganrec_spark.raw.sources import explained, read_column
 from ganrec_spark.run.context import Context
 
-_TAIL_BIT = 1 << MEMBERS.index(TAIL)
+_TAIL_BIT = 1 << MEMBER_NAMES.index(TAIL)
 
 
 def served_lists(context: Context, fusions: Mapping[str, Fusion], published: str) -> DataFrame:
@@ -126,7 +126,9 @@ def recommendation_rows(context: Context, served: DataFrame) -> DataFrame:
 
 
 def _source_names() -> Column:
-    names = [F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBERS)]
+    names = [
+        F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBER_NAMES)
+    ]
     filled_up = F.when(F.col("bits") == 0, F.lit(TAIL))
     return F.filter(F.array(*names, filled_up), lambda name: name.isNotNull())
 

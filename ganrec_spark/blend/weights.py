@@ -1,11 +1,11 @@
-"""Weighted fusion of several ranked lists, and the grid that its weights are chosen from.
+"""Weighted fusion of several ranked lists, and the settings that its weights are chosen from.
 
 score(item) = sum over members m of w_m * v_m(item), v_m by `place_values`; a member whose list lacks the item adds
 nothing. Letters: M members, W weight settings, U items in any list.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
@@ -14,14 +14,67 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Items = NDArray[np.integer[Any]]
+Judge = Callable[[Floats], Floats]  # weights [W, M] -> NDCG@k of U users with each setting [U, W]
 
 FUSIONS = ("ranks", "scores")
 # The last of a list by scores is worth this much: more than an item that the list lacks.
 _LEAST = 1e-3
 _FEW_USERS = 1000  # up to so many, which of neighbouring weights is best is mostly luck
 _TIE = 1e-9  # items of one score keep their order
+_GRID_MEMBERS = 4  # in steps of .1 four members have 287 settings, six 3,004, eight 19,449
+_STRIDES = np.array([-3, -1, 1, 3])  # steps that the ascent moves a member's weight by
 # Weight of the popularity list that fills up a short list: small enough to come after every fused item.
 TAIL_WEIGHT = 1e-6
+
+
+def tried_settings(members: int, step: float, judge: Judge) -> tuple[Floats, Floats]:
+    """Return settings [W, M] on the simplex, the most even first, and what `judge` says of them [U, W].
+
+    Of few members the whole grid, of more what `ascent` comes by (docs/adr/0037). Corners are always among them.
+    """
+    if members > _GRID_MEMBERS:
+        return ascent(members, step, judge)
+    grid = weight_grid(members, step)
+    return grid, judge(grid)
+
+
+def ascent(members: int, step: float, judge: Judge) -> tuple[Floats, Floats]:
+    """Return the settings that coordinate ascent on the simplex comes by, and what `judge` says of them, in that form.
+
+    It starts at the best of equal weights and the corners. Each round judges the neighbours of the best setting so far:
+    one member's weight moved by a few strides or to 0, the others' in proportion, at most 5 M settings. It ends where
+    no neighbour is better on all users together.
+    """
+    settings = np.concatenate([np.full((1, members), 1 / members), np.eye(members)])
+    ndcg = judge(settings)
+    while len(ndcg):
+        best = int(ndcg.mean(axis=0).argmax())
+        new = _neighbours(settings, best, step)
+        if not len(new):
+            break
+        found = judge(new)
+        better = found.mean(axis=0).max() > ndcg[:, best].mean() + _TIE
+        settings, ndcg = np.concatenate([settings, new]), np.concatenate([ndcg, found], axis=1)
+        if not better:
+            break
+    order = np.argsort(np.round((settings**2).sum(axis=1), 9), kind="stable")
+    return settings[order], ndcg[:, order]
+
+
+def _neighbours(settings: Floats, place: int, step: float) -> Floats:
+    """Return the neighbours [N, M] of one of the settings that are not among them."""
+    weights = settings[place]
+    new: list[Floats] = []
+    for member, own in enumerate(weights):
+        others = np.where(np.arange(len(weights)) == member, 0.0, weights)
+        if not others.any():
+            others = 1.0 - np.eye(len(weights))[member]
+        for value in np.unique(np.clip([0.0, *(own + _STRIDES * step)], 0, 1)):
+            setting = others / others.sum() * (1 - value)
+            setting[member] = value
+            if not any(np.allclose(setting, known, rtol=0, atol=_TIE) for known in (*settings, *new)):
+                new.append(setting)
+    return np.array(new).reshape(-1, len(weights))
 
 
 def weight_grid(members: int, step: float) -> Floats:
@@ -112,20 +165,21 @@ def grid_ndcg(lists: Sequence[Items], values: Sequence[Floats], relevant: Items,
     return np.asarray(gains / ideal, dtype=np.float64)
 
 
-def bagged(grid: Floats, ndcg: Sequence[Floats], resampled: Floats) -> tuple[int, Floats]:
+def bagged(tried: Sequence[tuple[Floats, Floats]], resampled: Floats) -> tuple[int, Floats]:
     """Return a fusion and its weights [M], as many resamples of the users choose them on average.
 
-    `ndcg` has for each fusion NDCG@k of U users with W settings [U, W], `resampled` [U, S] how often each user counts
-    in each of S samples (evaluation.bootstrap.poisson_weights). The fusion that is best in most samples is taken, and
-    the mean of each sample's best settings: one in thirty of the grid with up to 1,000 users, fewer in proportion with
-    more, the best alone with many. Where users are many all samples agree; where few they lie apart, and their mean
-    leans to the middle: the best of many settings owes its place to luck, their mean owes less (bagging: Breiman 1996;
-    of ensembles' weights: Caruana et al., ICML 2004).
+    `tried` has for each fusion W settings [W, M] and NDCG@k of U users with them [U, W], `resampled` [U, S] how often
+    each user counts in each of S samples (evaluation.bootstrap.poisson_weights). The fusion that is best in most
+    samples is taken, and the mean of each sample's best settings: one in thirty of those tried with up to 1,000 users,
+    fewer in proportion with more, the best alone with many. Where users are many all samples agree; where few they lie
+    apart, and their mean leans to the middle: the best of many settings owes its place to luck, their mean owes less
+    (bagging: Breiman 1996; of ensembles' weights: Caruana et al., ICML 2004).
     """
-    sums = [np.round(resampled.T @ values, 9) for values in ndcg]  # of each fusion [S, W]
+    sums = [np.round(resampled.T @ ndcg, 9) for _, ndcg in tried]  # of each fusion [S, W]
     winners = np.stack([own.max(axis=1) for own in sums]).argmax(axis=0)
-    fusion = int(np.bincount(winners, minlength=len(ndcg)).argmax())
-    n_best = max(1, round(len(grid) / 30 * min(1.0, _FEW_USERS / max(1, len(resampled)))))
+    fusion = int(np.bincount(winners, minlength=len(tried)).argmax())
+    settings, _ = tried[fusion]
+    n_best = max(1, round(len(settings) / 30 * min(1.0, _FEW_USERS / max(1, len(resampled)))))
     best = np.argsort(-sums[fusion], axis=1, kind="stable")[:, :n_best]
-    weights: Floats = grid[best].mean(axis=(0, 1))
+    weights: Floats = settings[best].mean(axis=(0, 1))
     return fusion, weights

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ganrec_spark.cli.options import load, one_run
 from ganrec_spark.errors import ConfigError
-
-_TUNED = ("als", "item_item", "transformer")
+from ganrec_spark.plan.members import TUNED
 
 
 def tune_options(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +14,10 @@ def tune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--members",
         nargs="+",
-        choices=_TUNED,
-        default=list(_TUNED),
+        choices=TUNED,
+        default=list(TUNED),
         metavar="MEMBER",
-        help=f"whose settings are searched: {', '.join(_TUNED)}; all",
+        help=f"whose settings are searched: {', '.join(TUNED)}; all",
     )
     parser.add_argument("--out", metavar="FILE", required=True, help="write the best settings there, for --config")
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ganrec_spark.config.types import Choices, Count, Positive, Section, Share
+from ganrec_spark.plan.members import FILL_RULES, in_words
 
 
 class Partition(Section):
@@ -41,6 +42,12 @@ class Strategy(Section):
     n: Count
 
 
+def _fill_rule(name: str) -> str:
+    if name not in FILL_RULES:
+        raise ValueError(f"expected {in_words(FILL_RULES)}")
+    return name
+
+
 class Augment(Section):
     strategies: tuple[Strategy, ...] = (
         Strategy(how="top", n=1),
@@ -48,7 +55,7 @@ class Augment(Section):
         Strategy(how="top", n=10),
         Strategy(how="sample", n=5),
     )
-    rules: tuple[Literal["popularity", "item_item", "transformer"], ...] = ("popularity", "item_item", "transformer")
+    rules: tuple[Annotated[str, AfterValidator(_fill_rule)], ...] = FILL_RULES
     temperature: Positive = 1.0
 
     @model_validator(mode="after")

@@ -7,9 +7,11 @@ it has to be made by other users.
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-# Where models stop, settings, what is trending, the blend's weights, its trees.
-PURPOSES = ("transformer", "generator", "als", "item_item", "trending", "weights", "trees")
-_MAKE_FILLS = ("transformer", "generator")
+from ganrec_spark.plan.members import CHOOSE, MAY_FILL
+
+_MAKE_FILLS = (*(name for name in CHOOSE if name in MAY_FILL), "generator")
+# Where models stop, members' settings, the blend's weights, its trees.
+PURPOSES = (*_MAKE_FILLS, *(name for name in CHOOSE if name not in MAY_FILL), "weights", "trees")
 # Judges of one choice, at most: more change little and cost time.
 MOST_JUDGES = 10_000
 # Of the parts that validation users are cut into, the first screens fills, the others prove.

@@ -10,11 +10,9 @@ from ganrec_spark.evaluation.metrics import self_information
 from ganrec_spark.evaluation.segments import with_segments
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.members import RECOMMENDERS
 from ganrec_spark.plan.tables import ANYONE
 from ganrec_spark.run.context import Context
-
-RECOMMENDERS = ("popularity", *MEMBERS, "blend")
 
 
 def judged_users(held_out: DataFrame, segments: DataFrame) -> DataFrame:

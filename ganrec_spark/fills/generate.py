@@ -1,6 +1,6 @@
 """Fill users' histories by generators and rules, in Spark, a block of users at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories, lists, with_ages
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.frames.top_n import mask_seen, top_n
+from ganrec_spark.plan.members import MAY_FILL
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 from ganrec_spark.seeding import stable_rng, stable_seed
 
@@ -70,13 +71,13 @@ def generate(
     candidates: list[Candidate],
     temperature: float,
     seed: int,
-    listed: DataFrame | None = None,
+    listed: Mapping[str, DataFrame] | None = None,
     disliked: DataFrame | None = None,
 ) -> DataFrame:
     """Return rows of generated_ratings: per candidate and user up to n items that the user has not, best first.
 
     In: observed ratings (user_idx, item_idx, rating, ts), one row per user and item; sparse_users one row per user;
-    listed (user_idx, items, scores), the Transformer's lists with log probabilities, which source transformer takes its
+    listed, by member, (user_idx, items, scores), lists with log probabilities, which the source of that name takes its
     items from; disliked (user_idx, item_idx), what is never generated. Only items with an observed rating are.
     confidence = exp(score - best score of the user's unseen items), scores being logs: a generator's probability as a
     share of the probability of the user's surest item.
@@ -92,9 +93,9 @@ def generate(
 
     own_ratings = observed.join(sparse_users, "user_idx", "left_semi")
     users = with_ages(histories(own_ratings), own_ratings)
-    if listed is not None:
-        own = listed.select("user_idx", F.col("items").alias("listed_items"), F.col("scores").alias("listed_scores"))
-        users = users.join(own, "user_idx", "left")
+    for member, rows in (listed or {}).items():
+        columns = (F.col(name).alias(f"{member}_{name}") for name in ("items", "scores"))
+        users = users.join(rows.select("user_idx", *columns), "user_idx", "left")
     if disliked is not None:
         users = dislikes.never_listed(users.withColumn("never", F.col("items")), disliked, "never")
     users_per_block = min(_USERS_PER_BLOCK, max(1, _CELLS_PER_BLOCK // (1 + int(items.max(initial=0)))))
@@ -201,14 +202,14 @@ def _scorer(source: Source, seed: int) -> Score:
         return lambda table, profiles, users: np.tile(_log(source.arrays["strength"]), (len(users), 1))
     if source.kind == "item_item":
         return lambda table, profiles, users: _log(_neighbour_scores(source.arrays, profiles.items))
-    if source.kind == "transformer":
-        return lambda table, profiles, users: _listed_scores(table)
+    if source.kind in MAY_FILL:
+        return lambda table, profiles, users: _listed_scores(table, source.kind)
     return lambda table, profiles, users: _generator_scores(source, seed, profiles, users)
 
 
-def _listed_scores(table: pa.Table) -> NDArray[np.float32]:
+def _listed_scores(table: pa.Table, member: str) -> NDArray[np.float32]:
     """Return [B, I], -inf for what is not in the user's list."""
-    listed, values = (table[name].combine_chunks() for name in ("listed_items", "listed_scores"))
+    listed, values = (table[name].combine_chunks() for name in (f"{member}_items", f"{member}_scores"))
     lengths = pc.fill_null(pc.list_value_length(listed), 0).to_numpy(zero_copy_only=False)
     items, scores = listed.flatten().to_numpy(), values.flatten().to_numpy()
     matrix = np.full((len(lengths), 1 + int(items.max(initial=0))), -np.inf, dtype=np.float32)

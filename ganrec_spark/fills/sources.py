@@ -1,4 +1,4 @@
-"""Candidate fills, and what generates them: trained generators, popularity, item-item neighbours, the Transformer."""
+"""Candidate fills, and what generates them: trained generators, popularity, item-item neighbours, members' lists."""
 
 import hashlib
 from typing import Any
@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from ganrec_spark.config.models import Augment
 from ganrec_spark.fills.generate import Candidate, Source
 from ganrec_spark.fills.neighbours import item_neighbours
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import ship
+from ganrec_spark.plan.members import FILL_RULES, MAY_FILL, POPULARITY
+from ganrec_spark.plan.tables import NONE, TABLE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.training.checkpoints import stored_checkpoints
 
 _NEIGHBOURS = 100
-_RULES = ("popularity", "item_item", "transformer")
 
 
 def wanted_candidates(config: Augment, generators: list[str]) -> list[Candidate]:
@@ -25,14 +27,27 @@ def wanted_candidates(config: Augment, generators: list[str]) -> list[Candidate]
         Candidate(name, strategy.how, strategy.n)
         for name in (*generators, *config.rules)
         for strategy in config.strategies
-        if strategy.how == "top" or name not in _RULES
+        if strategy.how == "top" or name not in FILL_RULES
     ]
 
 
-def transformer_version(context: Context) -> str:
-    """Return a hash of the versions of all models whose lists the Transformer's fills are."""
-    rows = context.lake.read("transformer_checkpoints").select("version").distinct().orderBy("version").collect()
-    return hashlib.sha256(",".join(row.version for row in rows).encode()).hexdigest()[:12]
+def unfilled_lists(context: Context, member: str) -> DataFrame:
+    """Return the member's lists in this phase, trained on observed ratings alone."""
+    return context.lake.read(f"{member}_candidates").where(F.col("fill") == NONE)
+
+
+def listed_source(context: Context, member: str) -> Source:
+    """Return the source of fills that are a member's lists (generate reads them beside each user's history).
+
+    Its version is a hash of the versions of its checkpoints; of the lists, where it keeps none.
+    """
+    if (table := f"{member}_checkpoints") in TABLE_BY_NAME:
+        rows = context.lake.read(table).select("version").distinct().orderBy("version").collect()
+    else:
+        each = F.xxhash64("user_idx", "items", "scores").cast("decimal(38,0)")
+        rows = unfilled_lists(context, member).agg(F.sum(each).cast("string").alias("version")).collect()
+    version = hashlib.sha256(",".join(str(row.version) for row in rows).encode()).hexdigest()[:12]
+    return Source(member, version, {}, ship(context.spark))
 
 
 def load_checkpoints(chunks: DataFrame) -> dict[str, tuple[dict[str, Any], bytes]]:
@@ -48,14 +63,14 @@ def ship_sources(
     checkpoints: dict[str, tuple[dict[str, Any], bytes]],
     wanted: set[str],
 ) -> dict[str, Source]:
-    """Ship what is wanted of all but the Transformer: a generator's state, the items' counts, or their neighbours."""
+    """Ship what is wanted of all but members' lists: a generator's state, the items' counts, or their neighbours."""
     sources = {}
-    for name in sorted(wanted - set(_RULES)):
+    for name in sorted(wanted - set(FILL_RULES)):
         card, state = checkpoints[name]
         arrays = ship(spark, state=np.frombuffer(state, dtype=np.uint8))
         sources[name] = Source(name, card["version"], card, arrays)
-    for name in sorted(wanted & {"popularity", "item_item"}):
-        rule = _popularity(observed) if name == "popularity" else item_neighbours(observed, _NEIGHBOURS)
+    for name in sorted(wanted & set(FILL_RULES) - set(MAY_FILL)):
+        rule = _popularity(observed) if name == POPULARITY else item_neighbours(observed, _NEIGHBOURS)
         digest = hashlib.sha256(b"".join(array.tobytes() for array in rule.values())).hexdigest()
         sources[name] = Source(name, digest[:12], {}, ship(spark, **rule))
     return sources

@@ -9,11 +9,9 @@ on validation_ratings; in `final` they are fitted again on train + validation wi
 
 from dataclasses import dataclass
 
-PHASES = ("choose", "final")
+from ganrec_spark.plan.members import MAY_FILL, MEMBER_NAMES, MEMBERS, RECOMMENDERS, Member, list_tables
 
-# The recommenders that the blend can weigh. `trending` serves users without history; `popularity` is the baseline
-# that is reported beside them.
-MEMBERS = ("als", "item_item", "transformer", "trending")
+PHASES = ("choose", "final")
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,38 @@ def _held_in(phase: str) -> tuple[str, ...]:
     return ("train_ratings",) if phase == "choose" else ("train_ratings", "validation_ratings")
 
 
-def _transformer(phase: str) -> tuple[Stage, ...]:
-    """Return the Transformer's stages of one phase, which come before augment: its lists are a fill for the others."""
+def plain_stages(phase: str, before_fills: bool) -> tuple[Stage, ...]:
+    """Return the stages of one phase of the members that keep no tables but their lists, and what they chose.
+
+    Module stages.<name> reads the phase's ratings and, to choose, those held out or what phase choose chose. A member
+    that may fill knows observed ratings alone, for it comes before the fills, and so before merge.
+    """
+    declared = [member for member in MEMBERS if member.doc and member.may_fill == before_fills]
+    return tuple(_plain_stage(member, member.doc or "", phase) for member in declared)
+
+
+def _plain_stage(member: Member, doc: str, phase: str) -> Stage:
+    ratings = _held_in(phase) if member.may_fill else ("merged_ratings",)
+    choices = (f"{member.name}_choices",) if member.chooses else ()
+    chosen_by = ("validation_ratings",) if choices and phase == "choose" else choices
+    sections = ("recommend",) if member.section is None else (member.section, "recommend")
+    return Stage(
+        f"{member.name}_{phase}",
+        member.name,
+        doc,
+        (*ratings, "known_dislikes", *chosen_by),
+        (*choices, *list_tables([member.name])),
+        sections,
+        phase,
+        profile="scoring",
+    )
+
+
+def _before_fills(phase: str) -> tuple[Stage, ...]:
+    """Return the stages of one phase that come before augment, for what they rank first may be a fill for the others.
+
+    The Transformer's, and those of plain members that may fill.
+    """
     return (
         Stage(
             f"sequences_{phase}",
@@ -68,6 +96,7 @@ def _transformer(phase: str) -> tuple[Stage, ...]:
             phase,
             profile="training",
         ),
+        *plain_stages(phase, before_fills=True),
     )
 
 
@@ -119,6 +148,7 @@ def _phased(phase: str) -> tuple[Stage, ...]:
             phase,
             profile="scoring",
         ),
+        *plain_stages(phase, before_fills=False),
     )
 
 
@@ -157,7 +187,7 @@ STAGES: tuple[Stage, ...] = (
         "choose",
         profile="scoring",
     ),
-    *_transformer("choose"),
+    *_before_fills("choose"),
     Stage(
         "partition",
         "partition",
@@ -186,7 +216,7 @@ STAGES: tuple[Stage, ...] = (
             "user_sparsity",
             "generator_checkpoints",
             "transformer_checkpoints",
-            "transformer_candidates",
+            *list_tables(MAY_FILL),
         ),
         ("generated_ratings",),
         ("augment",),
@@ -213,7 +243,7 @@ STAGES: tuple[Stage, ...] = (
         profile="scoring",
     ),
     *_phased("choose"),
-    *_transformer("final"),
+    *_before_fills("final"),
     Stage(
         "augment_final",
         "augment",
@@ -225,7 +255,7 @@ STAGES: tuple[Stage, ...] = (
             "user_sparsity",
             "generator_checkpoints",
             "transformer_checkpoints",
-            "transformer_candidates",
+            *list_tables(MAY_FILL),
             "gate_decisions",
         ),
         ("generated_ratings",),
@@ -240,10 +270,7 @@ STAGES: tuple[Stage, ...] = (
         "recommend",
         "Choose the blend on validation, exclude what users saw, write n items or a reason code.",
         (
-            "als_candidates",
-            "item_item_candidates",
-            "transformer_candidates",
-            "trending_candidates",
+            *list_tables(MEMBER_NAMES),
             "item_item_weights",
             "merged_ratings",
             "validation_ratings",
@@ -275,12 +302,7 @@ STAGES: tuple[Stage, ...] = (
             "user_segments",
             "als_quality",
             "item_item_weights",
-            "popularity_candidates",
-            "als_candidates",
-            "item_item_candidates",
-            "transformer_candidates",
-            "trending_candidates",
-            "blend_candidates",
+            *list_tables(RECOMMENDERS),
         ),
         ("metrics",),
         ("evaluate",),

@@ -6,6 +6,8 @@ these columns, so the stages never name them. Missing user-item pairs are unknow
 
 from dataclasses import dataclass
 
+from ganrec_spark.plan.members import FILL_RULES, MEMBER_NAMES, MEMBERS, RECOMMENDERS, TAIL, TUNED, in_words
+
 
 @dataclass(frozen=True)
 class Column:
@@ -88,6 +90,12 @@ _CHOICES = """
     ndcg double: NDCG@10 over validation users
     chosen boolean: the setting that this run uses
 """
+
+
+def _choices(recommender: str) -> Table:
+    return Table(
+        f"{recommender}_choices", "one setting that was tried", ("parameters",), _columns(_CHOICES), phased=True
+    )
 
 
 def _candidates(recommender: str) -> Table:
@@ -233,13 +241,13 @@ TABLES: tuple[Table, ...] = (
         "generated_ratings",
         "one generated item for one sparse user in one candidate fill",
         ("candidate", "user_idx", "item_idx"),
-        _columns("""
+        _columns(f"""
             candidate string: generator and strategy, such as cgan_top3
             user_idx int: dense index of the user
             item_idx int: dense index of an item that the user has not rated
             position int: rank of the item within the fill, from 1
             confidence double: generator's score mapped to (0, 1]; 1 is the user's surest item
-            generator string: agn, vae, cgan, item_item, popularity or transformer
+            generator string: agn, vae, cgan, {in_words(sorted(FILL_RULES))}
             strategy string: top (best n) or sample (n drawn by Gumbel-top-k)
             generator_version string: version of the checkpoint, or of the rule
             seed bigint: seed of the user's draw
@@ -305,12 +313,7 @@ TABLES: tuple[Table, ...] = (
         phased=True,
         partition_by=("row_group",),
     ),
-    _candidates("popularity"),
-    _candidates("trending"),
-    _candidates("als"),
-    _candidates("item_item"),
-    _candidates("transformer"),
-    _candidates("blend"),
+    *map(_candidates, RECOMMENDERS),
     Table(
         "als_factors",
         "one latent vector of ALS",
@@ -368,7 +371,8 @@ TABLES: tuple[Table, ...] = (
         """),
         phased=True,
     ),
-    Table("item_item_choices", "one setting that was tried", ("parameters",), _columns(_CHOICES), phased=True),
+    _choices("item_item"),
+    *(_choices(member.name) for member in MEMBERS if member.doc and member.chooses),
     Table(
         "transformer_checkpoints",
         "one chunk of one of the trained transformers",
@@ -381,9 +385,9 @@ TABLES: tuple[Table, ...] = (
         "blend_weights",
         "the weight of one recommender in one blend",
         ("fill", "recommender"),
-        _columns("""
+        _columns(f"""
             fill string: none or the accepted fill: which variant of the members was blended
-            recommender string: als, item_item, transformer or trending
+            recommender string: {in_words(MEMBER_NAMES)}
             weight double: share in the fusion, 0 to 1; they sum to 1
             fusion string: what is added up: ranks (reciprocal ranks) or scores (between a list's lowest and highest)
             validation_ndcg double: NDCG@10 of this blend on validation; NULL with a fill, which it is not chosen by
@@ -411,12 +415,12 @@ TABLES: tuple[Table, ...] = (
         "recommendations",
         "one recommended item of one user",
         ("user_id", "rank"),
-        _columns("""
+        _columns(f"""
             user_id string: the source's id
             rank int: position in the user's list, from 1
             item_id string: the source's id
             score double: blend score, descending with rank; comparable within one user only
-            sources array<string>: recommenders with a weight above 0 that listed the item; trending where it fills up
+            sources array<string>: recommenders with a weight above 0 that listed the item; {TAIL} where it fills up
             reason string: history (a history item explains it), similar_users, popular
             because_item_id string: the history item that explains it best; NULL where none does
             user_idx int: dense index of the user
@@ -438,8 +442,8 @@ TABLES: tuple[Table, ...] = (
         "metrics",
         "one metric of one recommender on one segment of users",
         ("recommender", "fill", "split", "segment", "metric", "k"),
-        _columns("""
-            recommender string: popularity, als, item_item, transformer, trending or blend
+        _columns(f"""
+            recommender string: {in_words(RECOMMENDERS)}
             fill string: none or the accepted fill
             split string: validation (phase choose) or test (phase final)
             segment string: all, sparse, dense, cold (no training rating), or bucket:RANGE of training ratings
@@ -479,9 +483,9 @@ TABLES: tuple[Table, ...] = (
         "tuning_trials",
         "one setting of one recommender that `ganrec tune` tried",
         ("trial",),
-        _columns("""
+        _columns(f"""
             trial string: member, basis and number
-            member string: als, item_item or transformer
+            member string: {in_words(TUNED)}
             basis string: hash of the rows and settings that trials must share to be compared
             number int: 0, 1, ... in the order they were tried
             settings string: JSON, configuration key -> value

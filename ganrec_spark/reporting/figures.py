@@ -8,15 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# recommender -> colour; distinguishable without red-green vision (Okabe & Ito)
-COLOURS = {
-    "popularity": "#999999",
-    "als": "#E69F00",
-    "item_item": "#56B4E9",
-    "transformer": "#009E73",
-    "trending": "#CC79A7",
-    "blend": "#0072B2",
-}
+from ganrec_spark.plan.members import COLOURS
 
 Interval = tuple[float, float, float]  # value, low, high
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ganrec_spark.evaluation.segments import BUCKET, in_order
+from ganrec_spark.plan.members import RECOMMENDERS
 from ganrec_spark.reporting import figures
 from ganrec_spark.reporting.answers import Row
 from ganrec_spark.reporting.page import Id, Section, Words, figure, folded, paragraph, table
@@ -113,10 +114,12 @@ def checks(rows: Sequence[Row]) -> Section:
 
 
 def bars(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, figures.Interval]]:
-    """Return (recommender, fill) -> segment -> value and bounds, in the order of the figures' colours."""
-    order = list(figures.COLOURS)
+    """Return (recommender, fill) -> segment -> value and bounds, in the order of RECOMMENDERS."""
     pairs = {(row["recommender"], row["fill"]) for row in rows}
-    key = {pair: (order.index(pair[0]) if pair[0] in order else 99, pair[1] != "none", pair[1]) for pair in pairs}
+    key = {
+        pair: (RECOMMENDERS.index(pair[0]) if pair[0] in RECOMMENDERS else 99, pair[1] != "none", pair[1])
+        for pair in pairs
+    }
     found: dict[tuple[str, str], dict[str, figures.Interval]] = {
         pair: {} for pair in sorted(pairs, key=key.__getitem__)
     }

@@ -9,12 +9,12 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.evaluation.segments import BUCKET, in_order
 from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.members import RECOMMENDERS
 from ganrec_spark.reporting.gather import sample_lists
 from ganrec_spark.spark.session import spark_sql_command
 
 Metric = Mapping[str, object]
 
-_RECOMMENDERS = ("popularity", "als", "item_item", "transformer", "trending", "blend")
 _SHOWN = ("all", "sparse", "dense")  # beside the buckets; the report has cold users and other groups
 
 
@@ -86,7 +86,7 @@ def _segments(rows: Sequence[Metric]) -> list[tuple[str, int]]:
 
 def _by_recommender(pair: tuple[str, str]) -> tuple[int, bool, str]:
     recommender, fill = pair
-    position = _RECOMMENDERS.index(recommender) if recommender in _RECOMMENDERS else len(_RECOMMENDERS)
+    position = RECOMMENDERS.index(recommender) if recommender in RECOMMENDERS else len(RECOMMENDERS)
     return position, fill != "none", fill
 
 

@@ -1,14 +1,17 @@
 """Let every generator and rule propose items for the sparse users: candidate fills, never a rated item."""
 
-from pyspark.sql import functions as F
-
-from ganrec_spark.fills.generate import Source, generate
+from ganrec_spark.fills.generate import generate
 from ganrec_spark.fills.ratings import accepted_fill
-from ganrec_spark.fills.sources import load_checkpoints, ship_sources, transformer_version, wanted_candidates
+from ganrec_spark.fills.sources import (
+    listed_source,
+    load_checkpoints,
+    ship_sources,
+    unfilled_lists,
+    wanted_candidates,
+)
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.observed import observed_ratings
-from ganrec_spark.frames.ship import ship
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.members import MAY_FILL
 from ganrec_spark.run.context import Context
 
 
@@ -24,10 +27,10 @@ def run(context: Context) -> str:
             context.lake.write("generated_ratings", context.lake.frame("generated_ratings", []))
             return "the gate accepted no fill: nothing is generated"
     sources = ship_sources(context.spark, observed, checkpoints, {candidate.generator for candidate in wanted})
-    if any(candidate.generator == "transformer" for candidate in wanted):
-        sources["transformer"] = Source("transformer", transformer_version(context), {}, ship(context.spark))
+    listing = [member for member in MAY_FILL if any(candidate.generator == member for candidate in wanted)]
+    sources |= {member: listed_source(context, member) for member in listing}
     sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
-    listed = context.lake.read("transformer_candidates").where(F.col("fill") == NONE)
+    listed = {member: unfilled_lists(context, member) for member in listing}
     disliked = dislikes.of_phase(context.lake.read("known_dislikes"), observed, str(context.phase))
     temperature = context.config.augment.temperature
     generated = generate(

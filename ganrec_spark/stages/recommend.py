@@ -3,7 +3,6 @@
 from ganrec_spark.blend.choosing import choose_trees, choose_weights, proof_of, weight_rows
 from ganrec_spark.blend.fusion import fuse_lists
 from ganrec_spark.blend.member_lists import (
-    TAIL,
     accepted_fills,
     fusion_of,
     judged_rows,
@@ -14,7 +13,7 @@ from ganrec_spark.blend.member_lists import (
 from ganrec_spark.blend.published import recommendation_rows, served_candidates, served_lists, unserved_rows
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.rules import refusal, segment_rows
-from ganrec_spark.plan.pipeline import MEMBERS
+from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
 from ganrec_spark.plan.tables import NONE
 from ganrec_spark.run.context import Context
 
@@ -50,7 +49,7 @@ def run(context: Context) -> str:
     context.lake.write("blend_candidates", served_candidates(served, fills), "final")
     n_rows = context.lake.write("recommendations", recommendation_rows(context, served))
     n_unserved = context.lake.write("unserved_users", unserved_rows(context, served))
-    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBERS, blend.weights, strict=True))
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBER_NAMES, blend.weights, strict=True))
     reordered = ", reordered by trees" if blend.trees else ""
     reached = f"NDCG@{JUDGED_K} {blend.ndcg:.4f} on {blend.n_users} validation users"
     how = reached if blend.n_users else "equal weights, for there are no validation users"

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside
 
-from ganrec_spark.plan.pipeline import MEMBERS, STAGES, Stage
+from ganrec_spark.plan.members import MEMBER_NAMES, RECOMMENDERS
+from ganrec_spark.plan.pipeline import STAGES, Stage
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
 pytestmark = pytest.mark.usefixtures("one_by_one")  # which goes on beside all of them
@@ -47,7 +48,7 @@ def test_metrics_cover_every_recommender_split_and_segment(published: Published)
     _, metrics, _ = published
     keys = [tuple(row[name] for name in ("recommender", "fill", "split", "segment", "metric", "k")) for row in metrics]
     assert len(keys) == len(set(keys))
-    for recommender in ("popularity", *MEMBERS, "blend"):
+    for recommender in RECOMMENDERS:
         for split in ("validation", "test"):
             for segment in ("all", "sparse", "dense"):
                 for metric in ("precision", "recall", "ndcg", "mrr", "map"):
@@ -65,7 +66,7 @@ def test_blend_is_not_below_its_best_member_on_validation(published: Published) 
         if (row["fill"], row["split"], row["segment"], row["metric"], row["k"])
         == ("none", "validation", "all", "ndcg", 10)
     }
-    assert ndcg["blend"] >= max(ndcg[name] for name in MEMBERS) - 1e-9  # type: ignore[type-var]
+    assert ndcg["blend"] >= max(ndcg[name] for name in MEMBER_NAMES) - 1e-9  # type: ignore[type-var]
 
 
 def test_the_summary_says_what_a_person_wants_to_know(published: Published) -> None:

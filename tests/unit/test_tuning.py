@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from ganrec_spark.config.load import load_config
-from ganrec_spark.tuning import Trial, _current, as_config
+from ganrec_spark.recommenders.searched import Trial
+from ganrec_spark.tuning import as_config, search_of
 
 
 def test_both_sizes_that_auto_may_stand_for_are_tried_and_the_better_one_is_written(tmp_path: Path) -> None:
     config = load_config(environ={})
-    configured = list(_current(config, ("transformer.embedding_size", "transformer.adversary_radius")))
+    keys = ("transformer.embedding_size", "transformer.adversary_radius")
+    configured = list(search_of("transformer").configured(config, keys))
     settings = [(values["transformer.embedding_size"], values["transformer.adversary_radius"]) for values in configured]
     assert settings == [(64, 0.0), (128, 0.0), (64, 0.05)]
     trials = [Trial(number, values, 0.1 + 0.01 * (number == 1), 1.0) for number, values in enumerate(configured)]

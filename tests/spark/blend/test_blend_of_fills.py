@@ -10,7 +10,8 @@ from spark.dictionaries import add_ids
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.lake.store import Lake, StageLake
-from ganrec_spark.plan.pipeline import MEMBERS, STAGE_BY_NAME
+from ganrec_spark.plan.members import MEMBER_NAMES
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import recommend
 
@@ -84,7 +85,7 @@ def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range) 
         for user in range(N_SPARSE):
             first = WANTED[user] if user in helps else 19
             filled.append((FILL, user, [first, *OTHERS, other[user]], scores))
-        for member in MEMBERS:
+        for member in MEMBER_NAMES:
             put(f"{member}_candidates", [*plain, *filled] if member == "als" else [], phase)
         put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none") for user, item in observed], phase)
         put("item_item_weights", [], phase)

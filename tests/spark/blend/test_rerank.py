@@ -11,7 +11,8 @@ from spark.dictionaries import add_ids
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.lake.store import Lake, StageLake
-from ganrec_spark.plan.pipeline import MEMBERS, STAGE_BY_NAME
+from ganrec_spark.plan.members import MEMBER_NAMES
+from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import evaluate, recommend
 
@@ -65,7 +66,7 @@ def world(make_context: MakeContext) -> Lake:
             others.insert(int(rng.integers(1, 8)), held_out)
             others.insert(int(rng.integers(1, 8)), popular(user, phase))
             rows.append(("none", user, others, np.linspace(1, 0.1, len(others)).tolist()))
-        for member in (*MEMBERS, "popularity"):
+        for member in (*MEMBER_NAMES, "popularity"):
             put(f"{member}_candidates", rows if member == "als" else [], phase)
         put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none") for u, i in observed], phase)
         put("item_item_weights", [], phase)

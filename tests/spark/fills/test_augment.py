@@ -68,7 +68,7 @@ def fill(spark: SparkSession, partitions: int) -> DataFrame:
     candidates += [Candidate("transformer", "top", n) for n in (1, 3)]
     sources = ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
     sources["transformer"] = Source("transformer", "listed", {}, ship(spark))
-    listed = transformer_lists(spark)
+    listed = {"transformer": transformer_lists(spark)}
     return generate(spark, observed, sparse_users(spark), sources, candidates, 1.0, seed=42, listed=listed)
 
 

@@ -12,8 +12,9 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.world import write_world
+from ganrec_spark.recommenders.searched import best
 from ganrec_spark.run.runner import Outcome
-from ganrec_spark.tuning import as_config, best, tune
+from ganrec_spark.tuning import as_config, tune
 
 RUN = "2026-11-01"
 MakeConfig = Callable[..., Config]

@@ -92,7 +92,7 @@ def test_many_users_choose_the_best_of_the_grid_few_lean_to_the_middle() -> None
     for n in (25, 2500):
         ndcg = np.full((n, 3), 0.3)
         ndcg[:, corner] += 0.02 + np.resize([0.2, -0.2], n)
-        _, weights = blend.bagged(grid, [ndcg], resampled(n))
+        _, weights = blend.bagged([(grid, ndcg)], resampled(n))
         assert weights.sum() == pytest.approx(1)
         leads[n] = weights[0]
     assert leads[2500] == pytest.approx(1.0)
@@ -102,13 +102,13 @@ def test_many_users_choose_the_best_of_the_grid_few_lean_to_the_middle() -> None
 def test_many_users_can_give_one_member_all_the_weight() -> None:
     grid = blend.weight_grid(4, 0.1)
     ndcg = np.tile(grid[:, 0] / 10, (20_000, 1))
-    few, many = (blend.bagged(grid, [ndcg[:n]], np.ones((n, 3)))[1] for n in (500, 20_000))
+    few, many = (blend.bagged([(grid, ndcg[:n])], np.ones((n, 3)))[1] for n in (500, 20_000))
     assert many.tolist() == [1, 0, 0, 0]
     assert 0.8 < few[0] < 0.9
 
 
 def test_equally_good_settings_lean_on_no_member() -> None:
-    fusion, weights = blend.bagged(blend.weight_grid(3, 0.1), [np.zeros((30, 67)), np.zeros((30, 67))], resampled(30))
+    fusion, weights = blend.bagged([(blend.weight_grid(3, 0.1), np.zeros((30, 67)))] * 2, resampled(30))
     assert fusion == 0
     assert weights == pytest.approx([1 / 3] * 3, abs=0.05)
 
@@ -118,7 +118,62 @@ def test_the_fusion_that_wins_most_samples_gives_the_mean_of_its_best_in_each() 
     # User 0 alone knows the first fusion's winner, users 1 and 2 two of the second's; samples are these users, by hand.
     first, second = np.zeros((3, 3)), np.zeros((3, 3))
     first[0, 0], second[1, 1], second[2, 2] = 1.0, 1.0, 1.0
-    fusion, weights = blend.bagged(grid, [first, second], np.eye(3))
+    fusion, weights = blend.bagged([(grid, first), (grid, second)], np.eye(3))
     assert fusion == 1
     # In the first sample all of its settings are as good as none: the first of them counts.
     assert weights == pytest.approx([(1 + 0 + 0.5) / 3, (0 + 1 + 0.5) / 3])
+
+
+def judge_of(members: int, skills: np.ndarray, users: int, seed: int) -> blend.Judge:
+    """Return what judges weights on users whose held-out item the members place by their skill, 0 for none."""
+    rng, worth = np.random.default_rng(seed), []
+    for _ in range(users):
+        taste, common = rng.standard_normal((2, 200))
+        chance = np.exp(2.5 * taste)
+        held_out = rng.choice(200, 1, p=chance / chance.sum())
+        noise = rng.standard_normal((members, 200)) + common
+        lists = [np.argsort(-row)[:40] for row in skills[:, None] * taste + 0.7 * noise]
+        worth.append((lists, ranks(lists), held_out))
+    return lambda weights: np.array([blend.grid_ndcg(*user, weights, 10) for user in worth])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_ascent_reaches_the_best_of_the_grid(seed: int) -> None:
+    skills = np.random.default_rng(seed).uniform(0.3, 1.5, 4)
+    judge = judge_of(4, skills, 150, seed)
+    best = judge(blend.weight_grid(4, 0.1)).mean(axis=0).max()
+    settings, found = blend.ascent(4, 0.1, judge)
+    assert found.mean(axis=0).max() >= 0.99 * best  # within one per cent, by less than half of the settings
+    assert len(settings) < 287 / 2
+    assert settings.sum(axis=1) == pytest.approx(np.ones(len(settings)))
+    assert settings[0] == pytest.approx([0.25] * 4)
+    assert all(any((row == corner).all() for row in settings) for corner in np.eye(4))
+
+
+def test_eight_members_cost_no_more_settings_than_the_grid_of_four_and_the_useless_get_little_weight() -> None:
+    skills = np.array([1.5, 1.0, 0.8, 0.0, 0.0, 0.0, 0.0, 0.0])
+    judge, judged = judge_of(8, skills, 200, seed=7), []
+
+    def counted(weights: np.ndarray) -> np.ndarray:
+        judged.append(len(weights))
+        return judge(weights)
+
+    settings, found = blend.tried_settings(8, 0.1, counted)
+    assert sum(judged) == len(settings) <= len(blend.weight_grid(4, 0.1))
+    assert found.shape == (200, len(settings))
+    _, weights = blend.bagged([(settings, found)], resampled(200, 100))
+    assert weights.sum() == pytest.approx(1)
+    assert weights[3:].max() < 0.05
+    assert judge(weights[None, :]).mean() > judge(np.eye(8)[:1]).mean() - 0.005
+
+
+def test_what_is_tried_without_anybody_to_judge_begins_with_equal_weights() -> None:
+    for members in (4, 8):
+        settings, found = blend.tried_settings(members, 0.1, lambda weights: np.empty((0, len(weights))))
+        assert settings[0] == pytest.approx([1 / members] * members)
+        assert found.shape == (0, len(settings))
+
+
+def test_four_members_try_the_whole_grid() -> None:
+    settings, _ = blend.tried_settings(4, 0.1, lambda weights: np.zeros((1, len(weights))))
+    assert settings.tolist() == blend.weight_grid(4, 0.1).tolist()
