@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def run_pipeline_command(arguments: argparse.Namespace) -> int:
     from ganrec_spark.spark.session import build_session
 
     config = load(arguments)
-    if arguments.metrics_json and not Path(arguments.metrics_json).parent.is_dir():  # said before the run, not after it
-        raise ConfigError(f"--metrics-json '{arguments.metrics_json}': expected an existing folder, found none")
+    if arguments.metrics_json:
+        _require_writable(Path(arguments.metrics_json))
     spark = build_session(config, f"ganrec {arguments.run_date}", "training")  # some of its stages train
     try:
         run_pipeline(spark, config, arguments.run_date, arguments.force)
@@ -68,6 +69,17 @@ def run_pipeline_command(arguments: argparse.Namespace) -> int:
     finally:
         spark.stop()
     return 0
+
+
+def _require_writable(file: Path) -> None:
+    """Raise ConfigError before the run, not after it, where its metrics could not be written."""
+    problem = "found none" if not file.parent.is_dir() else ""
+    if not problem and file.is_dir():
+        problem = "found that the file is a folder"
+    if not problem and not os.access(file if file.exists() else file.parent, os.W_OK):
+        problem = "found that it may not be written"
+    if problem:
+        raise ConfigError(f"--metrics-json '{file}': expected a file in an existing folder, {problem}")
 
 
 def demo_options(parser: argparse.ArgumentParser) -> None:

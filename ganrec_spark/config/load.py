@@ -64,11 +64,22 @@ def section_json(config: Config, sections: Iterable[str]) -> str:
 
 
 def _validated(content: dict[str, Any]) -> Config:
+    _require_no_truth_as_key(content, "")
     try:
         # JSON mode: strict about types, yet lists may become tuples. YAML reads dates as objects.
         return Config.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
+
+
+def _require_no_truth_as_key(content: dict[Any, Any], above: str) -> None:
+    for key, value in content.items():
+        if isinstance(key, bool):
+            raise ConfigError(
+                f"{above or 'configuration'}: found {key} as a key; quote on, off, yes, no: YAML takes them so"
+            )
+        if isinstance(value, dict):
+            _require_no_truth_as_key(value, f"{above}.{key}".lstrip("."))
 
 
 def _read_file(path: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import os
 import re
 import shutil
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from py4j.protocol import Py4JError
@@ -21,6 +23,11 @@ from ganrec_spark.lake.iceberg import reason
 
 SAMPLE_BYTES = 1 << 18
 _PACKED = (".zip", ".zst")
+_STREAMS = (".gz", ".bz2")  # by their names Spark unpacks them itself
+# What a file begins with that is packed, or a workbook, whatever its name says.
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstandard", b"PK\x03\x04": "zip (or .xlsx)"}
+_EMPTY_FILES = 100  # looked past for one that has something in it
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _PART = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
 
 
@@ -45,8 +52,13 @@ def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Fi
     local = Path(source).expanduser()
     if "://" not in source and local.exists():
         root = local.absolute()
-        files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+        files = [root] if root.is_file() else sorted(local_files(root))
         files = [file for file in files if file == root or not _hidden(file.relative_to(root))]
+        if lost := [file for file in files if not file.exists()]:
+            raise InputError(
+                f"source '{source}': expected readable files, found '{lost[0].relative_to(root)}', a link to nothing; "
+                "mend the link, or take it away"
+            )
         named = [(file, str(file.relative_to(root)) if file != root else file.name) for file in files]
         if scratch is not None:
             named = [inner for file, name in named for inner in _unpacked(file, name, scratch, source)]
@@ -76,6 +88,15 @@ def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Fi
     return Files(source, tuple(uris), parts.pop())
 
 
+def local_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, through links, too, of which some may make a ring."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in seen]  # noqa: PTH118
+        yield from (Path(place) / name for name in names)
+
+
 def remote_files(spark: SparkSession, source: str) -> Iterator[tuple[Any, Any]]:
     """Yield Hadoop's status of each file of a URI, a folder or a glob, and that of what it lies in, or its own."""
     path = _hadoop_path(spark, source)
@@ -92,6 +113,34 @@ def remote_files(spark: SparkSession, source: str) -> Iterator[tuple[Any, Any]]:
         inside = system.listFiles(status.getPath(), True)
         while inside.hasNext():
             yield inside.next(), status
+
+
+def sampled(spark: SparkSession, files: Files) -> tuple[str, bytes]:
+    """Return the first file that is not empty, and its first bytes, unpacked.
+
+    Raises InputError where these are packed still: the name does not say how.
+    """
+    uri, sample = files.uris[0], b""
+    for uri in files.uris[:_EMPTY_FILES]:
+        if sample := first_bytes(spark, uri):
+            break
+    packed = next((kind for magic, kind in _MAGIC.items() if sample.startswith(magic)), None)
+    if packed:
+        raise InputError(
+            f"source '{files.source}': expected text or Parquet, found a {packed} file by the name of "
+            f"{uri.rsplit('/', 1)[-1]}; name it after what it is (.gz, .bz2, .zst, .zip), or save a workbook as CSV"
+        )
+    return uri, sample
+
+
+def part_values(files: Files) -> dict[str, tuple[str, ...]]:
+    """Return the values that each part has, in the order of the files, as text; empty where it has none."""
+    found: dict[str, dict[str, None]] = {name: {} for name in files.parts}
+    for uri in files.uris:
+        for name, value in _PART.findall(uri):
+            if name in found:
+                found[name][unquote(unquote(value)).replace(_NO_VALUE, "")] = None
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def first_bytes(spark: SparkSession, uri: str, size: int = SAMPLE_BYTES) -> bytes:
@@ -117,11 +166,11 @@ def local_stream(uri: str) -> IO[bytes]:
 
 
 def part_value(uri_column: str, name: str) -> str:
-    """Return SQL for the value of a hive-style part in a column of paths, as text."""
+    """Return SQL for the value of a hive-style part in a column of paths, as text; NULL where it has none."""
     pattern = f"/{re.escape(name)}=([^/]*)/".replace("\\", "\\\\").replace("'", "\\'")
     # Encoded twice: as a path, and inside it by whoever made the folders.
     once = f"url_decode(replace(regexp_extract({uri_column}, '{pattern}', 1), '+', '%2B'))"
-    return f"url_decode(replace({once}, '+', '%2B'))"
+    return f"nullif(url_decode(replace({once}, '+', '%2B')), '{_NO_VALUE}')"
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -137,16 +186,17 @@ def _hidden(path: Path) -> bool:
 def _unpacked(file: Path, name: str, scratch: Path, source: str) -> Iterator[tuple[Path, str]]:
     """Yield the file and its name below the source, or what stands for it below `scratch`.
 
-    That is what is in a zip or zst, and a link with a name that Hadoop can read.
+    That is what is in a zip or zst, and a link with a name that Hadoop can read: no colon, .gz and not .GZ.
     """
     suffix = file.suffix.lower()
-    if suffix not in _PACKED and ":" not in file.name:
+    shouted = suffix in _STREAMS and file.suffix != suffix
+    if suffix not in _PACKED and ":" not in file.name and not shouted:
         yield file, name
         return
     folder = scratch / str(len(list(scratch.glob("*"))) if scratch.exists() else 0)
     folder.mkdir(parents=True)
     if suffix not in _PACKED:  # Hadoop takes what stands before a colon for a scheme
-        target = folder / file.name.replace(":", "_")
+        target = folder / (file.stem + suffix if shouted else file.name).replace(":", "_")
         target.symlink_to(file)
         yield target, name
         return

@@ -4,8 +4,8 @@ import json
 import re
 import shlex
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.load import with_values
 from ganrec_spark.config.sections import Config, Ingest
 from ganrec_spark.errors import InputError
-from ganrec_spark.raw.files import SAMPLE_BYTES, first_bytes, located
+from ganrec_spark.raw.files import SAMPLE_BYTES, located, part_values, sampled
+from ganrec_spark.raw.readers import read_parquet
 from ganrec_spark.raw.rejects import advice_on, common_rules, count_rules
 from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates
-from ganrec_spark.raw.sources import read_source, wanted_columns
-from ganrec_spark.raw.text import decoded, json_names, layout, likely_columns, lines
-from ganrec_spark.raw.times import TimeForm, recognised, time_form
+from ganrec_spark.raw.sources import explained, quoted, read_source, wanted_columns
+from ganrec_spark.raw.text import as_wide, decoded, is_json, json_names, layout, likely_columns, lines
+from ganrec_spark.raw.times import TimeForm, doubt, recognised, time_form
 
 _ROWS = 10_000
 _NUMBER = re.compile(r"^[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?$")
@@ -31,12 +32,21 @@ _STEPS, _LARGEST_STAR = 2, 100.0  # a scale of ratings has more values than that
 
 @dataclass(frozen=True)
 class Seen:
-    """A source's columns and first rows as text; `header`: whether the file names its columns, None where it must."""
+    """A source's columns and first rows as text; `header`: whether the file names its columns, None where it must.
+
+    `parts` has all values of the columns that are folders' names; rows have those of the first file.
+    """
 
     what: str
     names: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     header: bool | None = None
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def kinds(self, name: str) -> set[str]:
+        """Return the distinct values of a column, as far as they were seen."""
+        place = self.names.index(name)
+        return {value.strip() for value in self.parts.get(name, [row[place] for row in self.rows])}
 
 
 def look(spark: SparkSession, config: Config, source: str, as_of: datetime) -> list[str]:
@@ -46,10 +56,16 @@ def look(spark: SparkSession, config: Config, source: str, as_of: datetime) -> l
 
 
 def _look(spark: SparkSession, config: Config, source: str, as_of: datetime, scratch: Path) -> list[str]:
-    seen = _seen(spark, config.ingest, source, scratch / "first")
+    with explained(source):
+        seen = _seen(spark, config.ingest, source, scratch / "first")
     columns = [f"  {place}. {name}: {_values(seen.rows, place - 1)}" for place, name in enumerate(seen.names, 1)]
     told = [f"{source}: {seen.what}", "columns:", *columns]
-    values = _settings(config.ingest, seen)
+    given = {
+        name: value
+        for name, value in config.ingest.model_dump(mode="json").items()
+        if value != getattr(Ingest(), name) and name not in ("source", "test_source", "columns", "event_weights")
+    }
+    values = given | _settings(config.ingest, seen)
     fitting = with_values(config, {f"ingest.{name}": value for name, value in values.items()}).ingest
     try:
         rows = read_source(spark, fitting, source, scratch / "again")
@@ -67,24 +83,40 @@ def _seen(spark: SparkSession, ingest: Ingest, source: str, scratch: Path) -> Se
         frame = spark.table(source)
         return Seen("a table", tuple(frame.columns), _texts(frame))
     files = located(spark, source, scratch)
-    sample = first_bytes(spark, files.uris[0])
+    parts = part_values(files)
+    _, sample = sampled(spark, files)
     what = f"{len(files.uris)} files, the first is " if len(files.uris) > 1 else ""
     if sample.startswith(b"PAR1"):
-        frame = spark.read.option("__globPaths__", "false").parquet(*files.uris)
-        return Seen(f"{what}Parquet", (*frame.columns, *files.parts), _texts(frame))
+        frame = read_parquet(spark, files)
+        frame = frame.select(*[quoted(name) for name in frame.columns if name not in parts])
+        return Seen(f"{what}Parquet", *_widened(frame.columns, _texts(frame), parts), parts=parts)
     text, encoding = decoded(sample, ingest, source)
     head = lines(text, len(sample) < SAMPLE_BYTES)
     if not head:
         raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
-    if head[0].lstrip()[:1] in ("{", "["):
+    if is_json(head, ingest.format):
         names, objects = json_names(head, source)
         rows = tuple(tuple("" if one.get(name) is None else str(one[name]) for name in names) for one in objects)
-        return Seen(f"{what}JSON, {encoding}", names, rows)
+        return Seen(f"{what}JSON, {encoding}", *_widened(names, rows, parts), parts=parts)
     found = layout(head, encoding, ingest.model_copy(update={"header": False}), source, {"rating": 2})
-    header = bool(found.rows) and _is_header(found.rows)
-    names = tuple(found.rows[0]) if header else tuple(f"column {place}" for place in range(1, len(found.names) + 1))
+    first = [cell.strip('" ') for cell in head[0].split(found.delimiter)]
+    wide = as_wide(first, len(found.names), found.rows)
+    if len(first) != len(wide) == len(found.names) and _is_header([[one for one in first if one], *found.rows]):
+        header, names, rows = True, tuple(wide), found.rows
+    else:
+        header = bool(found.rows) and _is_header(found.rows)
+        names = tuple(found.rows[0]) if header else tuple(f"column {place}" for place in range(1, len(found.names) + 1))
+        rows = found.rows[header:]
     told = f"{what}text, {encoding}, columns separated by {found.delimiter!r}, {'a' if header else 'no'} header"
-    return Seen(told, (*names, *files.parts), found.rows[header:], header)
+    return Seen(told, *_widened(names, rows, parts), header, parts)
+
+
+def _widened(
+    names: Sequence[str], rows: Sequence[Sequence[str]], parts: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return names and rows with the folders' parts behind them."""
+    inside = [values[0] for values in parts.values()]
+    return (*names, *parts), tuple((*row, *inside) for row in rows)
 
 
 def _texts(frame: DataFrame) -> tuple[tuple[str, ...], ...]:
@@ -93,7 +125,12 @@ def _texts(frame: DataFrame) -> tuple[tuple[str, ...], ...]:
 
 
 def _is_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names columns: none of it is a number, and below it some are, or it has known names."""
+    """Whether the first row names columns: none of it is a number, and below it some are, or it has known names.
+
+    So it does where it counts its columns from 0, as pandas does for want of names.
+    """
+    if [cell for cell in rows[0] if cell] == [str(place) for place in range(len([cell for cell in rows[0] if cell]))]:
+        return len(rows[0]) > 1
     if any(_NUMBER.match(cell) for cell in rows[0]):
         return False
     wanted: dict[str, str | int] = dict.fromkeys(("user", "item", "rating", "timestamp"), 0)
@@ -131,20 +168,19 @@ def _settings(ingest: Ingest, seen: Seen) -> dict[str, object]:
         role: name for role, name in wanted.items() if isinstance(name, int) or name.strip().lower() in present
     }
     likely = {role: name for role, name in likely_columns(seen.names, wanted).items() if role not in configured}
-    columns: dict[str, object] = _by_values(seen) if seen.header is False else {**configured, **likely}
+    named: dict[str, object] = {} if seen.header is False else {**configured, **likely}
+    whole = {"user", "item"} <= named.keys() or seen.header is None
+    columns = named if whole else _by_values(seen, named) | named
     event = likely_columns(seen.names, {"event": 0}).get("event")
     values: dict[str, object] = {}
-    if (
-        "rating" not in columns
-        and event is not None
-        and len({row[seen.names.index(event)] for row in seen.rows}) <= _FEW
-    ):
+    if "rating" not in columns and event is not None and len(seen.kinds(event)) <= _FEW:
         columns["event"] = event
         values["feedback"] = "implicit"
-        kinds = {row[seen.names.index(event)].strip() for row in seen.rows}
-        fresh = {kind: 1.0 for kind in sorted(kinds) if kind and kind not in ingest.event_weights}
+        fresh = {kind: 1.0 for kind in sorted(seen.kinds(event)) if kind and kind not in ingest.event_weights}
         if fresh:
             values["event_weights"] = {**ingest.event_weights, **fresh}
+    if _has_decimal_comma(seen, columns.get("rating")):
+        values["decimal"] = ","
     for role in ("rating", "timestamp"):
         columns.setdefault(role, None)
     base = ingest.columns.model_dump()
@@ -155,9 +191,27 @@ def _settings(ingest: Ingest, seen: Seen) -> dict[str, object]:
     return values
 
 
-def _by_values(seen: Seen) -> dict[str, object]:
-    """Return role -> position, from 1, by what the values look like: times, few numbers, then who and what."""
-    places = list(range(len(seen.names)))
+def _has_decimal_comma(seen: Seen, rating: object) -> bool:
+    if rating is None:
+        return False
+    place = (
+        rating - 1
+        if isinstance(rating, int)
+        else [name.strip().lower() for name in seen.names].index(str(rating).lower())
+    )
+    values = [row[place] for row in seen.rows if place < len(row)]
+    return any(re.fullmatch(r"[+-]?\d+,\d+", value.strip()) for value in values) and not any(
+        "." in value for value in values
+    )
+
+
+def _by_values(seen: Seen, named: Mapping[str, object]) -> dict[str, object]:
+    """Return role -> position, from 1, by what the values look like: times, few numbers, then who and what.
+
+    Columns that a role of `named` has are left out.
+    """
+    taken = {str(name).lower() for name in named.values()} | {name.lower() for name in seen.parts}
+    places = [place for place, name in enumerate(seen.names) if name.strip().lower() not in taken or not name.strip()]
     columns = {place: [row[place] for row in seen.rows if place < len(row)] for place in places}
     found: dict[str, object] = {}
     written = [place for place in places if columns[place] and _form(columns[place]) is not None]
@@ -213,6 +267,7 @@ def _judged(sample: DataFrame, ingest: Ingest, as_of: datetime) -> list[str]:
         told.append(f"ratings from {facts['low']:g} to {facts['high']:g}")
         told += _low_ratings(valid, ingest)
         told.append(f"times from {facts['oldest']} to {facts['newest']} UTC" if form else "no times")
+        told += [line for line in [doubt(sample, ingest, form)] if line] if form else []
     if ingest.feedback == "implicit" and ingest.columns.event:
         kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(_FEW).collect()
         told.append("events: " + ", ".join(f"{row['event']} {row['count']}" for row in kinds))

@@ -20,14 +20,15 @@ from pyspark.sql.types import (
 from ganrec_spark.config.load import from_environment
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
-from ganrec_spark.raw.sources import MALFORMED, quoted
+from ganrec_spark.raw.readers import MALFORMED
+from ganrec_spark.raw.sources import quoted
 from ganrec_spark.raw.times import TimeForm, time_column, time_form
 
 # A number as people write it: 4d, 0x10 and digits of other scripts are none. What is not finite has a rule of its own.
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"^(?i)[+-]?(nan|inf|infinity)$"
 _BLANKS = " \t\r\n"
-# Doubles and floats hold whole numbers exactly up to here; beyond it two ids may have become one.
+# Doubles and floats tell whole numbers apart below this; from there on two ids may have become one.
 _EXACT: dict[type[DataType], float] = {DoubleType: 2.0**53, FloatType: 2.0**24}
 # What stood in the columns of these roles, to show what was rejected.
 RAW_VALUES = {"rating": "raw_rating", "timestamp": "raw_time"}
@@ -197,7 +198,7 @@ def _as_text(column: Column, kind: DataType | None) -> Column:
 
 def _inexact(column: Column, kind: DataType) -> Column:
     limit = _EXACT.get(type(kind))
-    return F.lit(False) if limit is None else F.coalesce(F.abs(column) > limit, F.lit(False))
+    return F.lit(False) if limit is None else F.coalesce(F.abs(column) >= limit, F.lit(False))
 
 
 def _fields(kind: DataType) -> list[str]:

@@ -3,7 +3,6 @@
 import re
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,31 +10,17 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
-from ganrec_spark.raw.files import SAMPLE_BYTES, Files, first_bytes, local_stream, located, part_value
-from ganrec_spark.raw.text import (
-    QUOTE,
-    Layout,
-    decoded,
-    json_names,
-    layout,
-    lines,
-    quotes_span_lines,
-    resolve,
-    shown,
-    unique,
-)
+from ganrec_spark.raw.files import SAMPLE_BYTES, Files, located, part_value, sampled
+from ganrec_spark.raw.readers import MALFORMED, read_json, read_parquet, read_text
+from ganrec_spark.raw.text import decoded, is_json, layout, lines, resolve
 
-# Holds a text line that does not have as many values as the file has columns; NULL for every other row.
-MALFORMED = "_malformed_line"
 _FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".bz2", ".dat")
-_PATH, _BLOCK = "_metadata.file_path", "_metadata.file_block_start"
-_GIVEN = {"__globPaths__": "false"}  # paths are paths, whatever characters they have
+_PATH = "_metadata.file_path"
 
 
 def wanted_columns(ingest: Ingest) -> dict[str, str | int]:
@@ -153,117 +138,29 @@ def _read_files(
 ) -> tuple[DataFrame, list[str]]:
     """Return the rows of all files, and the names of their columns; text has MALFORMED besides."""
     source, kind = files.source, str(ingest.format)
-    sample = first_bytes(spark, files.uris[0]) if kind != "parquet" else b""
-    if kind == "auto" and (sample.startswith(b"PAR1") or files.uris[0].endswith(".parquet")):
+    first, sample = sampled(spark, files) if kind != "parquet" else (files.uris[0], b"")
+    if kind == "auto" and (sample.startswith(b"PAR1") or first.endswith(".parquet")):
         kind = "parquet"
     if kind == "parquet":
-        # pandas writes times in nanoseconds, which Spark can only read as plain numbers.
-        spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
-        frame = spark.read.options(**_GIVEN).parquet(*files.uris)
-        names = [name for name in frame.columns if name not in files.parts]
+        frame = read_parquet(spark, files)
+        names = frame.columns
     else:
         text, encoding = decoded(sample, ingest, source)
         head = lines(text, len(sample) < SAMPLE_BYTES)
         if not head:
             raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
-        if kind == "json" or (kind == "auto" and head[0].lstrip()[:1] in ("{", "[")):
-            frame, names = _read_json(spark, files, head, encoding)
+        wanted = {role: name for role, name in wanted.items() if name not in files.parts}
+        if is_json(head, kind):
+            frame, names = read_json(spark, files, head, encoding, wanted)
         else:
-            wanted = {role: name for role, name in wanted.items() if name not in files.parts}
-            where = source if len(files.uris) == 1 else f"{source} ({files.uris[0]})"
-            frame, names = _read_text(spark, ingest, files, layout(head, encoding, ingest, where, wanted))
+            where = source if len(files.uris) == 1 else f"{source} ({first})"
+            found = layout(head, encoding, ingest, where, wanted)
+            frame, names = read_text(spark, ingest, files, first, found, wanted)
+    names = [name for name in names if name not in files.parts]  # what a folder says counts
     parts = [F.expr(part_value(_PATH, name)).alias(name) for name in files.parts]
     if parts:
         frame = frame.select(*[F.col(quoted(name)) for name in frame.columns if name not in files.parts], *parts)
     return frame, [*names, *files.parts]
-
-
-def _read_json(spark: SparkSession, files: Files, head: list[str], encoding: str) -> tuple[DataFrame, list[str]]:
-    names, _ = json_names(head, files.source)
-    schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
-    several = head[0].lstrip().startswith("[")
-    frame = spark.read.options(**_GIVEN).json(
-        list(files.uris),
-        schema=schema,
-        columnNameOfCorruptRecord=MALFORMED,
-        multiLine=several,
-        encoding=encoding,
-        lineSep="\n",
-    )
-    return frame, list(names)
-
-
-def _read_text(spark: SparkSession, ingest: Ingest, files: Files, found: Layout) -> tuple[DataFrame, list[str]]:
-    _require_same_header(spark, ingest, files, found)
-    quotes, several = found.quoted, found.encoding.startswith(("utf-16", "utf-32"))
-    if quotes and not several and _has_open_quotes(spark, files, found):
-        quotes, several = _open_quotes(ingest, files, found)
-    names = unique(found.names, reserved=[MALFORMED])
-    schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
-    spark.conf.set("spark.sql.legacy.javaCharsets", "true")  # else only ISO 8859-1 and Unicode
-    frame = spark.read.options(**_GIVEN).csv(
-        list(files.uris),
-        schema=schema,
-        sep=found.delimiter,
-        encoding=found.encoding,
-        header=found.header,
-        enforceSchema=True,  # by position: names may be blank or repeated
-        quote=QUOTE if quotes else "",
-        escape=QUOTE,
-        multiLine=several,
-        mode="PERMISSIVE",
-        columnNameOfCorruptRecord=MALFORMED,
-        ignoreLeadingWhiteSpace=False,
-        ignoreTrailingWhiteSpace=False,
-    )
-    return frame, list(names)
-
-
-def _require_same_header(spark: SparkSession, ingest: Ingest, files: Files, found: Layout) -> None:
-    if not found.header:
-        return
-    with ThreadPoolExecutor(16) as pool:  # object stores answer slowly, one file at a time
-        samples = list(pool.map(lambda uri: first_bytes(spark, uri, 1 << 16), files.uris[1:]))
-    for uri, sample in zip(files.uris[1:], samples, strict=True):
-        text, _ = decoded(sample, ingest, uri)
-        head = lines(text, whole=True)
-        if head and head[0] != found.first_line:
-            raise InputError(
-                f"source '{files.source}': expected the same header in every file, found "
-                f"{shown(found.first_line)} and, "
-                f"in {uri}, {shown(head[0])}; bring the columns into the same order, or take away what is no data"
-            )
-
-
-def _has_open_quotes(spark: SparkSession, files: Files, found: Layout) -> bool:
-    text = spark.read.options(**_GIVEN).text(list(files.uris))
-    quotes = F.length("value") - F.length(F.replace("value", F.lit(QUOTE), F.lit("")))
-    return not text.where(quotes % 2 == 1).isEmpty()
-
-
-def _open_quotes(ingest: Ingest, files: Files, found: Layout) -> tuple[bool, bool]:
-    """Return whether quotes quote, and whether what they quote goes over several lines."""
-    if ingest.quote == QUOTE:
-        return True, True
-    local = [uri for uri in files.uris if uri.startswith("file://")]
-    if len(local) == len(files.uris) and quotes_span_lines(map(local_stream, local), found):
-        return True, True
-    if len(local) < len(files.uris) or _some_wrapped(files, found):
-        raise InputError(
-            f"source '{files.source}': expected every quote to be closed in its line, found lines that leave one open; "
-            f"set ingest.quote to '{QUOTE}' where text goes over several lines, to none where quotes are "
-            "characters like "
-            "others, or mend the file"
-        )
-    return False, False
-
-
-def _some_wrapped(files: Files, found: Layout) -> bool:
-    """Whether some of the first lines have values in quotes, so that not all quotes are mere characters."""
-    with local_stream(files.uris[0]) as stream:
-        text = stream.read(SAMPLE_BYTES).decode(found.encoding, errors="replace")
-    edge = re.escape(found.delimiter)
-    return re.search(rf'(^|{edge})"[^"\n]*"({edge}|\r?$)', text, re.MULTILINE) is not None
 
 
 def _whole(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ganrec_spark.lake.iceberg import current_snapshot
-from ganrec_spark.raw.files import remote_files
+from ganrec_spark.raw.files import local_files, remote_files
 
 
 def source_state(spark: SparkSession, sources: Iterable[str | None]) -> str:
@@ -41,7 +41,7 @@ def _state(spark: SparkSession, source: str) -> str:
 
 
 def _local_files(path: Path) -> Iterator[str]:
-    files = path.rglob("*") if path.is_dir() else [path]
+    files = local_files(path) if path.is_dir() else [path]
     for file in files:
         if file.is_file():
             yield f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}"

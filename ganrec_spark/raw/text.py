@@ -1,11 +1,12 @@
 """What a text file of ratings looks like: encoding, delimiter, header, names, quotes; from its first bytes alone."""
 
 import codecs
+import contextlib
 import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -22,6 +23,10 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_UTF16 = "utf-16"
+_EXCEL_HINT = re.compile(r'^"?sep=.?"?$', re.IGNORECASE)
+_JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|$))')
+csv.field_size_limit(1 << 30)  # a long text is a text
 _CLOCK_TIME = re.compile(r"^\d{4}-\d{1,2}-\d{1,2}[T ]\d{1,2}:\d{2}")
 _SAMPLE_LINES = 1000
 _CONSISTENT = 0.9
@@ -49,11 +54,14 @@ _CALLED = {
 }
 
 
+_KNOWN = {word for words in _CALLED.values() for word in words}
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a text file is read: `names` has a distinct name for each column, `rows` are the first ones, as text.
 
-    `header`: the first line of each file is none of the rows. `encoding` is Python's name and Spark's.
+    `header`: the first line of each file is none of the rows. `encoding` is Python's name.
     """
 
     delimiter: str
@@ -67,9 +75,12 @@ class Layout:
 
 def decoded(sample: bytes, ingest: Ingest, source: str) -> tuple[str, str]:
     """Return the sample as text, and its encoding. Raises InputError where the first lines are no text."""
-    encoding = ingest.encoding or next((name for bom, name in _BOMS if sample.startswith(bom)), "utf-8")
+    marked = next((name for bom, name in _BOMS if sample.startswith(bom)), None)
+    encoding = ingest.encoding or marked or _unmarked(sample)
     try:
-        encoding = codecs.lookup(encoding).name  # an alias in Java, too
+        encoding = codecs.lookup(encoding).name
+        if encoding == _UTF16 and marked is None:  # what the name leaves open, the zeros say
+            encoding = _unmarked(sample)
         text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(sample)
     except (LookupError, UnicodeError) as error:
         raise InputError(f"source '{source}': ingest.encoding '{encoding}': {error}") from None
@@ -77,10 +88,24 @@ def decoded(sample: bytes, ingest: Ingest, source: str) -> tuple[str, str]:
     head = _LINES.split(text[:10_000], maxsplit=2)[:2]
     if any(sign in line for line in head for sign in ("\ufffd", "\x00")):
         raise InputError(
-            f"source '{source}': expected {encoding.upper()} text or Parquet, found {head[0][:80]!r}; say in "
-            "ingest.encoding what it is (latin-1, cp1252, utf-16, ...)"
+            f"source '{source}': expected {encoding.upper()} text or Parquet, found other bytes in its first lines; "
+            "say in ingest.encoding what it is (latin-1, cp1252, utf-16, ...)"
         )
     return text, encoding
+
+
+def _unmarked(sample: bytes) -> str:
+    """Return the encoding of text without a mark: in UTF-16 every second byte of Latin letters and digits is 0."""
+    head = sample[:200]
+    for zeros, letters, name in ((head[1::2], head[::2], "utf-16-le"), (head[::2], head[1::2], "utf-16-be")):
+        if zeros and zeros.count(0) > 0.8 * len(zeros) and letters.count(0) == 0:
+            return name
+    return "utf-8"
+
+
+def is_json(head: Sequence[str], kind: str) -> bool:
+    """Whether lines are JSON: as `kind` (ingest.format) says, or by an object that begins with a key."""
+    return kind == "json" or (kind == "auto" and _JSON.match(head[0]) is not None)
 
 
 def lines(text: str, whole: bool) -> list[str]:
@@ -99,15 +124,18 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
     candidates = (
         [given] if given else list(dict.fromkeys([*([first] if first else []), "::", "\t", ",", ";", "|", " "]))
     )
+    if _EXCEL_HINT.match(sample[0]):
+        raise InputError(f"source '{source}': expected rows, found {sample[0]!r}, a hint for Excel; take the line away")
     quoted = ingest.quote != "none"
-    parsed = {one: [_split(line, one, quoted) for line in sample] for one in candidates}
+    parsed = {one: _parsed(sample, one, quoted) for one in candidates}
     names = {_plain(name) for name in wanted.values() if isinstance(name, str)}
     places = max((place for place in wanted.values() if isinstance(place, int)), default=0)
     delimiter = next((one for one in candidates if names and {_plain(cell) for cell in parsed[one][0]} >= names), None)
     named = delimiter is not None
     if delimiter is None:
-        fitting = [one for one in candidates if _width(parsed[one]) >= max(len(wanted), places)]
-        delimiter = fitting[0] if fitting else max(candidates, key=lambda one: _width(parsed[one]))
+        fitting = [one for one in candidates if _width(parsed[one]) >= max(len(wanted), places)] or candidates
+        # Decimal commas and titles hold a delimiter or two, the file's own is in more places; blanks are in any text.
+        delimiter = max([one for one in fitting if one != " "] or fitting, key=lambda one: _width(parsed[one]))
     rows = parsed[delimiter]
     needed = len(set(wanted.values()))
     if not named and _width(rows) < 2 and needed > 1 and not given:
@@ -116,7 +144,8 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
             f"{shown(sample[0])}; name the separator in ingest.delimiter"
         )
     header = named or (ingest.header and delimiter != "::")
-    if header and not names and any(re.fullmatch(r"[+-]?[0-9.]+", cell.strip()) for cell in rows[0]):
+    numbered = [cell.strip() for cell in rows[0] if cell.strip()] == [str(place) for place in range(len(rows[0]))]
+    if header and not names and not numbered and any(re.fullmatch(r"[+-]?[0-9.]+", cell.strip()) for cell in rows[0]):
         raise InputError(
             f"source '{source}': expected a first line that names the columns, found one with numbers; set "
             "ingest.header=false where it is data, as columns that are named by position suggest"
@@ -132,8 +161,8 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
             "ingest.columns of what the file does not have to null"
         )
     columns = list(rows[0]) if header else _in_order(wanted, width)
-    if header and width == len(columns) + 1 and all(not row[-1].strip() for row in rows[1:] if len(row) == width):
-        columns.append("")  # every row ends in a delimiter
+    if header:
+        columns = as_wide(columns, width, rows[1:])
     twice = [name for name, count in Counter(map(_plain, columns)).items() if count > 1 and name in names]
     if twice:
         raise InputError(
@@ -147,30 +176,45 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
 
 def json_names(sample: Sequence[str], source: str) -> tuple[tuple[str, ...], tuple[dict[str, object], ...]]:
     """Return the keys of JSON objects, one a line or in one array, and the objects of the sample."""
-    text = "\n".join(sample)
-    found: list[object] = []
-    for line in sample if text.startswith("{") else [text]:
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found += value if isinstance(value, list) else [value]
-    objects = tuple(value for value in found if isinstance(value, dict))
+    array = sample[0].lstrip().startswith("[")
+    parts = ["\n".join(sample).lstrip().removeprefix("[")] if array else sample
+    objects = tuple(value for part in parts for value in _elements(part) if isinstance(value, dict))
     if not objects:
         raise InputError(
             f"source '{source}': expected one JSON object a line, found {shown(sample[0])}; write it so, or as CSV"
         )
-    return tuple(dict.fromkeys(name for value in objects for name in value)), objects
+    names = tuple(dict.fromkeys(name for value in objects for name in value))
+    if len({_plain(name) for name in names}) < len(names):
+        twice = [name for name, count in Counter(map(_plain, names)).items() if count > 1]
+        raise InputError(f"source '{source}': expected one key {twice[0]}, found several that differ by case alone")
+    return names, objects
 
 
-def quotes_span_lines(streams: Iterable[IO[bytes]], layout: Layout) -> bool:
-    """Whether quotes that one line leaves open are closed, as quotes are, in a later one; else they are characters."""
-    csv.field_size_limit(1 << 20)
+def _elements(text: str) -> Iterator[object]:
+    """Yield the JSON values that follow each other in `text`, with or without commas, as far as they are whole."""
+    decoder, blanks, place = json.JSONDecoder(), re.compile(r"[\s,]*"), 0
+    with contextlib.suppress(json.JSONDecodeError):
+        while True:
+            start = blanks.match(text, place)
+            value, place = decoder.raw_decode(text, start.end() if start else place)
+            yield value
+
+
+def quotes_span_lines(streams: Iterable[IO[bytes]], layout: Layout, places: Sequence[int]) -> bool:
+    """Whether quotes that one line leaves open are closed, as quotes are, in a later one; else they are characters.
+
+    They are, too, where two of them would make one value, in one of the columns `places` that are read, of the ends
+    of whole lines: a title with a quote before it, and another with a quote behind it.
+    """
+    width, delimiter = len(layout.names), layout.delimiter
     for stream in streams:
         reader = codecs.getreader(layout.encoding)(stream, "replace")
         try:
-            for _ in csv.reader(reader, delimiter=layout.delimiter, quotechar=QUOTE, strict=True):
-                pass
+            for row in csv.reader(reader, delimiter=delimiter, quotechar=QUOTE, strict=True):
+                for place in places:
+                    first, *later = _LINES.split(row[place]) if place < len(row) else [""]
+                    if later and (first.count(delimiter), later[-1].count(delimiter)) == (width - 1 - place, place):
+                        return False
         except csv.Error:
             return False
         finally:
@@ -238,7 +282,9 @@ def _require_no_times_as_ids(
 
 def shown(line: str) -> str:
     """Return a line as a message may show it: one that names columns as it is, of others no value, for some are ids."""
-    if not re.search(r"[0-9@]", line) and len(line) < 1000:
+    cells = [cell.strip(' "') for cell in re.split(r"::|[^\w .:-]+", line)]
+    named = any(cell.lower() in _KNOWN or re.fullmatch(r"\w+(_|-| )[iI][dD]|\w+I[dD]", cell) for cell in cells)
+    if named and len(line) < 1000 and not re.search(r"[0-9@]", line):
         return repr(line[:200])
     return f"of {len(line)} characters, that begins with data ({'digits' if line[:1].isdigit() else 'text'})"
 
@@ -249,6 +295,25 @@ def _in_order(wanted: dict[str, str | int], width: int) -> list[str]:
     if len(named) < len(wanted):
         return [f"column_{place}" for place in range(1, width + 1)]
     return [*named, *[f"column_{place}" for place in range(len(named) + 1, width + 1)]]
+
+
+def as_wide(columns: list[str], width: int, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the header's columns for rows that are `width` wide: blank ends of rows or header, or names of rows."""
+    more = width - len(columns)
+    if more < 0 and all(not name.strip() for name in columns[width:]):
+        return columns[:width]
+    if more > 0 and all(not cell.strip() for row in rows if len(row) == width for cell in row[-more:]):
+        return [*columns, *[""] * more]
+    return ["", *columns] if more == 1 else columns  # as R writes it
+
+
+def _parsed(sample: Sequence[str], delimiter: str, quoted: bool) -> list[list[str]]:
+    """Return the values of each row; texts in quotes go over several lines where only so rows are of one width."""
+    rows = [_split(line, delimiter, quoted) for line in sample]
+    if len(delimiter) > 1 or not quoted or _width(rows) > 1 or not any(QUOTE in line for line in sample):
+        return rows
+    whole = list(csv.reader((f"{line}\n" for line in sample), delimiter=delimiter))
+    return whole if _width(whole) > 1 else rows
 
 
 def _split(line: str, delimiter: str, quoted: bool) -> list[str]:

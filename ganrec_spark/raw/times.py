@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     DataType,
@@ -17,7 +19,8 @@ from pyspark.sql.types import (
 )
 
 from ganrec_spark.config.sections import Ingest
-from ganrec_spark.errors import InputError
+from ganrec_spark.errors import ConfigError, InputError
+from ganrec_spark.lake.iceberg import reason
 
 # Numbers at least this large are milliseconds, microseconds, nanoseconds: as seconds they would lie after year 5000.
 _MILLIS, _MICROS, _NANOS = 1e11, 1e14, 1e17
@@ -26,6 +29,7 @@ _NUMBER = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
 _ISO = r"^\d{4}-\d{1,2}-\d{1,2}"
 _DAY = r"^\d{4}-\d{1,2}-\d{1,2}$"
 _CLOCK = r"( \d{1,2}:\d{2}(:\d{2})?)?$"
+_FIRST_YEAR = "1980"
 _BLANKS = " \t\r\n"
 _SAMPLE = 1000
 _NEARLY_ALL = 0.9
@@ -51,6 +55,7 @@ _FORMS: tuple[tuple[str, str], ...] = (
     (r"^([A-Za-z]{3} )?[A-Za-z]{3} \d{1,2} \d{1,2}:\d{2}:\d{2} [+-]\d{4} \d{4}$", "MMM d H:mm:ss Z yyyy"),
     (r"^\d{1,2}\.\d{1,2}\.\d{4}" + _CLOCK, "d.M.yyyy[ H:mm[:ss]]"),
 )
+_DIGITS = ((r"\d{14}", "%Y%m%d%H%M%S", "yyyyMMddHHmmss"), (r"\d{12}", "%Y%m%d%H%M", "yyyyMMddHHmm"))
 _SLASHED = r"^(\d{1,2})/(\d{1,2})/\d{4}" + _CLOCK
 
 
@@ -62,20 +67,55 @@ def time_form(rows: DataFrame, ingest: Ingest) -> TimeForm:
     kind = rows.schema["timestamp"].dataType
     if isinstance(kind, DateType):
         return TimeForm(days=True)
-    if isinstance(kind, TimestampType | TimestampNTZType):
-        return TimeForm()
-    if not isinstance(kind, StringType | NumericType):
+    if not isinstance(kind, StringType | NumericType | TimestampType | TimestampNTZType):
         raise InputError(
             f"column '{ingest.columns.timestamp}': expected times as text, numbers or a type of time, found "
             f"{kind.simpleString()}; convert it, or set ingest.columns.timestamp to null"
         )
     if ingest.timestamp_format:
+        _require_pattern(rows.sparkSession, ingest.timestamp_format)
         return TimeForm(ingest.timestamp_format, days=not re.search("[HhkKms]", ingest.timestamp_format))
-    if ingest.timestamp_unit in ("s", "ms"):
-        return TimeForm()
-    texts = F.btrim(F.col("timestamp").cast("string"), F.lit(_BLANKS))
-    found = rows.select(texts.alias("text")).where("text <> ''").limit(_SAMPLE).collect()
-    return recognised([str(row.text) for row in found], str(ingest.columns.timestamp), ingest.timestamp_unit)
+    form = TimeForm()
+    if isinstance(kind, StringType | NumericType) and ingest.timestamp_unit not in ("s", "ms"):
+        texts = F.btrim(F.col("timestamp").cast("string"), F.lit(_BLANKS))
+        found = rows.select(texts.alias("text")).where("text <> ''").limit(_SAMPLE).collect()
+        form = recognised([str(row.text) for row in found], str(ingest.columns.timestamp), ingest.timestamp_unit)
+    return form if form.days else replace(form, days=_all_midnight(rows, kind, form, ingest.timestamp_unit))
+
+
+def _all_midnight(rows: DataFrame, kind: DataType, form: TimeForm, unit: str) -> bool:
+    """Whether the first times all are midnights: days that are written with a clock, as pandas does."""
+    sample = rows.where(F.col("timestamp").isNotNull()).limit(_SAMPLE)
+    ts = time_column(F.col("timestamp"), kind, form, unit)
+    row = sample.select(ts.alias("ts")).agg(
+        F.count("ts").alias("n"), F.count_if(F.expr("ts <> date_trunc('day', ts)")).alias("other")
+    )
+    n, other = row.collect()[0]
+    return bool(n > 1 and other == 0)
+
+
+def doubt(rows: DataFrame, ingest: Ingest, form: TimeForm) -> str:
+    """Return a warning where all of the first times lie before anybody rated anything, else nothing."""
+    kind = rows.schema["timestamp"].dataType
+    ts = time_column(F.col("timestamp"), kind, form, ingest.timestamp_unit)
+    newest = rows.limit(_SAMPLE).select(ts.alias("ts")).agg(F.max("ts").cast("string")).collect()[0][0]
+    if newest is None or newest >= _FIRST_YEAR:
+        return ""
+    return (
+        f"column '{ingest.columns.timestamp}': the first times all lie before {_FIRST_YEAR}, until {newest}; "
+        "where that is wrong, see ingest.timestamp_format and timestamp_unit, or set ingest.columns.timestamp to null"
+    )
+
+
+def _require_pattern(spark: SparkSession, pattern: str) -> None:
+    """Raise ConfigError where Spark cannot read a pattern of times."""
+    try:
+        spark.range(1).select(F.try_to_timestamp(F.lit("2000"), F.lit(pattern))).collect()
+    except (PySparkException, Py4JError) as error:
+        raise ConfigError(
+            f"ingest.timestamp_format: expected a pattern of Spark's such as yyyy-MM-dd HH:mm:ss, found '{pattern}': "
+            f"{reason(error)}"
+        ) from None
 
 
 def recognised(texts: Sequence[str], column: str, unit: str = "auto") -> TimeForm:
@@ -86,8 +126,20 @@ def recognised(texts: Sequence[str], column: str, unit: str = "auto") -> TimeFor
 
     if unit == "auto" and nearly_all(lambda text: _is_day(text, r"\d{8}(\.0)?", "%Y%m%d")):
         return TimeForm("yyyyMMdd", days=True)
-    if unit == "auto" and nearly_all(lambda text: _is_day(text, r"\d{14}", "%Y%m%d%H%M%S")):
-        return TimeForm("yyyyMMddHHmmss")
+    for digits, form, pattern in _DIGITS:
+        if unit == "auto" and nearly_all(lambda text, digits=digits, form=form: _is_day(text, digits, form)):  # type: ignore[misc]
+            return TimeForm(pattern)
+    day_first, month_first = (
+        unit == "auto" and nearly_all(lambda text, form=form: _is_day(text, r"\d{8}", form))  # type: ignore[misc]
+        for form in ("%d%m%Y", "%m%d%Y")
+    )
+    if day_first or month_first:
+        if day_first and month_first:
+            raise InputError(
+                f"column '{column}': expected times, found days of eight digits in which month and day cannot be told "
+                "apart; set ingest.timestamp_format to ddMMyyyy or MMddyyyy"
+            )
+        return TimeForm("ddMMyyyy" if day_first else "MMddyyyy", days=True)
     if nearly_all(lambda text: re.match(_ISO, text)):
         return TimeForm(days=nearly_all(lambda text: re.match(_DAY, text)))
     for look, pattern in _FORMS:

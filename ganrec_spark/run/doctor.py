@@ -86,7 +86,8 @@ def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
             findings += part(spark, config)
         except (GanrecError, Py4JError, PySparkException) as error:
             findings.append(Finding("fail", part.__name__.strip("_"), reason(error), "see the message"))
-    if not is_remote(config.lake.root) and not Path(lake_root(config)).is_dir():
+    ours = "{root}" in config.lake.properties.get("uri", "")  # else the catalog is a server's, which has to answer
+    if ours and not is_remote(config.lake.root) and not Path(lake_root(config)).is_dir():
         return [*findings, Finding("ok", "lake", "none yet; the first run makes it")], []
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
     try:

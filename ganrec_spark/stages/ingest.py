@@ -23,7 +23,7 @@ from ganrec_spark.raw.rejects import (
 )
 from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates, row_as_json
 from ganrec_spark.raw.sources import explained, read_source
-from ganrec_spark.raw.times import time_form
+from ganrec_spark.raw.times import doubt, time_form
 from ganrec_spark.run.context import Context
 
 _MAX_INDEX = 2**31 - 1
@@ -89,6 +89,8 @@ def judge_sources(context: Context, scratch: Path | None = None) -> DataFrame:
             read = read_source(context.spark, ingest, source, scratch)
             with explained(source):
                 form = time_form(read, ingest) if "timestamp" in read.columns else None
+                if form is not None and (warning := doubt(read, ingest, form)):
+                    context.warn(f"source '{source}': {warning}")
             rows = judge(read, ingest, context.as_of, form)
             # Without times, or with days alone, equal events are as many, no copies.
             if ingest.feedback == "explicit" or (form is not None and not form.days):

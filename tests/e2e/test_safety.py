@@ -58,8 +58,11 @@ def test_no_command_line_and_no_log_shows_the_catalogs_password(tmp_path: Path) 
     assert any("org.apache.spark.deploy.SparkSubmit" in lines for lines in seen), "the JVM was never seen"
     assert not any(PASSWORD in lines for lines in seen)
     assert PASSWORD not in done.stdout + done.stderr
+    looked = lakeside.ganrec("doctor")
+    assert looked.returncode == 4, "there is no lake yet, but its catalog has to answer"
+    assert "see lake.properties, and whether the catalog runs" in looked.stdout
     told = lakeside.ganrec("sql").stdout
-    assert PASSWORD not in told
+    assert PASSWORD not in told + looked.stdout + looked.stderr
 
 
 @pytest.mark.parametrize("submitted", [False, True], ids=["ganrec", "spark-submit"])
@@ -113,10 +116,11 @@ def test_files_are_their_owners_and_reading_makes_no_lake(tmp_path: Path) -> Non
     for entry in entries:
         mode = stat.S_IMODE(entry.stat().st_mode)
         assert mode & 0o077 == 0, f"{entry}: {mode:o}"
-    missing = lakeside.pipeline("--metrics-json", str(tmp_path / "nowhere" / "metrics.json"))
-    assert missing.returncode == 2
-    assert "expected an existing folder" in missing.stderr
-    assert "Spark" not in missing.stderr
+    for place, found in (("nowhere/metrics.json", "found none"), ("lake", "found that the file is a folder")):
+        refused = lakeside.pipeline("--metrics-json", str(tmp_path / place))
+        assert refused.returncode == 2
+        assert f"expected a file in an existing folder, {found}" in refused.stderr
+        assert "Spark" not in refused.stderr
 
 
 @pytest.mark.faults

@@ -125,3 +125,9 @@ def test_maps_merge_over_the_defaults_in_every_layer(tmp_path: Path) -> None:
     rest = load_config(overrides=["lake.properties={type: rest, uri: 'https://catalog'}"], environ={})
     assert rest.lake.properties == {"type": "rest", "uri": "https://catalog"}
     assert load_config(environ={}) == Config()
+
+
+@pytest.mark.parametrize("text", ["{on: 3, click: 2}", "{click: 2, no: 1}"])
+def test_a_kind_of_event_that_yaml_takes_for_a_truth_value_is_not_renamed(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"ingest.event_weights: found (True|False) as a key; quote on, off"):
+        load_config(overrides=[f"ingest.event_weights={text}"], environ={})

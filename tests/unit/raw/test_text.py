@@ -104,7 +104,7 @@ QUOTED = [
 @pytest.mark.parametrize(("text", "spans"), QUOTED)
 def test_open_quotes_span_lines_only_where_they_are_closed_as_quotes_are(text: str, spans: bool) -> None:
     seen = Layout(",", "utf-8", True, False, ("a", "b"), (), "")
-    assert quotes_span_lines([io.BytesIO(text.encode())], seen) == spans
+    assert quotes_span_lines([io.BytesIO(text.encode())], seen, (0, 1)) == spans
 
 
 def test_json_objects_a_line_or_in_one_array() -> None:
