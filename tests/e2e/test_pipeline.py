@@ -25,7 +25,7 @@ Published = tuple[Lakeside, list[dict[str, object]], str]
 # What this world gives no reason to read: tests of the stages do.
 READ_ELSEWHERE = {
     "transformer_final": {"transformer_checkpoints"},  # where little is new
-    "augment_final": {"transformer_checkpoints"},  # where the Transformer's fill is accepted
+    "augment_final": {"transformer_checkpoints", "transformer_candidates"},  # where the Transformer's fill is accepted
     "als_choose": {"als_choices", "validation_ratings"},  # without the gate's fit; of explicit ratings
     "publish": {"rejected_ratings"},  # where a run was published before
 }
