@@ -54,7 +54,8 @@ _CALLED = {
 }
 
 
-_KNOWN = {word for words in _CALLED.values() for word in words}
+_THINGS = "user customer member item movie film book product article track song artist video place title name text"
+_KNOWN = {word for words in _CALLED.values() for word in words} | set(_THINGS.split())
 
 
 @dataclass(frozen=True)
