@@ -21,8 +21,8 @@ SOLVERS = pytest.mark.parametrize("solver", ["numpy", "mllib"])
 
 def table(lake: Lake, rows: list[tuple[int, int, float]]) -> DataFrame:
     frame = lake.spark.createDataFrame(rows, SCHEMA).selectExpr("*", "timestamp_seconds(0) AS ts")
-    lake.replace("train_ratings", frame, "als")
-    return lake.read("train_ratings", "als")
+    lake.replace("train_ratings", frame, "2026-11-01")
+    return lake.read("train_ratings", "2026-11-01")
 
 
 def random_rows() -> list[tuple[int, int, float]]:
