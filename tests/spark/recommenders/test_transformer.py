@@ -101,7 +101,7 @@ def test_both_phases_have_the_size_of_phase_chooses_ratings(
 ) -> None:
     train, held_out = cycle(24)
     write(spark, lake, train, held_out)
-    monkeypatch.setattr("ganrec_spark.config.sections._AUTO_SIZES", (8, 16))
+    monkeypatch.setattr("ganrec_spark.config.models._AUTO_SIZES", (8, 16))
     for many, size in ((len(train) + 1, 8), (len(train), 16)):
         monkeypatch.setattr("ganrec_spark.config.sections._MANY_RATINGS", many)
         for phase in ("choose", "final"):
