@@ -103,7 +103,7 @@ def test_both_phases_have_the_size_of_phase_chooses_ratings(
     write(spark, lake, train, held_out)
     monkeypatch.setattr("ganrec_spark.config.models._AUTO_SIZES", (8, 16))
     for many, size in ((len(train) + 1, 8), (len(train), 16)):
-        monkeypatch.setattr("ganrec_spark.config.sections._MANY_RATINGS", many)
+        monkeypatch.setattr("ganrec_spark.config.models._MANY_RATINGS", many)
         for phase in ("choose", "final"):
             run_phase(phase, "transformer.embedding_size=auto", "transformer.max_epochs=1", "transformer.head_size=8")
             cards = lake.read("transformer_checkpoints", "2026-11-01", phase).select("card").distinct().collect()
