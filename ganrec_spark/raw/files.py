@@ -25,7 +25,12 @@ SAMPLE_BYTES = 1 << 18
 _PACKED = (".zip", ".zst")
 _STREAMS = (".gz", ".bz2")  # by their names Spark unpacks them itself
 # What a file begins with that is packed, or a workbook, whatever its name says.
-_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstandard", b"PK\x03\x04": "zip (or .xlsx)"}
+_MAGIC = {
+    rb"\x1f\x8b": "gzip",
+    rb"BZh[1-9]1AY&SY": "bzip2",
+    rb"\x28\xb5\x2f\xfd": "zstandard",
+    rb"PK\x03\x04": "zip (or .xlsx)",
+}
 _EMPTY_FILES = 100  # looked past for one that has something in it
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _PART = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
@@ -89,12 +94,25 @@ def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Fi
 
 
 def local_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and of those in it, through links, too, of which some may make a ring."""
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(place))
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in seen]  # noqa: PTH118
-        yield from (Path(place) / name for name in names)
+    """Yield the files of a folder and of those in it, through links, too: each once, by its own path if it is there.
+
+    A link may lead to what is in the folder anyway (`latest`), or back to the folder itself.
+    """
+    found: dict[str, Path] = {}
+    waiting, seen = [folder], set[str]()
+    while waiting:
+        for place, folders, names in os.walk(waiting.pop(0)):  # not through links: what is here by itself comes first
+            real = os.path.realpath(place)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            waiting += [link for link in (Path(place) / name for name in folders) if link.is_symlink()]
+            for path in (Path(place) / name for name in names):
+                target = os.path.realpath(path)
+                if target not in found or not path.is_symlink():
+                    found[target] = path
+    yield from found.values()
 
 
 def remote_files(spark: SparkSession, source: str) -> Iterator[tuple[Any, Any]]:
@@ -124,7 +142,7 @@ def sampled(spark: SparkSession, files: Files) -> tuple[str, bytes]:
     for uri in files.uris[:_EMPTY_FILES]:
         if sample := first_bytes(spark, uri):
             break
-    packed = next((kind for magic, kind in _MAGIC.items() if sample.startswith(magic)), None)
+    packed = next((kind for magic, kind in _MAGIC.items() if re.match(magic, sample)), None)
     if packed:
         raise InputError(
             f"source '{files.source}': expected text or Parquet, found a {packed} file by the name of "

@@ -41,7 +41,8 @@ def read_json(
         raise InputError(f"source '{files.source}': expected JSON in UTF-8, found {encoding}; convert it")
     if not several:
         _require_one_object_a_line(spark, files)
-    kinds = {name: _json_kind(files.source, name, objects, wanted) for name in names}
+    roles = resolve(files.source, wanted, names)
+    kinds = {roles[role]: _id_kind(files.source, roles[role], objects) for role in ("user", "item") if role in roles}
     schema = StructType([StructField(name, kinds.get(name, StringType())) for name in (*names, MALFORMED)])
     frame = spark.read.options(**_GIVEN).json(
         list(files.uris),
@@ -54,10 +55,8 @@ def read_json(
     return frame, list(names)
 
 
-def _json_kind(source: str, name: str, objects: Sequence[dict[str, object]], wanted: dict[str, str | int]) -> DataType:
-    """Return how a key is read: as text, but ids that are numbers with a point as numbers: as text they lose digits."""
-    if name not in (wanted["user"], wanted["item"]):
-        return StringType()
+def _id_kind(source: str, name: str, objects: Sequence[dict[str, object]]) -> DataType:
+    """Return how a key of ids is read: as text, but numbers with a point as numbers, for as text they lose digits."""
     values = [one[name] for one in objects if one.get(name) is not None]
     if nested := next((value for value in values if isinstance(value, dict | list)), None):
         kind = "an object" if isinstance(nested, dict) else "an array"

@@ -16,7 +16,7 @@ from ganrec_spark.errors import ConfigError, GanrecError, InputError
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.look import look
 from ganrec_spark.raw.rules import judge
-from ganrec_spark.raw.sources import explained, read_source
+from ganrec_spark.raw.sources import explained, read_column, read_source
 from ganrec_spark.raw.times import doubt, time_form
 
 AS_OF = RunId.parse("2026-11-01").as_of(None)
@@ -85,6 +85,19 @@ def test_json_numbers_are_ids_as_parquet_has_them(spark: SparkSession, tmp_path:
     assert found == {"2": None, "100000": None, "9007199254740992": "inexact_id", "7": None}
 
 
+def test_json_is_read_where_a_folder_names_the_user_and_as_a_list_of_ids(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "s" / "user_id=u1").mkdir(parents=True)
+    (tmp_path / "s" / "user_id=u1" / "a.json").write_text('{"item_id": 2.0}\n{"item_id": 7}\n')
+    assert users(spark, tmp_path / "s", columns={"rating": None, "timestamp": None}) == {"u1.0": None, "u1.1": None}
+    listed = read_column(spark, str(tmp_path / "s" / "user_id=u1" / "a.json"), "item_id", "-").collect()
+    assert [row.item_id for row in listed] == [2.0, 7.0]
+
+
+def test_a_text_that_begins_like_bzip2_is_text(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("BZhang,i1,3,1700000000\n")
+    assert users(spark, tmp_path / "a.csv", header=False) == {"BZhang": None}
+
+
 def test_a_long_array_of_json_is_read_whole(spark: SparkSession, tmp_path: Path) -> None:
     rows = [{"user_id": f"u{n}", "item_id": "i", "text": "x" * 80} for n in range(5000)]
     for indent in (None, 1):
@@ -101,10 +114,14 @@ def test_folders_are_read_through_links_and_past_empty_files(spark: SparkSession
     (elsewhere / "c.csv").write_text(HEADER + "u2,i1,3,1700000000\n")
     (folder / "linked").symlink_to(elsewhere)
     (elsewhere / "ring").symlink_to(folder)
+    (folder / "a_link_before_b.csv").symlink_to(folder / "b.csv")
+    (folder / "e").mkdir()
+    (folder / "e" / "e.csv").write_text(HEADER + "u4,i1,3,1700000000\n")
+    (folder / "alatest").symlink_to(folder / "e")
     (folder / "d.CSV.GZ").write_bytes(gzip.compress((HEADER + "u3,i1,3,1700000000\n").encode()))
     ingest = Ingest()
     rows = judge(read_source(spark, ingest, str(folder), tmp_path / "scratch"), ingest, AS_OF).collect()
-    assert sorted(row.user_id for row in rows) == ["u1", "u2", "u3"]
+    assert sorted(row.user_id for row in rows) == ["u1", "u2", "u3", "u4"], "each file once, whatever leads to it"
     (folder / "lost.csv").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"found 'lost.csv', a link to nothing"):
         users(spark, folder)
