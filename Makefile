@@ -94,7 +94,7 @@ demo: env ## from raw ratings to published lists, on a generated world or on you
 	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 test: lint airflow chromium ## everything CI needs: lint, types, dependency direction, every test of one machine
-	$(BIN)/python -m pytest -m "not cluster"
+	$(BIN)/python -m pytest -m "not cluster" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: env airflow postgresql ## 50 minutes more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
 	$(BIN)/python -m pytest -m cluster $(if $(SELECT),-k "$(SELECT)")

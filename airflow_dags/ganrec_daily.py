@@ -36,7 +36,8 @@ CONFIG_FILE = os.environ.get("GANREC_CONFIG") or str(HOME / "conf" / "cluster.ya
 # The plan and the configuration need nothing heavy, so the checkout on the path is installation enough.
 sys.path.insert(0, str(HOME))
 from ganrec_spark.config.load import load_config  # noqa: E402
-from ganrec_spark.plan.pipeline import STAGES, Stage  # noqa: E402
+from ganrec_spark.plan.pipeline import STAGES  # noqa: E402
+from ganrec_spark.plan.stage import Stage  # noqa: E402
 from ganrec_spark.spark.submit import submit_properties  # noqa: E402
 
 CONFIG = load_config(CONFIG_FILE)
@@ -141,4 +142,4 @@ with DAG(
     tasks = {stage.name: submitted(stage) for stage in STAGES}
     branch = sparse_or_not(str(HOME), RUN_DATE, CONFIG_FILE, OVERRIDES)
     chain(*tasks.values())
-    tasks["partition"] >> branch >> [tasks["train_generator"], tasks["augment_final"]]
+    tasks["user_rows"] >> branch >> [tasks["train_generator"], tasks["augment_final"]]

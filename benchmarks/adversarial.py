@@ -39,7 +39,7 @@ from ganrec_spark.config.load import load_config
 from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
 from ganrec_spark.evaluation.metrics import ndcg
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape
-from ganrec_spark.recommenders.transformer.training import Batch, Judges, Plan, train_sasrec
+from ganrec_spark.recommenders.transformer.training import Batch, Judges, SasRecPlan, train_sasrec
 from ganrec_spark.seeding import stable_rng
 from ganrec_spark.training.worker import Worker
 
@@ -107,7 +107,9 @@ def sequences(folder: Path) -> Sequences:
     return [own.to_numpy(np.int64) for _, own in groups if len(own) >= 3]
 
 
-def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int, overrides: Sequence[str] = ()) -> Plan:
+def planned(
+    histories: Sequences, held_out: list[int], n_items: int, seed: int, overrides: Sequence[str] = ()
+) -> SasRecPlan:
     """Return the plan of one model by the default configuration and `overrides`, judged on its validation users."""
     settings = load_config(overrides=overrides, environ={}).transformer
     mean_length = float(np.mean([len(own) for own in histories]))
@@ -116,7 +118,7 @@ def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int, 
     judges = stable_rng(0, "judges").permutation(len(histories))[: settings.validation_users]
     rows, lengths = padded([histories[user] for user in judges], settings.max_length)
     held = np.array([held_out[user] for user in judges], dtype=np.int64)
-    return Plan(
+    return SasRecPlan(
         Shape(
             n_items,
             settings.max_length,
@@ -141,7 +143,7 @@ def planned(histories: Sequences, held_out: list[int], n_items: int, seed: int, 
     )
 
 
-def batches(histories: Sequences, plan: Plan) -> Iterator[Batch]:
+def batches(histories: Sequences, plan: SasRecPlan) -> Iterator[Batch]:
     """Yield endless batches of users, each pass in an order of its own."""
     rows, lengths = padded(histories, plan.shape.max_length)
     for turn in itertools.count():
@@ -161,7 +163,7 @@ def padded(histories: Sequences, length: int) -> tuple[NDArray[np.int32], NDArra
 
 
 @torch.no_grad()
-def ndcgs(model: SASRec, plan: Plan, histories: Sequences, held_out: list[int]) -> NDArray[np.float64]:
+def ndcgs(model: SASRec, plan: SasRecPlan, histories: Sequences, held_out: list[int]) -> NDArray[np.float64]:
     """Return each user's NDCG@10 of one held-out item, the catalogue ranked without the whole history."""
     allowed = torch.full((plan.shape.n_items,), float("-inf"))
     allowed[torch.from_numpy(plan.catalogue)] = 0

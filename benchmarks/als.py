@@ -22,7 +22,8 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
-from ganrec_spark.recommenders.als.solver import AlsFactors, Objective, by_factors, fit_als
+from ganrec_spark.recommenders.als.factors import AlsFactors, by_factors
+from ganrec_spark.recommenders.als.solver import Objective, fit_als
 from ganrec_spark.recommenders.catalogue import rank_catalogue
 from ganrec_spark.run.runner import run_stage
 from ganrec_spark.spark.session import build_session

@@ -28,7 +28,8 @@ from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import GanrecError
 from ganrec_spark.lake.publication import roll_back, stored_editions
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.doctor import examine

@@ -8,9 +8,9 @@ agn, unless --work holds them already from an earlier call. cgan's twin is train
 As recommenders: every generator ranks the catalogue from the observed items of each test user. EASE, its lambda
 chosen on validation, stands beside them.
 
-As fills: ALS is fitted on train ratings and each candidate, with the setting that is best without fill, and is
+As fills: ALS is fitted on train ratings and each fill, with the setting that is best without fill, and is
 compared with ALS without fill, on validation (what the gate sees) and on test ratings. The verdict is that of the
-gate's rules for every candidate, not for its few finalists alone; intervals are as wide as with its finalists.
+gate's rules for every fill, not for its few finalists alone; intervals are as wide as with its finalists.
 
 `--fills-only` measures the fills alone, in the pipeline as shipped: --work may be that of benchmarks/quality.py.
 """
@@ -36,9 +36,9 @@ from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_lift
 from ganrec_spark.fills import gate
-from ganrec_spark.fills.generate import Candidate, generate
+from ganrec_spark.fills.generate import FillPlan, generate
 from ganrec_spark.fills.rules import Judgement, refusal
-from ganrec_spark.fills.sources import load_checkpoints, ship_sources, wanted_candidates
+from ganrec_spark.fills.sources import load_checkpoints, ship_sources, wanted_fills
 from ganrec_spark.frames import dislikes
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
@@ -114,7 +114,7 @@ def command(folder: Path, options: argparse.Namespace) -> str:
 
 
 def run_stages(spark: SparkSession, config: Config, lake: Lake) -> None:
-    """Run the stages up to the candidates, unless an earlier call did."""
+    """Run the stages up to the fills, unless an earlier call did."""
     if _LAST not in finished_stages(lake, _RUN):
         for stage in STAGES[: 1 + STAGES.index(STAGE_BY_NAME[_LAST])]:
             outcome = run_stage(spark, config, stage, _RUN)
@@ -136,11 +136,11 @@ def generators_lists(config: Config, lake: Lake, lonely: twin.Checkpoints | None
         )
     sources = ship_sources(lake.spark, observed, checkpoints, {*checkpoints, "popularity"})
     users = lake.read("test_ratings", _RUN).select("user_idx").distinct()
-    wanted = [Candidate(name, "top", _DEPTH) for name in sources]
+    wanted = [FillPlan(name, "top", _DEPTH) for name in sources]
     rows = generate(lake.spark, observed, users, sources, wanted, 1.0, config.run.seed)
     if lonely:
         rows = rows.unionByName(
-            twin.generated(lake, config, lonely, observed, users, [Candidate(twin.OF, "top", _DEPTH)])
+            twin.generated(lake, config, lonely, observed, users, [FillPlan(twin.OF, "top", _DEPTH)])
         )
     table = rows.select("generator", "user_idx", "position", "item_idx").toPandas().sort_values("position")
     return {
@@ -150,19 +150,19 @@ def generators_lists(config: Config, lake: Lake, lonely: twin.Checkpoints | None
 
 
 def filled(config: Config, lake: Lake, lonely: twin.Checkpoints | None) -> DataFrame:
-    """Return the candidate fills of phase choose, with those of cgan's twin, if it was trained."""
+    """Return the fills of phase choose, with those of cgan's twin, if it was trained."""
     rows = lake.read("generated_ratings", _RUN, "choose")
     if not lonely:
         return rows
     train = lake.read("train_ratings", _RUN)
     users = lake.read("user_sparsity", _RUN).where("is_sparse").select("user_idx")
-    wanted = [one for one in wanted_candidates(config.augment, [twin.OF]) if one.generator == twin.OF]
+    wanted = [one for one in wanted_fills(config.augment, [twin.OF]) if one.generator == twin.OF]
     disliked = dislikes.of_phase(lake.read("known_dislikes", _RUN), train, "choose")
     return rows.unionByName(twin.generated(lake, config, lonely, train, users, wanted, disliked)).cache()
 
 
 def judged_fills(context: Context, lake: Lake, generated: DataFrame) -> pd.DataFrame:
-    """Return a row per candidate of `generated`: the gate's verdict and the lifts on validation and on test ratings."""
+    """Return a row per fill of `generated`: the gate's verdict and the lifts on validation and on test ratings."""
     train, segments = lake.read("train_ratings", _RUN), lake.read("user_segments", _RUN)
     validation, test = (lake.read(f"{part}_ratings", _RUN) for part in ("validation", "test"))
     everyone = gate.judged_users(train, validation, segments)
@@ -170,26 +170,26 @@ def judged_fills(context: Context, lake: Lake, generated: DataFrame) -> pd.DataF
     # The same fits on test: items held out for validation are not test items, so they are not listed.
     truth = gate.judged_users(train.unionByName(validation.select(*train.columns)), test, segments).cache()
     plain = gate.plain_als(context)
-    candidates = gate.unjudged(generated)
-    wide = replace(context, config=_with_finalists(context.config, len(candidates)))
-    screened = {item.candidate: item for item in gate.screen(wide, plain, screening, generated, candidates)}
+    fills = gate.unjudged(generated)
+    wide = replace(context, config=_with_finalists(context.config, len(fills)))
+    screened = {item.fill: item for item in gate.screen(wide, plain, screening, generated, fills)}
     rows = []
     n = context.config.gate.finalists
-    for group in (candidates[start : start + n] for start in range(0, len(candidates), n)):
-        print(f"fitting {', '.join(item.candidate for item in group)}", file=sys.stderr, flush=True)
-        models = gate.fits_with_fill(context, plain, generated, [item.candidate for item in group])
+    for group in (fills[start : start + n] for start in range(0, len(fills), n)):
+        print(f"fitting {', '.join(item.fill for item in group)}", file=sys.stderr, flush=True)
+        models = gate.fits_with_fill(context, plain, generated, [item.fill for item in group])
         seen = gate.compared(context, users, plain, models, group)
         found = gate.compared(context, truth, plain, models, group)
         for item in group:
-            name = item.candidate
+            name = item.fill
             verdict = screened[name].verdict or refusal(seen[name], context.config.gate) or "accepted"
             rows.append((name, verdict, *_bounds(seen[name]), *_bounds(found[name])))
     lifts = [f"{part}_{what}" for part in ("validation", "test") for what in ("sparse", "low", "high", "overall")]
-    return pd.DataFrame(rows, columns=["candidate", "verdict", *lifts])
+    return pd.DataFrame(rows, columns=["fill", "verdict", *lifts])
 
 
 def _with_finalists(config: Config, n: int) -> Config:
-    """Return `config` with a gate that looks at the controls of every candidate."""
+    """Return `config` with a gate that looks at the controls of every fill."""
     return config.model_copy(update={"gate": config.gate.model_copy(update={"finalists": n})})
 
 

@@ -91,18 +91,18 @@ def _adversarial(tables: list[pd.DataFrame]) -> Iterator[str]:
 def _fills(rows: pd.DataFrame) -> Iterator[str]:
     yield "## As fills: change of NDCG@10 of sparse users' lists by ALS"
     yield ""
-    yield "| data set | candidate | validation | test | verdict of the gate's rules |"
+    yield "| data set | fill | validation | test | verdict of the gate's rules |"
     yield "|---|---|---|---|---|"
     for row in rows.sort_values(["dataset", "test_sparse"], ascending=[True, False]).itertuples():
         validation = _interval(row.validation_sparse, row.validation_low, row.validation_high)
         test = _interval(row.test_sparse, row.test_low, row.test_high)
-        yield f"| {row.dataset} | {row.candidate} | {validation} | {test} | {row.verdict.replace('_', ' ')} |"
+        yield f"| {row.dataset} | {row.fill} | {validation} | {test} | {row.verdict.replace('_', ' ')} |"
 
 
 def _gate(rows: pd.DataFrame) -> Iterator[str]:
     yield "## Was the gate right?"
     yield ""
-    heads = ("data set", "candidates", "accepted", "of these test > 0", "refused", "of these test interval > 0")
+    heads = ("data set", "fills", "accepted", "of these test > 0", "refused", "of these test interval > 0")
     yield "| " + " | ".join((*heads, "same sign", "Spearman")) + " |"
     yield "|---" * 8 + "|"
     for dataset, own in [*rows.groupby("dataset"), ("all", rows)]:
@@ -121,7 +121,7 @@ def _interval(value: float, low: float, high: float) -> str:
 
 
 def picture(fills: pd.DataFrame) -> Figure:
-    """Draw every candidate's lift on validation against that on test, the accepted ones filled."""
+    """Draw every fill's lift on validation against that on test, the accepted ones filled."""
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="#999999", linewidth=0.8)

@@ -25,7 +25,7 @@ import torch
 from adversarial import Sequences, batches, ndcgs, planned, sequences
 
 from ganrec_spark.recommenders.transformer.network import SASRec
-from ganrec_spark.recommenders.transformer.training import Plan, train_sasrec
+from ganrec_spark.recommenders.transformer.training import SasRecPlan, train_sasrec
 from ganrec_spark.training.worker import Worker
 
 PUBLISHED = (
@@ -74,7 +74,7 @@ def measured(folder: Path, seed: int, settings: tuple[str, ...]) -> str:
     return "; ".join([*words, f"{time.monotonic() - started:.0f} s"])
 
 
-def quality(state: bytes, plan: Plan, histories: Sequences, held: int) -> str:
+def quality(state: bytes, plan: SasRecPlan, histories: Sequences, held: int) -> str:
     """Return Recall@10 and NDCG@10 of each user's item at place `held`, in words; what comes before it is read."""
     model = SASRec(plan.shape)
     model.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))

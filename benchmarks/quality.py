@@ -282,8 +282,8 @@ def our_lists(lake: Lake, run: str) -> dict[tuple[str, str], tuple[Lists, Lists]
 
     A system with fill is that of the accepted one; where none was accepted, it is the one without.
     """
-    rows = lake.read("gate_decisions", run).where("accepted").select("candidate").collect()
-    accepted = next((row.candidate for row in rows if row.candidate != "none"), "none")
+    rows = lake.read("gate_decisions", run).where("accepted").select("fill").collect()
+    accepted = next((row.fill for row in rows if row.fill != "none"), "none")
     weights = lake.read("blend_weights", run).where("published").select("fill").first()
     published = weights.fill if weights is not None else "none"
     found = {}

@@ -30,7 +30,7 @@ class Measured:
 def write(measured: Measured, out: Path) -> None:
     """Write NAME.parquet, NAME.md and NAME.svg into `out`, and print the table."""
     out.mkdir(parents=True, exist_ok=True)
-    if not measured.fills.loc[measured.fills["candidate"] != "none", "accepted"].any():
+    if not measured.fills.loc[measured.fills["fill"] != "none", "accepted"].any():
         unfilled = ~measured.table["system"].str.endswith("with fill")
         measured = replace(measured, table=measured.table[unfilled])
     measured.table.to_parquet(out / f"{measured.name}.parquet", index=False)
@@ -121,8 +121,8 @@ def _changes(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _fills(fills: pd.DataFrame) -> Iterator[str]:
-    """Yield the gate's verdicts: by candidate the lift of sparse validation users, each seed with its interval."""
-    judged = fills[fills["candidate"] != "none"]
+    """Yield the gate's verdicts: by fill the lift of sparse validation users, each seed with its interval."""
+    judged = fills[fills["fill"] != "none"]
     if fills.empty:
         yield "No fill was tried: the data set has too few sparse users."
         return
@@ -132,13 +132,13 @@ def _fills(fills: pd.DataFrame) -> Iterator[str]:
     seeds = sorted(judged["seed"].unique())
     yield "## Fills at the gate: change of NDCG@10 of sparse validation users"
     yield ""
-    yield "| candidate | " + " | ".join(f"seed {seed}" for seed in seeds) + " |"
+    yield "| fill | " + " | ".join(f"seed {seed}" for seed in seeds) + " |"
     yield "|---" * (len(seeds) + 1) + "|"
-    order = judged.groupby("candidate")["sparse_lift"].mean().sort_values(ascending=False).index
-    for candidate in order:
-        rows = judged[judged["candidate"] == candidate].set_index("seed")
+    order = judged.groupby("fill")["sparse_lift"].mean().sort_values(ascending=False).index
+    for fill in order:
+        rows = judged[judged["fill"] == fill].set_index("seed")
         cells = [_verdict(rows.loc[seed]) if seed in rows.index else "" for seed in seeds]
-        yield f"| {candidate} | " + " | ".join(cells) + " |"
+        yield f"| {fill} | " + " | ".join(cells) + " |"
 
 
 def _verdict(row: pd.Series) -> str:

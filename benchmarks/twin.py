@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.fills.generate import Candidate, generate
+from ganrec_spark.fills.generate import FillPlan, generate
 from ganrec_spark.fills.sources import ship_sources
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
@@ -41,12 +41,12 @@ def generated(
     twin: Checkpoints,
     observed: DataFrame,
     users: DataFrame,
-    wanted: list[Candidate],
+    wanted: list[FillPlan],
     disliked: DataFrame | None = None,
 ) -> DataFrame:
     """Return rows of generated_ratings, by the twin as by cgan: the same noise, the same draws, its own name."""
     sources = ship_sources(lake.spark, observed, twin, {OF})
     temperature, seed = config.augment.temperature, config.run.seed
     rows = generate(lake.spark, observed, users, sources, wanted, temperature, seed, disliked=disliked)
-    named = F.concat(F.lit(NAME), F.substring("candidate", len(OF) + 1, 64))
-    return rows.withColumns({"candidate": named, "generator": F.lit(NAME)})
+    named = F.concat(F.lit(NAME), F.substring("fill", len(OF) + 1, 64))
+    return rows.withColumns({"fill": named, "generator": F.lit(NAME)})

@@ -21,10 +21,11 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.load import with_values
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError
-from ganrec_spark.lake.store import Lake, declared
+from ganrec_spark.lake.schema import declared, local_frame
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import MEMBERS
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
-from ganrec_spark.recommenders.searched import Search, Space, Trial, Values, best, value_of
+from ganrec_spark.recommenders.searched import Space, Trial, Tunable, Values, best, value_of
 from ganrec_spark.run.log import RunLog
 from ganrec_spark.run.runner import finished_stages, require_inputs, stage_context
 from ganrec_spark.seeding import stable_seed
@@ -63,9 +64,9 @@ def as_config(found: dict[str, list[Trial]], config: Config, run_id: str) -> str
     return "\n".join([*lines, yaml.safe_dump(sections, sort_keys=False)])
 
 
-def search_of(member: str) -> Search:
+def search_of(member: str) -> Tunable:
     """Return what the member's room says of its search."""
-    found: Search = importlib.import_module(f"ganrec_spark.recommenders.{member}.tuning").SEARCH
+    found: Tunable = importlib.import_module(f"ganrec_spark.recommenders.{member}.tuning").TUNABLE
     return found
 
 
@@ -134,5 +135,5 @@ def _earlier(lake: Lake, run_id: str, basis: str) -> list[Trial]:
 def _write(lake: Lake, run_id: str, member: str, basis: str, trial: Trial) -> None:
     name = f"{member}-{basis}-{trial.number:04}"
     row = (name, member, basis, trial.number, json.dumps(trial.values), trial.ndcg, trial.seconds)
-    schema = ", ".join(f"{column.name} {column.type}" for column in declared("tuning_trials").columns)
-    lake.replace("tuning_trials", lake.spark.createDataFrame([row], schema), run_id, only={"trial": name})
+    frame = local_frame(lake.spark, declared("tuning_trials").columns, [row])
+    lake.replace("tuning_trials", frame, run_id, only={"trial": name})

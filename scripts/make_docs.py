@@ -13,7 +13,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ganrec_spark.plan.tables import EDITIONS, PUBLISHED_VIEWS, TABLES, Table
+from ganrec_spark.plan.table import Table
+from ganrec_spark.plan.tables import EDITIONS, PUBLISHED_VIEWS, TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 _SCOPES = {

@@ -1,6 +1,7 @@
-"""One rule for all tests: the folder is the tier. Fixtures live in the conftest.py of each folder."""
+"""The folder of a test is its tier, and its file is what one of several workers takes as a whole."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,8 @@ import ganrec_spark  # noqa: F401  (before NumPy: it chooses the kernels)
 TESTS = Path(__file__).parent
 # In the order they run: what fails fast comes first.
 TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "cluster")
+# Their tests look at one published run, which takes minutes to make.
+SHARING = ("tests/e2e/test_pipeline.py", "tests/e2e/test_errors.py")
 
 
 def _tier(item: pytest.Item) -> str:
@@ -20,7 +23,21 @@ def _tier(item: pytest.Item) -> str:
 
 # First, because pytest's own -m looks at the markers in the same hook.
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(_tier(item))
     items.sort(key=lambda item: TIERS.index(_tier(item)))
+    if hasattr(config, "workerinput"):  # one of several: what takes long begins first, so that none waits for it
+        items.sort(key=lambda item: (not item.nodeid.startswith(SHARING), -TIERS.index(_tier(item))))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return SHARING[0] if file in SHARING else file
+
+    return ByFile(config, log)

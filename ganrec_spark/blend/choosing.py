@@ -22,7 +22,7 @@ from ganrec_spark.fills.lift import added_up, segment_lifts, system_sums
 from ganrec_spark.fills.rules import Judgement, refusal, words
 from ganrec_spark.frames.ship import Shipped
 from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 

@@ -31,7 +31,7 @@ _LISTS_ARROW = pa.schema(
 _VALUES = "user_idx int, ndcg array<double>"
 _VALUES_ARROW = pa.schema([("user_idx", pa.int32()), ("ndcg", pa.list_(pa.float64()))])
 _SERVED = (
-    "user_idx int, items array<int>, scores array<double>, sources array<int>, because array<int>, "
+    "user_idx int, items array<int>, scores array<double>, members array<int>, because array<int>, "
     "n_unseen int, n_available int, candidates array<array<int>>, candidate_scores array<array<float>>"
 )
 _SERVED_ARROW = pa.schema(
@@ -39,7 +39,7 @@ _SERVED_ARROW = pa.schema(
         ("user_idx", pa.int32()),
         ("items", pa.list_(pa.int32())),
         ("scores", pa.list_(pa.float64())),
-        ("sources", pa.list_(pa.int32())),
+        ("members", pa.list_(pa.int32())),
         ("because", pa.list_(pa.int32())),
         ("n_unseen", pa.int32()),
         ("n_available", pa.int32()),

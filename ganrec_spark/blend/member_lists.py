@@ -12,11 +12,12 @@ from ganrec_spark.blend import rerank
 from ganrec_spark.blend.fusion import Fusion
 from ganrec_spark.evaluation.draws import drawn, part
 from ganrec_spark.evaluation.segments import with_segments
+from ganrec_spark.frames.audiences import lists_of_audiences, with_audience
 from ganrec_spark.frames.histories import spread
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.members import LEARN_FROM_FILLS, MEMBER_NAMES, TAIL
-from ganrec_spark.plan.tables import ANYONE, NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.run.context import Context
 
 
@@ -57,7 +58,7 @@ def _columns(fill: str) -> dict[str, str]:
 def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence[str]) -> DataFrame:
     """Return one row per user as the fusions of `fills` read them (blend.fusion.Fusion, `_columns`).
 
-    Users that the tail has no list for get its list for anyone.
+    Users that the tail has no list for get its list for their audience.
     """
     rows = spread(users).withColumn("fold", part("fold", context.seed, rerank.FOLDS))
     named = {
@@ -72,12 +73,14 @@ def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence
         if column != member:  # a fill that had no items for anyone in this phase left its recommender without lists
             for suffix in ("", "_scores"):
                 rows = rows.withColumn(column + suffix, F.coalesce(column + suffix, member + suffix))
-    tails = context.lake.read(f"{TAIL}_candidates", phase).where(F.col("user_idx") == ANYONE)
-    for column, kind in (("items", "int"), ("scores", "float")):
-        name = TAIL if column == "items" else f"{TAIL}_{column}"
-        rows = rows.join(F.broadcast(tails.select(F.col(column).alias("anyone"))), F.lit(True), "left")
-        rows = rows.withColumn(name, F.coalesce(name, "anyone", F.array().cast(f"array<{kind}>"))).drop("anyone")
-    observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
+    tails = lists_of_audiences(context.lake.read(f"{TAIL}_candidates", phase))
+    shared = tails.select("audience", F.col("items").alias("tail"), F.col("scores").alias("tail_scores"))
+    rows = with_audience(rows).join(shared, "audience", "left")
+    for suffix, kind in (("", "int"), ("_scores", "float")):
+        own = F.coalesce(f"{TAIL}{suffix}", f"tail{suffix}", F.array().cast(f"array<{kind}>"))
+        rows = rows.withColumn(f"{TAIL}{suffix}", own)
+    rows = rows.drop("audience", "tail", "tail_scores")
+    observed = context.lake.read("merged_ratings", phase).where("observed")
     return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
 
 
@@ -105,7 +108,7 @@ def relevant_of_run(context: Context) -> DataFrame:
 
 def shipped_popularity(context: Context, phase: str) -> Shipped:
     """Ship the log of 1 + each item's number of users, which the trees read. Driver memory: a number per item."""
-    observed = context.lake.read("merged_ratings", phase).where("source = 'observed'")
+    observed = context.lake.read("merged_ratings", phase).where("observed")
     counts = users_per_item(observed).toPandas()
     popularity = np.zeros(item_slots(context), dtype=np.float32)
     popularity[counts["item_idx"].to_numpy(dtype=np.int64)] = np.log1p(counts["n"].to_numpy(dtype=np.float32))

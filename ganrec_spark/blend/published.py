@@ -1,4 +1,4 @@
-"""The final lists: seen and forbidden items taken out, sources and reasons in words, the source's ids."""
+"""The final lists: seen and forbidden items taken out, members and reasons in words, the source's ids."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,8 +22,8 @@ _TAIL_BIT = 1 << MEMBER_NAMES.index(TAIL)
 
 
 def served_lists(context: Context, fusions: Mapping[str, Fusion], published: str) -> DataFrame:
-    """Return one row per user of the run: the final list with sources and explanations (blend.fusion.serve)."""
-    observed = context.lake.read("merged_ratings", "final").where("source = 'observed'")
+    """Return one row per user of the run: the final list with members and explanations (blend.fusion.serve)."""
+    observed = context.lake.read("merged_ratings", "final").where("observed")
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
     # An item that nobody likes is in no list anyway.
     liked = observed.select("item_idx").distinct()
@@ -108,13 +108,13 @@ def _marked(indices: NDArray[np.int64], slots: int) -> NDArray[np.bool_]:
 
 def recommendation_rows(context: Context, served: DataFrame) -> DataFrame:
     """Return one row per user and listed item, with the source's ids, in the form of table recommendations."""
-    zipped = F.posexplode(F.arrays_zip("items", "scores", "sources", "because")).alias("position", "entry")
+    zipped = F.posexplode(F.arrays_zip("items", "scores", "members", "because")).alias("position", "entry")
     rows = served.select("user_idx", zipped).select(
         "user_idx",
         (F.col("position") + 1).alias("rank"),
         F.col("entry.items").alias("item_idx"),
         F.col("entry.scores").alias("score"),
-        F.col("entry.sources").alias("bits"),
+        F.col("entry.members").alias("bits"),
         F.col("entry.because").alias("because_idx"),
     )
     users = context.lake.read("users").select("user_id", "user_idx")
@@ -122,10 +122,10 @@ def recommendation_rows(context: Context, served: DataFrame) -> DataFrame:
     because = items.select(F.col("item_id").alias("because_item_id"), F.col("item_idx").alias("because_idx"))
     rows = rows.withColumn("because_idx", F.when(_popular_only(), F.lit(NO_REASON)).otherwise(F.col("because_idx")))
     named = rows.join(users, "user_idx").join(items, "item_idx").join(because, "because_idx", "left")
-    return named.withColumn("sources", _source_names()).withColumn("reason", _reason()).drop("bits", "because_idx")
+    return named.withColumn("members", _member_names()).withColumn("reason", _reason()).drop("bits", "because_idx")
 
 
-def _source_names() -> Column:
+def _member_names() -> Column:
     names = [
         F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBER_NAMES)
     ]

@@ -38,14 +38,14 @@ class Catalogue:
 class Served:
     """One user's list, best first, with parallel arrays, and how many items were left to choose from.
 
-    `sources`: bit m is set where member m lists the item and has a weight; 0 where a popular item fills up.
+    `members`: bit m is set where member m lists the item and has a weight; 0 where a popular item fills up.
     `because`: the history item that speaks most for it, NO_REASON where none does. `n_unseen` counts the catalogue
     without what the user has seen, `n_available` those of them that are allowed.
     """
 
     items: Items
     scores: NDArray[np.float64]
-    sources: Items
+    members: Items
     because: Items
     n_unseen: int
     n_available: int
@@ -74,15 +74,15 @@ def final_list(
         items, scores = items[kept][:n], scores[kept][:n]
         if len(items) == n:
             break
-    sources = np.zeros(len(items), dtype=np.int32)
+    members = np.zeros(len(items), dtype=np.int32)
     for member, (listed, weight) in enumerate(zip(ranked, weights, strict=True)):
         if weight > 0:
-            sources |= np.isin(items, listed).astype(np.int32) << member
-    because = np.where(sources > 0, explain(items, seen, catalogue), NO_REASON)
+            members |= np.isin(items, listed).astype(np.int32) << member
+    because = np.where(members > 0, explain(items, seen, catalogue), NO_REASON)
     return Served(
         items,
         scores,
-        sources,
+        members,
         because,
         len(catalogue.popular) - len(gone),
         catalogue.n_allowed - int(catalogue.allowed[gone].sum()),

@@ -8,7 +8,7 @@ from ganrec_spark.config.types import Choices, Count, Positive, Section, Share
 from ganrec_spark.plan.members import FILL_RULES, in_words
 
 
-class Partition(Section):
+class Parquet(Section):
     length: Count = 200
     row_groups: Count = 8
     max_rows_per_group: Count = 20_000
@@ -33,7 +33,7 @@ class Generator(Section):
     cgan_profile_length: Count = 3
     cgan_profile_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     cgan_critic_weight: Annotated[float, Field(ge=0)] = 0.1
-    history_half_life: Choices[Positive | None] = (4.0, None, 16.0, 1.0)
+    history_half_life_visits: Choices[Positive | None] = (4.0, None, 16.0, 1.0)
     collapse_min_distinct_share: Share = 0.05
 
 
@@ -98,10 +98,10 @@ class ItemItem(Section):
     gfcf_rank: Count = 256
     gfcf_weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.3, 1.0)
     mix_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
-    history_half_life: Choices[Positive | None] = (None, 8.0, 2.0)
+    history_half_life_visits: Choices[Positive | None] = (None, 8.0, 2.0)
     rating_slope: Choices[Annotated[float, Field(ge=0, lt=0.5)]] = (0.0, 0.2)
     ease_damping: Choices[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.2)
-    pair_half_life: Choices[Positive | None] = (None, 10.0)
+    pair_half_life_visits: Choices[Positive | None] = (None, 10.0)
     neighbours: Count = 200
     stored_neighbours: Count = 50
 

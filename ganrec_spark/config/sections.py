@@ -15,7 +15,7 @@ from ganrec_spark.config.models import (
     Generator,
     ItemItem,
     Merge,
-    Partition,
+    Parquet,
     Recommend,
     Transformer,
     Trending,
@@ -41,7 +41,7 @@ class LakeConfig(Section):
     wait_seconds: Annotated[float, Field(ge=0)] = 180.0
 
 
-class Profiles(Section):
+class ResourceProfiles(Section):
     sql: dict[str, str] = {}
     training: dict[str, str] = {"spark.dynamicAllocation.enabled": "false"}
     scoring: dict[str, str] = {}
@@ -61,7 +61,7 @@ class Spark(Section):
     py_files: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     properties: dict[str, str] = {}
-    profiles: Profiles = Profiles()
+    profiles: ResourceProfiles = ResourceProfiles()
 
 
 class Distributed(Section):
@@ -183,7 +183,7 @@ class Config(Section):
     ingest: Ingest = Ingest()
     split: Split = Split()
     sparsity: Sparsity = Sparsity()
-    partition: Partition = Partition()
+    parquet: Parquet = Parquet()
     generator: Generator = Generator()
     augment: Augment = Augment()
     gate: Gate = Gate()

@@ -5,14 +5,22 @@ Olshen & Stone 1984, section 3.4.3) takes the simplest setting whose shortfall i
 that of the paired difference, since all settings are judged by the same users. Letters: U judges.
 """
 
-from collections.abc import Hashable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Candidate = TypeVar("Candidate", bound=Hashable)
+Value = TypeVar("Value", bound=Hashable)
+
+
+def in_words(setting: Mapping[str, Any]) -> str:
+    """Return keys and values for a person to read: `alpha 20, embedding_size 64`; a key without a value is left out."""
+    known = {key: value for key, value in setting.items() if value is not None}
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in known.items()
+    )
 
 
 def standard_error(differences: Floats) -> float:
@@ -27,16 +35,45 @@ def is_ahead(challenger: Floats, incumbent: Floats) -> bool:
     return bool(len(gain)) and round(float(gain.mean()), 10) > standard_error(gain)
 
 
-def simplest(values: Mapping[Candidate, Floats]) -> Candidate:
-    """Return the first of the candidates, simplest first, that is within one standard error of the best.
+def simplest(found: Mapping[Value, Floats]) -> Value:
+    """Return the first of the values, simplest first, that is within one standard error of the best.
 
-    `values` [U] by candidate: what each judge makes of it, more is better. Means are rounded first: their last bits
+    `found` [U] by value: what each judge makes of it, more is better. Means are rounded first: their last bits
     differ with the order of users.
     """
-    means = {candidate: round(float(own.mean()), 10) if len(own) else 0.0 for candidate, own in values.items()}
+    means = {value: round(float(own.mean()), 10) if len(own) else 0.0 for value, own in found.items()}
     best = max(means, key=means.__getitem__)
     return next(
-        candidate
-        for candidate, own in values.items()
-        if means[best] - means[candidate] <= standard_error(values[best] - own)
+        value for value, own in found.items() if means[best] - means[value] <= standard_error(found[best] - own)
     )
+
+
+def foremost(found: Mapping[Value, Floats]) -> Value:
+    """Return the value that no later one is ahead of: the first one stands until another is (`is_ahead`)."""
+    best, *others = found
+    for value in others:
+        if is_ahead(found[value], found[best]):
+            best = value
+    return best
+
+
+def highest(found: Mapping[Value, Floats]) -> Value:
+    """Return the value of the largest mean, of equals the first."""
+    return max(found, key=lambda value: float(found[value].mean()))
+
+
+def search(
+    values: Iterable[Value],
+    judge: Callable[[Value], Floats],
+    choose: Callable[[Mapping[Value, Floats]], Value],
+    beyond: Callable[[Value, Collection[Value]], Value | None],
+) -> Value:
+    """Return the value that `choose` takes of those given and of those beyond them.
+
+    `judge` gives what each judge makes of a value [U]. `beyond`, asked with the choice so far and all values that were
+    tried, names the next one to try, where the choice is at their edge; None ends the search.
+    """
+    found = {value: judge(value) for value in dict.fromkeys(values)}
+    while (following := beyond(choose(found), found.keys())) is not None:
+        found[following] = judge(following)
+    return choose(found)

@@ -8,14 +8,14 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.metrics import self_information
 from ganrec_spark.evaluation.segments import with_segments
+from ganrec_spark.frames.audiences import lists_of_audiences, with_audience
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.members import RECOMMENDERS
-from ganrec_spark.plan.tables import ANYONE
 from ganrec_spark.run.context import Context
 
 
-def judged_users(held_out: DataFrame, segments: DataFrame) -> DataFrame:
+def measured_users(held_out: DataFrame, segments: DataFrame) -> DataFrame:
     """Return (user_idx, relevant, segments) of every user with held-out ratings; `segments` is table user_segments.
 
     Held-out items that no training row names count as relevant, though no recommender can list them.
@@ -39,19 +39,20 @@ def candidate_lists(context: Context, phase: str, n: int) -> DataFrame:
 def lists_of_users(users: DataFrame, lists: DataFrame) -> DataFrame:
     """Return one row per judged user, recommender and fill, with the user's list.
 
-    A user without a list gets the recommender's list for anyone, if it has one, else an empty list, which scores 0.
+    A user without a list gets the recommender's list for the user's audience or, without one, an empty list, scored 0.
     """
     plain = [(name, "none") for name in RECOMMENDERS]
     every = users.sparkSession.createDataFrame(plain, "recommender string, fill string")
     names = every.unionByName(lists.select("recommender", "fill")).distinct()
-    anyone = lists.where(F.col("user_idx") == ANYONE).select("recommender", "fill", F.col("items").alias("anyone"))
+    shared = lists_of_audiences(lists).withColumnRenamed("items", "shared")
     empty = F.array().cast("array<int>")
     return (
-        users.crossJoin(F.broadcast(names))
+        with_audience(users)
+        .crossJoin(F.broadcast(names))
         .join(lists, ["user_idx", "recommender", "fill"], "left")
-        .join(F.broadcast(anyone), ["recommender", "fill"], "left")
-        .withColumn("items", F.coalesce("items", "anyone", empty))
-        .drop("anyone")
+        .join(shared, ["recommender", "fill", "audience"], "left")
+        .withColumn("items", F.coalesce("items", "shared", empty))
+        .drop("audience", "shared")
     )
 
 

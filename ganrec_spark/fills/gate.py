@@ -1,8 +1,8 @@
 """Keep a fill only if it provably helps sparse users' lists by ALS on validation data and harms no one's.
 
-Screen: every candidate's rows are folded into the vectors of sparse users, item vectors fixed, which is cheap.
+Screen: every fill's rows are folded into the vectors of sparse users, item vectors fixed, which is cheap.
 Confirm: ALS is fitted again on train + fill for the best few. Both compare the same users with and without the fill; a
-third of the validation users screens, the others confirm, for those who chose a candidate are too kind to it.
+third of the validation users screens, the others confirm, for those who chose a fill are too kind to it.
 
 Only sparse users' lists come from the filled fit, others keep those of the plain one: a fill harms them by nothing.
 The gate judges ALS's lists; whether the fill reaches what is published, stage recommend has to prove anew.
@@ -35,23 +35,23 @@ from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
+from ganrec_spark.recommenders.als.factors import AlsFactors, by_factors, factors_of
 from ganrec_spark.recommenders.als.fold_in import fixed_side
 from ganrec_spark.recommenders.als.setting import (
-    Setting,
+    AlsSetting,
     chosen_setting,
     fit_setting,
     latest_time,
     weighted,
 )
-from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors, factors_of
 from ganrec_spark.recommenders.catalogue import rank_catalogue
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
 
 def nothing_to_prove(users: DataFrame, n_screening: int, n_sparse: int, settings: Gate) -> tuple[str, str] | None:
-    """Return verdict and reason for all candidates where validation users cannot prove anything."""
+    """Return verdict and reason for all fills where validation users cannot prove anything."""
     if not n_screening:
         return TOO_FEW, "no sparse validation users to screen by"
     if n_sparse < settings.min_validation_users:
@@ -88,9 +88,9 @@ def screening_and_proving(users: DataFrame, seed: int) -> tuple[DataFrame, DataF
 
 
 def unjudged(generated: DataFrame) -> list[Judgement]:
-    """Return the candidates of generated_ratings, in order of name."""
-    rows = generated.groupBy("candidate").agg(F.first("generator").alias("generator")).orderBy("candidate").collect()
-    return [Judgement(row.candidate, is_popularity=row.generator == "popularity") for row in rows]
+    """Return the fills of generated_ratings, in order of name."""
+    rows = generated.groupBy("fill").agg(F.first("generator").alias("generator")).orderBy("fill").collect()
+    return [Judgement(row.fill, is_popularity=row.generator == "popularity") for row in rows]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Plain:
     """
 
     model: AlsFactors
-    setting: Setting
+    setting: AlsSetting
     latest: float
     learned: DataFrame
 
@@ -133,9 +133,9 @@ def _fitted(context: Context, users: DataFrame, models: dict[str, AlsFactors]) -
 
 
 def screen(
-    context: Context, plain: Plain, users: DataFrame, generated: DataFrame, candidates: list[Judgement]
+    context: Context, plain: Plain, users: DataFrame, generated: DataFrame, fills: list[Judgement]
 ) -> list[Judgement]:
-    """Return the candidates with their lift by fold-in; all but the finalists already have a verdict.
+    """Return the fills with their lift by fold-in; all but the finalists already have a verdict.
 
     Of `users` at most gate.screen_users sparse ones judge. Finalists also have to beat, by the same fold-in,
     the popularity fills, their own rows given to other users, and as many rows of ALS's own best items.
@@ -145,18 +145,18 @@ def screen(
     history = histories(plain.weighted(plain.learned)).withColumnRenamed("items", "history")
     sample = first.join(history, "user_idx", "left").cache()
     of_sample = generated.join(sample.select("user_idx"), "user_idx", "left_semi")
-    fills = fill_ratings(of_sample, train, context.config.merge.fill_weight, ("candidate",))
-    totals = _folded(context, plain, sample, fills, [item.candidate for item in candidates])
-    judged = [_judge(item, totals, settings.confidence) for item in candidates]
+    added = fill_ratings(of_sample, train, context.config.merge.fill_weight, ("fill",))
+    totals = _folded(context, plain, sample, added, [item.fill for item in fills])
+    judged = [_judge(item, totals, settings.confidence) for item in fills]
     finalists = promising(judged, settings)
     controls: dict[str, float] = {}
     if finalists:
-        own = of_sample.where(F.col("candidate").isin(finalists))
+        own = of_sample.where(F.col("fill").isin(finalists))
         echoed = self_training(context, plain.model, sample, own)
         shuffled = shuffled_users(own, context.seed).select(echoed.columns)
-        fills = fill_ratings(shuffled.unionByName(echoed), train, context.config.merge.fill_weight, ("candidate",))
+        added = fill_ratings(shuffled.unionByName(echoed), train, context.config.merge.fill_weight, ("fill",))
         names = [kind + name for kind in (SHUFFLED, SELF_TRAINING) for name in finalists]
-        totals = _folded(context, plain, sample, fills, names)
+        totals = _folded(context, plain, sample, added, names)
         controls = {name: segment_lifts(totals, NONE, name, settings.confidence)["sparse"].lift.value for name in names}
     sample.unpersist()
     popular = max((item.sparse.value for item in judged if item.is_popularity and item.sparse), default=None)
@@ -164,14 +164,14 @@ def screen(
 
 
 def _folded(
-    context: Context, plain: Plain, sample: DataFrame, fills: DataFrame, names: list[str]
+    context: Context, plain: Plain, sample: DataFrame, added: DataFrame, names: list[str]
 ) -> dict[tuple[str, str], Totals]:
-    """Return totals of the systems none and `names`: the sample's users folded in with the fills of that candidate."""
+    """Return totals of the systems none and `names`: the sample's users folded in with what it has `added`."""
     settings = context.config.gate
     vectors, known = plain.model.item_slots()
-    codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("candidate")).cast("int") - 1
+    codes = F.array_position(F.array(*(F.lit(name) for name in names)), F.col("fill")).cast("int") - 1
     implicit = context.config.als.implicit
-    coded = plain.weighted(fills).withColumn("code", codes).where(F.col("item_idx") < len(vectors))
+    coded = plain.weighted(added).withColumn("code", codes).where(F.col("item_idx") < len(vectors))
     entry = F.struct("code", "item_idx", F.col("rating").cast("float").alias("rating"))
     per_user = coded.groupBy("user_idx").agg(F.sort_array(F.collect_list(entry)).alias("fill"))
     joined = sample.join(per_user, "user_idx", "left").select(
@@ -197,30 +197,30 @@ def _folded(
 
 
 def shuffled_users(generated: DataFrame, seed: int) -> DataFrame:
-    """Return `generated` with each candidate's rows handed on to the next of its users in an order by hash."""
-    owners = generated.select("candidate", "user_idx").distinct()
-    order = Window.partitionBy("candidate").orderBy(chance("shuffled", seed), "user_idx")
-    everyone = Window.partitionBy("candidate")
+    """Return `generated` with each fill's rows handed on to the next of its users in an order by hash."""
+    owners = generated.select("fill", "user_idx").distinct()
+    order = Window.partitionBy("fill").orderBy(chance("shuffled", seed), "user_idx")
+    everyone = Window.partitionBy("fill")
     placed = owners.withColumn("place", F.row_number().over(order)).withColumn("n", F.count("*").over(everyone))
     next_place = (F.col("place") % F.col("n") + 1).alias("place")
-    giver = placed.select("candidate", F.col("user_idx").alias("giver"), next_place)
-    pairs = giver.join(placed.select("candidate", "place", "user_idx"), ["candidate", "place"])
-    handed = generated.withColumnRenamed("user_idx", "giver").join(pairs, ["candidate", "giver"])
-    return handed.withColumn("candidate", F.concat(F.lit(SHUFFLED), "candidate")).select(generated.columns)
+    giver = placed.select("fill", F.col("user_idx").alias("giver"), next_place)
+    pairs = giver.join(placed.select("fill", "place", "user_idx"), ["fill", "place"])
+    handed = generated.withColumnRenamed("user_idx", "giver").join(pairs, ["fill", "giver"])
+    return handed.withColumn("fill", F.concat(F.lit(SHUFFLED), "fill")).select(generated.columns)
 
 
 def self_training(context: Context, model: AlsFactors, sample: DataFrame, generated: DataFrame) -> DataFrame:
     """Return for each user in `sample` ALS's own best unseen items as rows of fills.
 
-    Columns: candidate, user_idx, item_idx, confidence. For each candidate in `generated` as many as it gives a user at
+    Columns: fill, user_idx, item_idx, confidence. For each fill in `generated` as many as it gives a user at
     most, at each place with its mean confidence there.
     """
-    places = generated.groupBy("candidate", (F.col("position") - 1).alias("place"))
+    places = generated.groupBy("fill", (F.col("position") - 1).alias("place"))
     strengths = places.agg(F.avg("confidence").alias("confidence"))
     n = generated.agg(F.max("position").alias("n")).collect()[0]["n"] or 0
     ranked = rank_catalogue(sample.join(model.users, "user_idx"), by_factors(context.spark, model), n)
     placed = ranked.select("user_idx", F.posexplode("items").alias("place", "item_idx"))
-    named = F.concat(F.lit(SELF_TRAINING), F.col("candidate")).alias("candidate")
+    named = F.concat(F.lit(SELF_TRAINING), F.col("fill")).alias("fill")
     filled = placed.join(F.broadcast(strengths), "place")
     return filled.select(named, "user_idx", "item_idx", "confidence")
 
@@ -228,18 +228,18 @@ def self_training(context: Context, model: AlsFactors, sample: DataFrame, genera
 def confirm(
     context: Context, plain: Plain, users: DataFrame, models: dict[str, AlsFactors], judged: list[Judgement]
 ) -> list[Judgement]:
-    """Return the candidates with the finalists judged by ALS fitted again (`models`), on `users`."""
+    """Return the fills with the finalists judged by ALS fitted again (`models`), on `users`."""
     finalists = [item for item in judged if not item.verdict]
     found = compared(context, users, plain, models, finalists)
-    return [found.get(item.candidate, item) for item in judged]
+    return [found.get(item.fill, item) for item in judged]
 
 
 def fits_with_fill(context: Context, plain: Plain, generated: DataFrame, names: list[str]) -> dict[str, AlsFactors]:
-    """Return ALS fitted on train + fill for each of the candidates `names`, with the setting of `plain`."""
+    """Return ALS fitted on train + fill for each of the fills `names`, with the setting of `plain`."""
     train, als, models = context.lake.read("train_ratings"), context.config.als, {}
     seed, checkpoints = stable_seed(context.seed, "als"), f"{context.work_dir}/mllib"
     for name in names:
-        rows = fill_ratings(generated.where(F.col("candidate") == name), train, context.config.merge.fill_weight)
+        rows = fill_ratings(generated.where(F.col("fill") == name), train, context.config.merge.fill_weight)
         filled = plain.learned.select(rows.columns).unionByName(rows)
         models[name] = fit_setting(filled, plain.setting, als, plain.latest, seed, checkpoints)
     return models
@@ -254,16 +254,16 @@ def compared(
     """
     totals = _fitted(context, users, {NONE: plain.model, **models})
     confidence = bonferroni(context.config.gate.confidence, len(finalists))
-    return {item.candidate: replace(_judge(item, totals, confidence), level="confirm") for item in finalists}
+    return {item.fill: replace(_judge(item, totals, confidence), level="confirm") for item in finalists}
 
 
 def _judge(item: Judgement, totals: dict[tuple[str, str], Totals], confidence: float) -> Judgement:
-    before, after = totals[NONE, "sparse"], totals[item.candidate, "sparse"]
+    before, after = totals[NONE, "sparse"], totals[item.fill, "sparse"]
     return replace(
         item,
         before=round(float(before.sums[0]) / before.n, 12),
         after=round(float(after.sums[0]) / after.n, 12),
-        segments=segment_lifts(totals, NONE, item.candidate, confidence),
+        segments=segment_lifts(totals, NONE, item.fill, confidence),
         coverage_ratio=after.n_listed / before.n_listed if before.n_listed else None,
     )
 
@@ -274,9 +274,9 @@ def without_fill(judged: list[Judgement]) -> Judgement:
     zero = Segment(0, Lift(0.0, 0.0, 0.0))
     before, level = (known.before, known.level) if known else (0.0, "screen")
     plain = Judgement(NONE, False, level, before, before, {"all": zero, "sparse": zero}, 1.0)
-    winner = next((item.candidate for item in judged if item.verdict == "accepted"), None)
+    winner = next((item.fill for item in judged if item.verdict == "accepted"), None)
     if winner is not None:
         return replace(plain, verdict="beaten", reason=f"{winner} is provably better")
-    nothing = "no candidate was generated" if known is None else f"none of {len(judged)} candidates is proven"
+    nothing = "no fill was generated" if known is None else f"none of {len(judged)} fills is proven"
     for_all = next((item.reason for item in judged if item.verdict in (TOO_FEW, SINGLE_BUCKET)), None)
     return replace(plain, verdict="accepted", reason=for_all or nothing)

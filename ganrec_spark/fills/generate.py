@@ -36,12 +36,12 @@ _ARROW_SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in _COL
 _LOADED: dict[str, Generator] = {}
 
 # Log scores [B, I] of a block: its table, its profiles and its users [B].
-Score = Callable[[pa.Table, Profiles, NDArray[np.int32]], NDArray[np.float32]]
+Scorer = Callable[[pa.Table, Profiles, NDArray[np.int32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One candidate fill: a generator or rule, how many of its items are taken, and whether the top or a sample."""
+class FillPlan:
+    """How one fill is made: by which generator or rule, how many of its items, and whether the top or a sample."""
 
     generator: str
     how: str
@@ -68,13 +68,13 @@ def generate(
     observed: DataFrame,
     sparse_users: DataFrame,
     sources: dict[str, Source],
-    candidates: list[Candidate],
+    plans: list[FillPlan],
     temperature: float,
     seed: int,
     listed: Mapping[str, DataFrame] | None = None,
     disliked: DataFrame | None = None,
 ) -> DataFrame:
-    """Return rows of generated_ratings: per candidate and user up to n items that the user has not, best first.
+    """Return rows of generated_ratings: per fill and user up to n items that the user has not, best first.
 
     In: observed ratings (user_idx, item_idx, rating, ts), one row per user and item; sparse_users one row per user;
     listed, by member, (user_idx, items, scores), lists with log probabilities, which the source of that name takes its
@@ -89,7 +89,7 @@ def generate(
     shipped = ship(spark, catalogue=items.astype(np.int64))
 
     def fill(table: pa.Table) -> pa.Table:
-        return _fill_block(table, shipped["catalogue"], sources, candidates, temperature, seed)
+        return _fill_block(table, shipped["catalogue"], sources, plans, temperature, seed)
 
     own_ratings = observed.join(sparse_users, "user_idx", "left_semi")
     users = with_ages(histories(own_ratings), own_ratings)
@@ -107,7 +107,7 @@ def _fill_block(
     table: pa.Table,
     catalogue: NDArray[np.int64],
     sources: dict[str, Source],
-    candidates: list[Candidate],
+    plans: list[FillPlan],
     temperature: float,
     seed: int,
 ) -> pa.Table:
@@ -121,16 +121,16 @@ def _fill_block(
         scores = _scorer(source, seed)(table, profiles, users)
         scores = _eligible(scores, catalogue, seen)
         best = scores.max(axis=1, keepdims=True, initial=-np.inf)
-        own = [candidate for candidate in candidates if candidate.generator == source.kind]
+        own = [plan for plan in plans if plan.generator == source.kind]
         # The best are sought once: those of the longest list contain the others'.
-        ranked, _ = top_n(scores, max((candidate.n for candidate in own if candidate.how == "top"), default=0))
-        for candidate in own:
-            seeds = [stable_seed(seed, candidate.name, int(user)) for user in users]
-            if candidate.how == "top":
-                chosen = [row[: candidate.n] for row in ranked]
+        ranked, _ = top_n(scores, max((plan.n for plan in own if plan.how == "top"), default=0))
+        for plan in own:
+            seeds = [stable_seed(seed, plan.name, int(user)) for user in users]
+            if plan.how == "top":
+                chosen = [row[: plan.n] for row in ranked]
             else:
-                chosen, _ = top_n(_perturbed(scores / np.float32(temperature), seeds), candidate.n)
-            parts.append(_rows(candidate, source.version, users, scores, best[:, 0], chosen, seeds))
+                chosen, _ = top_n(_perturbed(scores / np.float32(temperature), seeds), plan.n)
+            parts.append(_rows(plan, source.version, users, scores, best[:, 0], chosen, seeds))
     return pa.concat_tables(parts)
 
 
@@ -158,7 +158,7 @@ def _eligible(
 
 
 def _rows(
-    candidate: Candidate,
+    plan: FillPlan,
     version: str,
     users: NDArray[np.int32],
     scores: NDArray[np.float32],
@@ -166,7 +166,7 @@ def _rows(
     chosen: list[NDArray[np.int32]],
     seeds: list[int],
 ) -> pa.Table:
-    """Return the candidate's rows of generated_ratings for a block of users, the surest item first."""
+    """Return the fill's rows of generated_ratings for a block of users, the surest item first."""
     lengths = np.array([len(picked) for picked in chosen], dtype=np.int64)
     owners, picked = np.repeat(np.arange(len(chosen)), lengths), np.concatenate(chosen)
     own = scores[owners, picked]
@@ -174,13 +174,13 @@ def _rows(
     owners, picked, own = owners[order], picked[order], own[order]
     starts = np.cumsum(lengths) - lengths
     values = {
-        "candidate": pa.repeat(candidate.name, len(owners)),
+        "fill": pa.repeat(plan.name, len(owners)),
         "user_idx": users[owners],
         "item_idx": picked,
         "position": np.arange(len(owners)) - starts[owners] + 1,
         "confidence": np.exp((own - best[owners]).astype(np.float64)).clip(_MIN_CONFIDENCE, 1.0),
-        "generator": pa.repeat(candidate.generator, len(owners)),
-        "strategy": pa.repeat(candidate.how, len(owners)),
+        "generator": pa.repeat(plan.generator, len(owners)),
+        "strategy": pa.repeat(plan.how, len(owners)),
         "generator_version": pa.repeat(version, len(owners)),
         "seed": np.asarray(seeds, dtype=np.int64)[owners],
     }
@@ -197,7 +197,7 @@ def _perturbed(scores: NDArray[np.float32], seeds: list[int]) -> NDArray[np.floa
     return perturbed
 
 
-def _scorer(source: Source, seed: int) -> Score:
+def _scorer(source: Source, seed: int) -> Scorer:
     if source.kind == "popularity":
         return lambda table, profiles, users: np.tile(_log(source.arrays["strength"]), (len(users), 1))
     if source.kind == "item_item":
@@ -229,7 +229,7 @@ def _generator_scores(source: Source, seed: int, profiles: Profiles, users: NDAr
             for user in users
         ]
     )
-    return score_block(generator, profiles, source.card["history_half_life"], noise, torch.device("cpu"))
+    return score_block(generator, profiles, source.card["history_half_life_visits"], noise, torch.device("cpu"))
 
 
 def _neighbour_scores(arrays: Shipped, items: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 
 
 def fill_ratings(generated: DataFrame, observed: DataFrame, weight: float, keep: tuple[str, ...] = ()) -> DataFrame:
@@ -41,8 +41,8 @@ def kept_by_others(plain: DataFrame, sparsity: DataFrame, fill: str) -> DataFram
 
 def accepted_fill(decisions: DataFrame) -> str | None:
     """Return the fill that the gate accepted, or None. In: gate_decisions."""
-    row = decisions.where(F.col("accepted") & (F.col("candidate") != NONE)).select("candidate").first()
-    return None if row is None else str(row["candidate"])
+    row = decisions.where(F.col("accepted") & (F.col("fill") != NONE)).select("fill").first()
+    return None if row is None else str(row["fill"])
 
 
 def fill_variants(merged: DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ from ganrec_spark.evaluation.bootstrap import Lift
 
 # Controls: a finalist's own rows given to other users, and as many of ALS's own best items.
 SHUFFLED, SELF_TRAINING = "shuffled:", "self_training:"
-# Verdicts on every candidate at once.
+# Verdicts on every fill at once.
 TOO_FEW, SINGLE_BUCKET = "too_few_users", "single_bucket"
 
 
@@ -29,9 +29,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is known of a candidate: its NDCG@k and lifts at `level`, and, once it is settled, the verdict."""
+    """What is known of a fill: its NDCG@k and lifts at `level`, and, once it is settled, the verdict."""
 
-    candidate: str
+    fill: str
     is_popularity: bool = False
     level: str = "screen"
     before: float = 0.0
@@ -48,15 +48,15 @@ class Judgement:
 
     @property
     def overall(self) -> Lift | None:
-        """Return the lift of all users, None for a candidate that was only screened: sparse users alone do that."""
+        """Return the lift of all users, None for a fill that was only screened: sparse users alone do that."""
         return self.segments["all"].lift if "all" in self.segments and self.level == "confirm" else None
 
 
 def promising(judged: Sequence[Judgement], settings: Gate) -> list[str]:
-    """Return the candidates to confirm: the gate.finalists of the largest lift by fold-in that may be above 0."""
-    ahead = sorted(judged, key=lambda item: (-_value(item), item.candidate))
+    """Return the fills to confirm: the gate.finalists of the largest lift by fold-in that may be above 0."""
+    ahead = sorted(judged, key=lambda item: (-_value(item), item.fill))
     hopeful = [item for item in ahead if not item.is_popularity and item.sparse is not None and item.sparse.high > 0]
-    return [item.candidate for item in hopeful[: settings.finalists]]
+    return [item.fill for item in hopeful[: settings.finalists]]
 
 
 def _value(item: Judgement) -> float:
@@ -66,7 +66,7 @@ def _value(item: Judgement) -> float:
 def screened(
     item: Judgement, finalists: Sequence[str], controls: Mapping[str, float], popular: float | None
 ) -> Judgement:
-    """Return the candidate with the rule that refused it at the screen; without a verdict it goes on.
+    """Return the fill with the rule that refused it at the screen; without a verdict it goes on.
 
     `controls` are the lifts of the finalists' controls, `popular` that of the best popularity fill.
     """
@@ -78,11 +78,11 @@ def screened(
         return replace(item, verdict="no_better_than_popularity", reason=f"{found}; it is the control of the others")
     if lift.high <= 0:
         return replace(item, verdict="interval_includes_zero", reason=f"{found}: no gain")
-    if item.candidate not in finalists:
+    if item.fill not in finalists:
         return replace(item, verdict="not_a_finalist", reason=f"{found}; others promise more")
     if popular is not None and lift.value <= popular:
         return replace(item, verdict="no_better_than_popularity", reason=f"{found}; a popularity fill {popular:+.1%}")
-    shuffled, echoed = (controls[kind + item.candidate] for kind in (SHUFFLED, SELF_TRAINING))
+    shuffled, echoed = (controls[kind + item.fill] for kind in (SHUFFLED, SELF_TRAINING))
     if lift.value <= shuffled:
         reason = f"{found}; with the rows of other users {shuffled:+.1%}: it is not personal"
         return replace(item, verdict="no_better_than_shuffled", reason=reason)
@@ -93,10 +93,10 @@ def screened(
 
 
 def settle(judged: list[Judgement], settings: Gate) -> list[Judgement]:
-    """Return the candidates with a verdict each: of those that pass every rule, the surest gain is accepted."""
+    """Return the fills with a verdict each: of those that pass every rule, the surest gain is accepted."""
     ruled = [item if item.verdict else replace(item, verdict=refusal(item, settings)) for item in judged]
     passed = [item for item in ruled if not item.verdict]
-    best = max(passed, key=lambda item: (item.sparse.low if item.sparse else 0.0, item.candidate), default=None)
+    best = max(passed, key=lambda item: (item.sparse.low if item.sparse else 0.0, item.fill), default=None)
     return [
         item
         if item.reason
@@ -106,7 +106,7 @@ def settle(judged: list[Judgement], settings: Gate) -> list[Judgement]:
 
 
 def refusal(item: Judgement, settings: Gate) -> str:
-    """Return the rule that a confirmed candidate breaks, or an empty text."""
+    """Return the rule that a confirmed fill breaks, or an empty text."""
     if item.sparse is None or item.sparse.low <= 0:
         return "interval_includes_zero"
     if item.overall is None or item.overall.low < -settings.tolerance:
@@ -141,7 +141,7 @@ def _reason(item: Judgement, best: Judgement | None, settings: Gate) -> str:
     if item.coverage_ratio is not None:
         parts.append(f"coverage x {item.coverage_ratio:.2f}")
     if not item.verdict and best is not None and item is not best:
-        parts.append(f"{best.candidate} gains more surely")
+        parts.append(f"{best.fill} gains more surely")
     return ", ".join(parts) + f" (NDCG, {item.level})"
 
 
@@ -151,10 +151,35 @@ def words(lift: Lift) -> str:
 
 
 def segment_rows(judged: Sequence[Judgement]) -> list[tuple[str, str, int, float, float, float]]:
-    """Return what became of each segment by each confirmed candidate, as table gate_segments has it."""
+    """Return what became of each segment by each confirmed fill, as table gate_segments has it."""
     return [
-        (item.candidate, name, segment.n_users, segment.lift.value, segment.lift.low, segment.lift.high)
+        (item.fill, name, segment.n_users, segment.lift.value, segment.lift.low, segment.lift.high)
         for item in judged
-        if item.level == "confirm" and not item.is_popularity and item.candidate != "none"
+        if item.level == "confirm" and not item.is_popularity and item.fill != "none"
         for name, segment in item.segments.items()
+    ]
+
+
+def decision_rows(judged: Sequence[Judgement], n_sparse: int, n_users: int) -> list[tuple[object, ...]]:
+    """Return the rows of table gate_decisions; `n_sparse` and `n_users` are the validation users who confirm."""
+
+    def bounds(lift: Lift | None) -> tuple[float | None, float | None, float | None]:
+        return (lift.value, lift.low, lift.high) if lift is not None else (None, None, None)
+
+    return [
+        (
+            item.fill,
+            item.level,
+            item.before,
+            item.after,
+            *bounds(item.sparse),
+            *bounds(item.overall),
+            item.coverage_ratio,
+            n_sparse,
+            n_users,
+            item.verdict == "accepted",
+            item.verdict,
+            item.reason,
+        )
+        for item in judged
     ]

@@ -1,4 +1,4 @@
-"""Candidate fills, and what generates them: trained generators, popularity, item-item neighbours, members' lists."""
+"""Which fills are tried, and what makes them: trained generators, popularity, neighbours, members' lists."""
 
 import hashlib
 from typing import Any
@@ -9,22 +9,23 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.models import Augment
-from ganrec_spark.fills.generate import Candidate, Source
+from ganrec_spark.fills.generate import FillPlan, Source
 from ganrec_spark.fills.neighbours import item_neighbours
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.plan.members import FILL_RULES, MAY_FILL, POPULARITY
-from ganrec_spark.plan.tables import NONE, TABLE_BY_NAME
+from ganrec_spark.plan.table import NONE
+from ganrec_spark.plan.tables import TABLE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.training.checkpoints import stored_checkpoints
 
 _NEIGHBOURS = 100
 
 
-def wanted_candidates(config: Augment, generators: list[str]) -> list[Candidate]:
-    """Return every candidate; a rule knows no probabilities worth sampling from, so it only gives its best."""
+def wanted_fills(config: Augment, generators: list[str]) -> list[FillPlan]:
+    """Return every fill to try; a rule knows no probabilities worth sampling from, so it only gives its best."""
     return [
-        Candidate(name, strategy.how, strategy.n)
+        FillPlan(name, strategy.how, strategy.n)
         for name in (*generators, *config.rules)
         for strategy in config.strategies
         if strategy.how == "top" or name not in FILL_RULES

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ganrec_spark.evaluation.draws import draw_order
 from ganrec_spark.fills.generators.by_name import training_seed
 from ganrec_spark.fills.generators.cgan import Start, calibrated
 from ganrec_spark.fills.generators.interactions import Profiles
-from ganrec_spark.fills.generators.training import Batch, Plan, train_generator
+from ganrec_spark.fills.generators.training import Batch, GeneratorPlan, train_generator
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.recommenders.als.setting import chosen_setting, fit_setting, latest_time
 from ganrec_spark.run.context import Context
@@ -30,7 +30,7 @@ _WATCHED_USERS = 2048
 
 def train_generators(
     worker: Worker,
-    plans: list[Plan],
+    plans: list[GeneratorPlan],
     urls: list[str],
     batch_size: int,
     checkpoint_dir: str,
@@ -51,24 +51,17 @@ def train_generators(
         ):
             report = _reporter(trainer, plan, show)
             trained = train_generator(trainer, plan, _pairs(batches), checkpoints, report)
-        results[plan.kind] = {
-            "kind": plan.kind,
-            "state": trained.state,
-            "history": trained.history,
-            "kept_epoch": trained.kept_epoch,
-            "stopped": trained.stopped,
-            "half_life": trained.half_life,
-        }
+        results[plan.kind] = asdict(trained) | {"kind": plan.kind}
     return results if trainer.index == 0 else {}
 
 
-def make_plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan]:
+def make_plans(context: Context, rows: DataFrame, train: DataFrame) -> list[GeneratorPlan]:
     """Return what each generator is trained by; the same arrays serve all, so they travel once."""
     config = context.config.generator
     steps = math.ceil(rows.count() / config.batch_size)
     watched, held_out = _watched(rows, context.lake.read("validation_ratings"), context.seed)
     # Where nobody rated at different times nothing fades.
-    half_lives = config.history_half_life if watched.ages.any() else (None,)
+    half_lives = config.history_half_life_visits if watched.ages.any() else (None,)
     catalogue = train.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
     n_items = 1 + int(catalogue.max(initial=-1))
     start = Start(np.zeros((n_items, config.cgan_embedding_size), np.float32), np.zeros(n_items, np.float32))
@@ -77,7 +70,7 @@ def make_plans(context: Context, rows: DataFrame, train: DataFrame) -> list[Plan
         context.log(f"cgan starts from ALS at scale {start.scale:.3g}, popularity {start.popularity:.3g}")
     settings = {name: float(value) for name, value in config.model_dump().items() if isinstance(value, int | float)}
     return [
-        Plan(
+        GeneratorPlan(
             kind=kind,
             n_items=n_items,
             epochs=config.agn_epochs if kind == "agn" else config.epochs,
@@ -135,7 +128,7 @@ def _pairs(batches: Iterator[dict[str, Any]]) -> Iterator[Batch]:
     return ((batch["items"].long(), batch["weights"].float()) for batch in batches)
 
 
-def _reporter(worker: Worker, plan: Plan, show: Show) -> Show:
+def _reporter(worker: Worker, plan: GeneratorPlan, show: Show) -> Show:
     def report(epoch: int, values: dict[str, float]) -> None:
         if epoch % max(1, plan.epochs // 5) == 0:
             worker.log(
@@ -147,7 +140,7 @@ def _reporter(worker: Worker, plan: Plan, show: Show) -> Show:
     return report
 
 
-def _fingerprint(plan: Plan, urls: list[str], batch_size: int) -> str:
+def _fingerprint(plan: GeneratorPlan, urls: list[str], batch_size: int) -> str:
     parts = [
         plan.kind,
         plan.n_items,
@@ -163,11 +156,11 @@ def _fingerprint(plan: Plan, urls: list[str], batch_size: int) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-def card_of(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+def card_of(context: Context, plan: GeneratorPlan, result: dict[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint is: enough to rebuild the network and to judge it."""
     last = max(epoch for epoch, _, _ in result["history"])
     # The start (epoch 0) is not watched for collapse: the first epoch stands for it.
-    shown = max(result["kept_epoch"], 1)
+    shown = max(result["epoch"], 1)
     final = {name: value for epoch, name, value in result["history"] if epoch == shown}
     return {
         "generator": plan.kind,
@@ -178,8 +171,8 @@ def card_of(context: Context, plan: Plan, result: dict[str, Any]) -> dict[str, A
         "workers": context.config.distributed.workers,
         "steps_per_epoch": plan.steps,
         "epochs": last,
-        "kept_epoch": result["kept_epoch"],
-        "history_half_life": result["half_life"],
+        "kept_epoch": result["epoch"],
+        "history_half_life_visits": result["half_life"],
         "stopped": result["stopped"],
         "final": final,
         "collapsed": final["distinct_share"] < context.config.generator.collapse_min_distinct_share,
@@ -191,8 +184,8 @@ def described(context: Context, card: dict[str, Any]) -> str:
     distinct = int(card["final"]["distinct_items"])
     kept = f"epoch {card['kept_epoch']} of {card['epochs']} kept"
     text = f"{card['generator']} {card['version']}: {kept}, {distinct} distinct items"
-    if card["history_half_life"] is not None:
-        text += f", half-life {card['history_half_life']:g}"
+    if card["history_half_life_visits"] is not None:
+        text += f", half-life {card['history_half_life_visits']:g}"
     if card["stopped"] != "all epochs done":
         text += f", {card['stopped']}"
     if card["collapsed"]:
@@ -200,6 +193,6 @@ def described(context: Context, card: dict[str, Any]) -> str:
         context.warn(
             f"{card['generator']} collapsed: only {distinct} distinct items in the fills of the watched users, a share "
             f"of {card['final']['distinct_share']:.4f} (generator.collapse_min_distinct_share "
-            f"{context.config.generator.collapse_min_distinct_share}); it stays a candidate, the gate will judge it"
+            f"{context.config.generator.collapse_min_distinct_share}); its fills are tried, and the gate will judge it"
         )
     return text

@@ -1,10 +1,15 @@
-"""Dense positions 0, 1, 2, ... for keys, without sorting everything in one task."""
+"""Dense positions 0, 1, 2, ... for keys, without sorting everything in one task; the dictionaries of ids by them."""
 
 from itertools import accumulate
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from ganrec_spark.errors import InputError
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Addition
+
+_MAX_INDEX = 2**31 - 1
 _BUCKETS = 64  # part of the order: another number would number the keys anew
 
 
@@ -21,3 +26,30 @@ def with_positions(keys: DataFrame, key: str, name: str, hashed: Column, first: 
     inside = F.row_number().over(Window.partitionBy("_bucket").orderBy("_hash", key))
     numbered = bucketed.withColumn(name, (offsets[F.col("_bucket")] + inside - 1).cast("int"))
     return numbered.drop("_hash", "_bucket"), sum(sizes)
+
+
+def extend_dictionary(lake: StageLake, valid: DataFrame, table: str, kind: str) -> int:
+    """Append the ids that the dictionary does not have yet; return their number.
+
+    Ids that a killed attempt appended are there already, so a second attempt adds only the rest.
+    """
+
+    def missing(known: DataFrame) -> Addition:
+        fresh = valid.select(f"{kind}_id").distinct().join(known.select(f"{kind}_id"), f"{kind}_id", "left_anti")
+        top = known.agg(F.max(f"{kind}_idx")).first()
+        first = 0 if top is None or top[0] is None else int(top[0]) + 1
+        numbered, count = with_positions(fresh, f"{kind}_id", f"{kind}_idx", F.xxhash64(f"{kind}_id"), first)
+        if first + count > _MAX_INDEX:
+            raise InputError(
+                f"table '{table}': expected at most {_MAX_INDEX} ids, found {first + count}; start a new lake"
+            )
+        return Addition(numbered.withColumn("first_run_id", F.lit(lake.run_id)), count, f"{kind}_idx", first)
+
+    return lake.extend(table, missing)
+
+
+def with_indices(lake: StageLake, valid: DataFrame) -> DataFrame:
+    """Return the rows of table ratings: ids replaced by their dense indices."""
+    users = lake.read("users").select("user_id", "user_idx")
+    items = lake.read("items").select("item_id", "item_idx")
+    return valid.join(users, "user_id").join(items, "item_id").select("user_idx", "item_idx", "rating", "ts", "origin")

@@ -5,7 +5,7 @@ from math import ceil
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.models import Partition
+from ganrec_spark.config.models import Parquet
 from ganrec_spark.frames.dense_index import with_positions
 from ganrec_spark.frames.time_order import tie
 
@@ -43,20 +43,20 @@ def padded_histories(ratings: DataFrame, length: int, seed: int) -> DataFrame:
 
 
 def with_row_groups(
-    users: DataFrame, partition: Partition, workers: int, length: int, seed: int
+    users: DataFrame, parquet: Parquet, workers: int, length: int, seed: int
 ) -> tuple[DataFrame, int, int]:
     """Return `users` with column row_group, the number of users, and the number of row groups.
 
     In and out: one row per user. Groups differ by at most one user. There are at least as many groups as workers
-    and partition.row_groups, unless users are fewer.
+    and parquet.row_groups, unless users are fewer.
     """
     positioned, n_users = with_positions(users, "user_idx", "position", F.xxhash64(F.lit(seed), F.col("user_idx")))
-    groups = count_row_groups(n_users, partition, workers, length)
+    groups = count_row_groups(n_users, parquet, workers, length)
     row_group = (F.col("position") % max(groups, 1)).alias("row_group")
     return positioned.select(*users.columns, row_group), n_users, groups
 
 
-def count_row_groups(n_users: int, partition: Partition, workers: int, length: int) -> int:
+def count_row_groups(n_users: int, parquet: Parquet, workers: int, length: int) -> int:
     """Return the number of row groups for `n_users` rows of `length` entries; 0 for no users."""
-    rows = max(1, min(partition.max_rows_per_group, _MAX_BYTES_PER_GROUP // (_BYTES_PER_ENTRY * length)))
-    return min(n_users, max(partition.row_groups, workers, ceil(n_users / rows)))
+    rows = max(1, min(parquet.max_rows_per_group, _MAX_BYTES_PER_GROUP // (_BYTES_PER_ENTRY * length)))
+    return min(n_users, max(parquet.row_groups, workers, ceil(n_users / rows)))

@@ -26,17 +26,25 @@ def current_snapshot(spark: SparkSession, full_name: str) -> int | None:
 
 
 def replace_rows(
-    frame: DataFrame, full_name: str, rows: Column, seen: int | None, properties: dict[str, str] | None = None
+    frame: DataFrame,
+    full_name: str,
+    rows: Column,
+    seen: int | None,
+    properties: dict[str, str] | None = None,
+    one_task: bool = False,
 ) -> tuple[int, int]:
     """Replace the rows that match `rows` in one commit; return the number of rows written and the snapshot's id.
 
     Columns that an earlier version left in the table are NULL in the new rows. Raises Conflict where a commit after the
-    snapshot `seen` added rows that match (None: any commit did).
+    snapshot `seen` added rows that match (None: any commit did). With `one_task` the frame, one part that goes to one
+    part of the table, is written as it is: no shuffle brings together what is together.
     """
     mark = uuid.uuid4().hex
     gone = [field for field in frame.sparkSession.table(full_name).schema if field.name not in frame.columns]
     frame = frame.withColumns({field.name: F.lit(None).cast(field.dataType) for field in gone})
     writer = frame.writeTo(full_name).option("isolation-level", "serializable")
+    if one_task:
+        writer = writer.option("distribution-mode", "none")
     if seen is not None:
         writer = writer.option("validate-from-snapshot-id", str(seen))
     for name, value in {_MARK: mark, **(properties or {})}.items():

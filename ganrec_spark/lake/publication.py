@@ -11,7 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
-from ganrec_spark.lake.store import Lake, Pointer, Publication, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake, Pointer, Publication
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.plan.tables import EDITED, TABLE_BY_NAME, TABLES
 

@@ -5,20 +5,29 @@ readers saw before. Iceberg has no transaction over several tables; readers of p
 that join the one-row table current_run, so one commit shows them all of a run (docs/adr/0003-publishing.md).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.files import is_remote
 from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, partition_columns, replace_rows
-from ganrec_spark.plan.run_id import RunId
-from ganrec_spark.plan.tables import PUBLISHED_VIEWS, TABLE_BY_NAME, Table
-from ganrec_spark.plan.tables import Column as TableColumn
+from ganrec_spark.lake.schema import (
+    as_declared,
+    cast_columns,
+    changes_to,
+    check_run_id,
+    conform,
+    create_statement,
+    declared,
+    of_run,
+)
+from ganrec_spark.plan.table import Table
+from ganrec_spark.plan.tables import PUBLISHED_VIEWS
 
 _TRIES = 10
 
@@ -75,28 +84,27 @@ class Lake:
             declaration = declared(table)
             if not self._known:
                 self._reach_catalog()
-            self.spark.sql(_create_statement(full_name, declaration))
+            self.spark.sql(create_statement(full_name, declaration))
             self._bring_along(full_name, declaration)
             self._known.add(table)
         return full_name
 
     def _bring_along(self, full_name: str, declaration: Table) -> None:
-        """Add the columns that an earlier version's table lacks, NULL in its rows; drop partitioning that has gone.
+        """Rename the columns of an earlier version's table, add those it lacks, drop partitioning that has gone.
 
-        Columns that have gone stay, with what is in them: replace_rows leaves them NULL.
+        Added ones are NULL in its rows. Columns that have gone stay, with what is in them: replace_rows leaves them
+        NULL. Views that name a renamed column are made anew.
         """
         for attempt in range(_TRIES):
-            present = set(self.spark.table(full_name).columns)
-            missing = [_definition(column) for column in declaration.columns if column.name not in present]
-            wanted = {"run_id", "phase", *declaration.partition_by}
-            gone = [name for name in partition_columns(self.spark, full_name) if name not in wanted]
-            changes = [f"DROP PARTITION FIELD `{name}`" for name in gone]
-            changes += [f"ADD COLUMNS ({', '.join(missing)})"] if missing else []
+            present, parts = self.spark.table(full_name).columns, partition_columns(self.spark, full_name)
+            changes = changes_to(declaration, present, parts)
             if not changes:
                 return
             try:
                 for change in changes:
                     self.spark.sql(f"ALTER TABLE {full_name} {change}")
+                if any(old in present for old in declaration.renamed) and declaration.name in PUBLISHED_VIEWS.values():
+                    self._create_views()
             except (Py4JJavaError, AnalysisException):
                 if attempt + 1 == _TRIES:  # else another process was faster
                     raise
@@ -106,7 +114,8 @@ class Lake:
         try:
             self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {self._prefix}")
         except Py4JJavaError as error:
-            raise self._unreachable(error) from None
+            if not any("constraint" in message for _, message in causes(error)):  # else another process made it
+                raise self._unreachable(error) from None
 
     def _unreachable(self, error: Py4JJavaError) -> LakeError:
         found = " / ".join(message for _, message in causes(error))
@@ -117,14 +126,14 @@ class Lake:
 
     def read_all(self, table: str) -> DataFrame:
         """Return every row of a table, of all runs, with run_id (and phase)."""
-        return _as_declared(self.spark.table(self.ensure(table)), declared(table))
+        return as_declared(self.spark.table(self.ensure(table)), declared(table))
 
     def read(self, table: str, run_id: str, phase: str | None = None) -> DataFrame:
         """Return the rows of one run (and phase) without these columns; dictionaries are returned whole."""
         frame, scope = self.read_all(table), declared(table).scope
         if scope != "run":
             return frame
-        return frame.where(_of_run(declared(table), run_id, phase)).drop("run_id", "phase")
+        return frame.where(of_run(declared(table), run_id, phase)).drop("run_id", "phase")
 
     def replace(
         self, table: str, frame: DataFrame, run_id: str, phase: str | None = None, only: Mapping[str, str] | None = None
@@ -135,14 +144,17 @@ class Lake:
         where another process wrote the same rows meanwhile.
         """
         declaration = declared(table)
-        conformed = _conform(frame, declaration, check_run_id(run_id), phase)
-        condition = _of_run(declaration, run_id, phase)
+        conformed = conform(frame, declaration, check_run_id(run_id), phase)
+        few = frame.isLocal() and not declaration.partition_by  # rows of the driver's, for one part of the table
+        condition = of_run(declaration, run_id, phase)
         for column, value in (only or {}).items():
             condition = condition & (F.col(column) == F.lit(value))
         full_name = self.ensure(table)
         seen = current_snapshot(self.spark, full_name)
         try:
-            return replace_rows(conformed, full_name, condition, seen)[0]
+            return replace_rows(conformed.coalesce(1) if few else conformed, full_name, condition, seen, one_task=few)[
+                0
+            ]
         except Conflict:
             raise LakeError(
                 f"table '{table}', run '{run_id}': expected no other process to write this run's rows, found that one "
@@ -152,7 +164,7 @@ class Lake:
     def as_of(self, table: str, seen: int | None) -> DataFrame:
         """Return every row of a table as of a snapshot, with run_id; columns that came later are NULL."""
         frame = self.spark.sql(f"SELECT * FROM {self.ensure(table)}" + (f" VERSION AS OF {seen}" if seen else ""))
-        return _as_declared(frame, declared(table))
+        return as_declared(frame, declared(table))
 
     def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
         """Add what `additions` finds missing among a dictionary's rows; return the number of rows added.
@@ -167,7 +179,7 @@ class Lake:
                 return 0
             above = F.col(new.index) >= F.lit(new.first)  # matches no row that is known, and every one added since
             try:
-                return replace_rows(new.rows.select(*_cast_columns(declared(table))), full_name, above, seen)[0]
+                return replace_rows(new.rows.select(*cast_columns(declared(table))), full_name, above, seen)[0]
             except Conflict:
                 continue
         raise LakeError(
@@ -178,7 +190,7 @@ class Lake:
         """Replace all rows of a dictionary: for repairs alone. Raises LakeError where it changed since `seen`."""
         full_name = self.ensure(table)
         try:
-            replace_rows(frame.select(*_cast_columns(declared(table))), full_name, F.lit(True), seen)
+            replace_rows(frame.select(*cast_columns(declared(table))), full_name, F.lit(True), seen)
         except Conflict:
             raise LakeError(f"table '{table}': found that another process added rows; repair it again") from None
 
@@ -226,7 +238,7 @@ class Lake:
             F.current_timestamp().alias("published_at"),
         )
         told = {"published-run": run_id, "published-edition": edition}
-        columns = _cast_columns(declared("current_run"))
+        columns = cast_columns(declared("current_run"))
         try:
             replace_rows(row.select(*columns), self.ensure("current_run"), F.lit(True), instead.snapshot, told)
         except Conflict:
@@ -249,145 +261,22 @@ class Lake:
         )
         return [Publication(row.run_id, row.edition, row.committed_at) for row in rows]
 
+    def _columns_of(self, view: str) -> list[str]:
+        """Return the columns of a view; none where it is missing, or names columns that its table no longer has."""
+        try:
+            return self.spark.table(self.name(view)).columns
+        except AnalysisException:
+            return []
+
     def _create_views(self) -> None:
         """Create the views, and those anew that an earlier version made with other columns."""
         pointer = self.ensure("current_run")
         for view, table in PUBLISHED_VIEWS.items():
             names = ["run_id", *(column.name for column in declared(table).columns)]
-            exists = self.spark.catalog.tableExists(self.name(view))
-            if exists and self.spark.table(self.name(view)).columns == names:
+            if self._columns_of(view) == names:
                 continue
             self.spark.sql(
                 f"CREATE OR REPLACE VIEW {self.name(view)} COMMENT 'rows of the published run' AS "
                 f"SELECT {', '.join(f't.{name}' for name in names)} FROM {self.ensure(table)} t "
                 f"JOIN {pointer} p ON t.run_id = p.published_run_id AND t.edition = p.edition"
             )
-
-
-@dataclass(frozen=True)
-class StageLake:
-    """The lake as one stage of one run sees it: only the tables that the stage declared."""
-
-    lake: Lake
-    run_id: str
-    stage: str
-    phase: str | None
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    before_write: Callable[[], None] = lambda: None  # raises where another process has taken the run
-
-    def read(self, table: str, phase: str | None = None) -> DataFrame:
-        """Return this run's rows of a declared table; `phase` defaults to the stage's own."""
-        self._allow(table, (*self.reads, *self.writes), "read")
-        return self.lake.read(table, self.run_id, phase or self.phase)
-
-    def write(self, table: str, frame: DataFrame, phase: str | None = None) -> int:
-        """Replace this run's rows of a declared table in one commit; return the number of rows.
-
-        `phase` defaults to the stage's own; stages without one name it for tables of both phases.
-        """
-        self._allow(table, self.writes, "write")
-        return self.lake.replace(table, frame, self.run_id, phase or self.phase)
-
-    def extend(self, table: str, additions: "Callable[[DataFrame], Addition]") -> int:
-        """Add what is missing to a declared dictionary (Lake.extend); return the number of rows added."""
-        self._allow(table, self.writes, "write")
-        return self.lake.extend(table, additions)
-
-    def data_files(self, table: str, phase: str | None = None) -> list[str]:
-        """Return the Parquet files of this run's rows of a declared table."""
-        self._allow(table, self.reads, "read")
-        return self.lake.data_files(table, self.run_id, phase or self.phase)
-
-    def frame(self, table: str, rows: Iterable[tuple[object, ...]]) -> DataFrame:
-        """Return a DataFrame of `rows` with the declared columns of `table`, in their order."""
-        columns = declared(table).columns
-        schema = ", ".join(f"{column.name} {column.type}" for column in columns)
-        return self.lake.spark.createDataFrame(list(rows), schema)
-
-    def write_edition(self, table: str, frame: DataFrame, edition: str) -> int:
-        """Replace the rows of one edition of this run, leaving its other editions; return the number of rows."""
-        self._allow(table, self.writes, "write")
-        return self.lake.replace(table, frame, self.run_id, only={"edition": edition})
-
-    def _allow(self, table: str, allowed: tuple[str, ...], verb: str) -> None:
-        if verb == "write":
-            self.before_write()
-        if table not in allowed:
-            raise LakeError(
-                f"table '{table}', stage '{self.stage}': the stage may {verb} {', '.join(allowed) or 'nothing'}; "
-                "declare the table in pipeline.STAGES if it should"
-            )
-
-
-def declared(table: str) -> Table:
-    """Return the declaration of a table. Raises LakeError for an unknown name."""
-    try:
-        return TABLE_BY_NAME[table]
-    except KeyError:
-        raise LakeError(f"table '{table}': not declared in tables.py") from None
-
-
-def check_run_id(run_id: str) -> str:
-    """Return `run_id` if it is one, and so safe in SQL and paths. Raises ConfigError otherwise."""
-    return str(RunId.parse(run_id))
-
-
-def _of_run(declaration: Table, run_id: str, phase: str | None) -> Column:
-    condition = F.col("run_id") == F.lit(run_id)
-    if not declaration.phased:
-        return condition
-    if phase is None:
-        raise LakeError(f"table '{declaration.name}', run '{run_id}': expected a phase, found none")
-    return condition & (F.col("phase") == F.lit(phase))
-
-
-def _as_declared(frame: DataFrame, declaration: Table) -> DataFrame:
-    """Return the declared columns: NULL where the rows are older, without what an earlier version had beside them."""
-    keys = ["run_id", *(["phase"] if declaration.phased else [])] if declaration.scope == "run" else []
-    later = {column.name: column.type for column in declaration.columns if column.name not in frame.columns}
-    names = [*keys, *(column.name for column in declaration.columns)]
-    return frame.select(*[F.lit(None).cast(later[name]).alias(name) if name in later else name for name in names])
-
-
-def _conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None) -> DataFrame:
-    expected = [column.name for column in declaration.columns]
-    if sorted(frame.columns) != sorted(expected):
-        raise LakeError(
-            f"table '{declaration.name}', run '{run_id}': expected columns {expected}, found {frame.columns}"
-        )
-    keys = [F.lit(run_id).alias("run_id")]
-    if declaration.phased:
-        keys.append(F.lit(phase).alias("phase"))
-    return frame.select(*keys, *_cast_columns(declaration))
-
-
-def _cast_columns(declaration: Table) -> list[Column]:
-    return [F.col(column.name).cast(column.type).alias(column.name) for column in declaration.columns]
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _definition(column: TableColumn) -> str:
-    return f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}"
-
-
-def _create_statement(full_name: str, declaration: Table) -> str:
-    columns = [_definition(column) for column in declaration.columns]
-    partition = list(declaration.partition_by)
-    if declaration.scope == "run":
-        if declaration.phased:
-            columns.insert(0, "`phase` string COMMENT 'choose (fitted on train) or final (train + validation)'")
-            partition.insert(0, "phase")
-        columns.insert(0, "`run_id` string COMMENT 'run that wrote the row'")
-        partition.insert(0, "run_id")
-    partitioning = f"PARTITIONED BY ({', '.join(partition)})" if partition else ""
-    key = f" Key: {', '.join(declaration.key)}." if declaration.key else ""
-    return (
-        f"CREATE TABLE IF NOT EXISTS {full_name} ({', '.join(columns)}) USING iceberg {partitioning} "
-        f"COMMENT {_quote('One row: ' + declaration.grain + '.' + key)} "
-        "TBLPROPERTIES ('format-version'='2', 'write.metadata.delete-after-commit.enabled'='true', "
-        "'write.metadata.previous-versions-max'='20')"
-    )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class Member:
     """A recommender with a room `recommenders.<name>` and lists in table `<name>_candidates`.
 
-    `doc`: what its stages do, where they are the plain ones (plan.pipeline.plain_stages); a member that keeps other
-    tables has none here, and its stages stand in plan/pipeline.py. `section`: its section of the configuration.
+    `doc`: what its stages do, where they are the plain ones (plan.phased.plain_stages); a member that keeps other
+    tables has none here, and its stages stand in plan/phased.py. `section`: its section of the configuration.
     `chooses`: validation users are drawn to choose its settings; plain stages keep them in `<name>_choices`.
     `learns_from_fills`: it has lists of its own for the accepted fill. `may_fill`: what it ranks first may be a fill
     for the others, its scores being logs of chances, so its stages come before augment. `serves_strangers`: its list

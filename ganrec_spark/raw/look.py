@@ -1,11 +1,9 @@
 """`ganrec look`: what a source of ratings holds, by its first rows, and the settings that would take them."""
 
 import json
-import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -16,37 +14,16 @@ from ganrec_spark.config.load import with_values
 from ganrec_spark.config.sections import Config, Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import SAMPLE_BYTES, located, part_values, sampled
+from ganrec_spark.raw.guesses import FEW, NUMBER, Seen, fitting_settings, is_header, time_form_of
 from ganrec_spark.raw.readers import read_parquet
 from ganrec_spark.raw.rejects import advice_on, common_rules, count_rules
-from ganrec_spark.raw.rules import IGNORED, judge, mark_duplicates
-from ganrec_spark.raw.sources import explained, quoted, read_source, wanted_columns
-from ganrec_spark.raw.text import as_wide, decoded, is_json, json_names, layout, likely_columns, lines
-from ganrec_spark.raw.times import TimeForm, doubt, recognised, time_form
+from ganrec_spark.raw.rules import IGNORED, apply_rules, mark_duplicates
+from ganrec_spark.raw.sources import explained, quoted, read_source
+from ganrec_spark.raw.text import as_wide, decoded, is_json, json_names, layout, lines
+from ganrec_spark.raw.times import doubt, time_form
 
 _ROWS = 10_000
-_NUMBER = re.compile(r"^[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?$")
-_LARGEST_RATING = 1000.0
-_FEW = 20  # kinds of events, at most
 _STEPS, _LARGEST_STAR = 2, 100.0  # a scale of ratings has more values than that, and ends there; beyond it are counts
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A source's columns and first rows as text; `header`: whether the file names its columns, None where it must.
-
-    `parts` has all values of the columns that are folders' names; rows have those of the first file.
-    """
-
-    what: str
-    names: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    header: bool | None = None
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def kinds(self, name: str) -> set[str]:
-        """Return the distinct values of a column, as far as they were seen."""
-        place = self.names.index(name)
-        return {value.strip() for value in self.parts.get(name, [row[place] for row in self.rows])}
 
 
 def look(spark: SparkSession, config: Config, source: str, as_of: datetime) -> list[str]:
@@ -65,12 +42,12 @@ def _look(spark: SparkSession, config: Config, source: str, as_of: datetime, scr
         for name, value in config.ingest.model_dump(mode="json").items()
         if value != getattr(Ingest(), name) and name not in ("source", "test_source", "columns", "event_weights")
     }
-    values = given | _settings(config.ingest, seen)
+    values = given | fitting_settings(config.ingest, seen)
     fitting = with_values(config, {f"ingest.{name}": value for name, value in values.items()}).ingest
     try:
         rows = read_source(spark, fitting, source, scratch / "again")
         sample = spark.createDataFrame(rows.limit(_ROWS).collect(), rows.schema) if rows.take(1) else rows
-        told += _judged(sample, fitting, as_of)
+        told += _checked(sample, fitting, as_of)
     except InputError as error:
         told.append(f"ingest would refuse it: {error}")
     words = [("source", json.dumps(source)), *_flat(values)]
@@ -101,10 +78,10 @@ def _seen(spark: SparkSession, ingest: Ingest, source: str, scratch: Path) -> Se
     found = layout(head, encoding, ingest.model_copy(update={"header": False}), source, {"rating": 2})
     first = [cell.strip('" ') for cell in head[0].split(found.delimiter)]
     wide = as_wide(first, len(found.names), found.rows)
-    if len(first) != len(wide) == len(found.names) and _is_header([[one for one in first if one], *found.rows]):
+    if len(first) != len(wide) == len(found.names) and is_header([[one for one in first if one], *found.rows]):
         header, names, rows = True, tuple(wide), found.rows
     else:
-        header = bool(found.rows) and _is_header(found.rows)
+        header = bool(found.rows) and is_header(found.rows)
         names = tuple(found.rows[0]) if header else tuple(f"column {place}" for place in range(1, len(found.names) + 1))
         rows = found.rows[header:]
     told = f"{what}text, {encoding}, columns separated by {found.delimiter!r}, {'a' if header else 'no'} header"
@@ -124,128 +101,20 @@ def _texts(frame: DataFrame) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple("" if value is None else value for value in row) for row in rows)
 
 
-def _is_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names columns: none of it is a number, and below it some are, or it has known names.
-
-    So it does where it counts its columns from 0, as pandas does for want of names.
-    """
-    if [cell for cell in rows[0] if cell] == [str(place) for place in range(len([cell for cell in rows[0] if cell]))]:
-        return len(rows[0]) > 1
-    if any(_NUMBER.match(cell) for cell in rows[0]):
-        return False
-    wanted: dict[str, str | int] = dict.fromkeys(("user", "item", "rating", "timestamp"), 0)
-    below = any(_NUMBER.match(cell) for row in rows[1:20] for cell in row)
-    return below or len(likely_columns(rows[0], wanted)) > 1
-
-
 def _values(rows: Sequence[Sequence[str]], place: int) -> str:
     values = [row[place] for row in rows if place < len(row)]
     distinct = len(set(values))
-    kind = "numbers" if values and all(_NUMBER.match(value) for value in values if value) else "text"
-    form = _form(values)
+    kind = "numbers" if values and all(NUMBER.match(value) for value in values if value) else "text"
+    form = time_form_of(values)
     if form is not None and kind == "text":
         kind = "times"
     examples = ", ".join(dict.fromkeys(values[:50]))[:60]
     return f"{kind}, {distinct} different in {len(values)} rows; {examples}"
 
 
-def _form(values: Sequence[str]) -> TimeForm | None:
-    """Return how the values are written as times, None where they are none."""
-    texts = [value for value in values if value][:1000]
-    try:
-        form = recognised(texts, "?")
-    except InputError:
-        return TimeForm("?")
-    iso = texts and sum(bool(re.match(r"^\d{4}-\d{1,2}-\d{1,2}", text)) for text in texts) >= 0.9 * len(texts)
-    return form if form.pattern or iso else None
-
-
-def _settings(ingest: Ingest, seen: Seen) -> dict[str, object]:
-    """Return the keys of section ingest that differ from `ingest` for this source: columns, header, feedback."""
-    wanted = wanted_columns(ingest)
-    present = {name.strip().lower() for name in seen.names}
-    configured = {
-        role: name for role, name in wanted.items() if isinstance(name, int) or name.strip().lower() in present
-    }
-    likely = {role: name for role, name in likely_columns(seen.names, wanted).items() if role not in configured}
-    named: dict[str, object] = {} if seen.header is False else {**configured, **likely}
-    whole = {"user", "item"} <= named.keys() or seen.header is None
-    columns = named if whole else _by_values(seen, named) | named
-    event = likely_columns(seen.names, {"event": 0}).get("event")
-    values: dict[str, object] = {}
-    if "rating" not in columns and event is not None and len(seen.kinds(event)) <= _FEW:
-        columns["event"] = event
-        values["feedback"] = "implicit"
-        fresh = {kind: 1.0 for kind in sorted(seen.kinds(event)) if kind and kind not in ingest.event_weights}
-        if fresh:
-            values["event_weights"] = {**ingest.event_weights, **fresh}
-    if _has_decimal_comma(seen, columns.get("rating")):
-        values["decimal"] = ","
-    for role in ("rating", "timestamp"):
-        columns.setdefault(role, None)
-    base = ingest.columns.model_dump()
-    if any(base[role] != name for role, name in columns.items()):
-        values["columns"] = {**base, **columns}
-    if seen.header is False:
-        values["header"] = False
-    return values
-
-
-def _has_decimal_comma(seen: Seen, rating: object) -> bool:
-    if rating is None:
-        return False
-    place = (
-        rating - 1
-        if isinstance(rating, int)
-        else [name.strip().lower() for name in seen.names].index(str(rating).lower())
-    )
-    values = [row[place] for row in seen.rows if place < len(row)]
-    return any(re.fullmatch(r"[+-]?\d+,\d+", value.strip()) for value in values) and not any(
-        "." in value for value in values
-    )
-
-
-def _by_values(seen: Seen, named: Mapping[str, object]) -> dict[str, object]:
-    """Return role -> position, from 1, by what the values look like: times, few numbers, then who and what.
-
-    Columns that a role of `named` has are left out.
-    """
-    taken = {str(name).lower() for name in named.values()} | {name.lower() for name in seen.parts}
-    places = [place for place, name in enumerate(seen.names) if name.strip().lower() not in taken or not name.strip()]
-    columns = {place: [row[place] for row in seen.rows if place < len(row)] for place in places}
-    found: dict[str, object] = {}
-    written = [place for place in places if columns[place] and _form(columns[place]) is not None]
-    counted = [place for place in places if columns[place] and all(map(_is_epoch, columns[place][:200]))]
-    for place in [*written, *counted][:1]:
-        found["timestamp"] = place + 1
-        places.remove(place)
-    for place in reversed(places):
-        values = columns[place]
-        few = 1 < len(set(values)) <= len(values) / 2
-        if place > 1 and few and all(map(_is_rating, values)):
-            found["rating"] = place + 1
-            places.remove(place)
-            break
-    for role, place in zip(("user", "item"), places, strict=False):
-        found[role] = place + 1
-    return found
-
-
-def _is_rating(text: str) -> bool:
-    return _NUMBER.match(text) is not None and abs(float(text.replace(",", "."))) <= _LARGEST_RATING
-
-
-def _is_epoch(text: str) -> bool:
-    """Whether a number may be seconds or milliseconds of the years 1990 to 2100."""
-    if not _NUMBER.match(text):
-        return False
-    value = float(text.replace(",", "."))
-    return 6.3e8 < value < 4.2e9 or 6.3e11 < value < 4.2e12
-
-
-def _judged(sample: DataFrame, ingest: Ingest, as_of: datetime) -> list[str]:
+def _checked(sample: DataFrame, ingest: Ingest, as_of: datetime) -> list[str]:
     form = time_form(sample, ingest) if "timestamp" in sample.columns else None
-    rows = judge(sample, ingest, as_of, form).withColumn("origin", F.lit("source"))
+    rows = apply_rules(sample, ingest, as_of, form).withColumn("origin", F.lit("source"))
     if ingest.feedback == "explicit" or (form is not None and not form.days):
         rows = mark_duplicates(rows, ingest.feedback == "implicit")
     rows = rows.withColumn("row", F.to_json("raw")).cache()
@@ -269,7 +138,7 @@ def _judged(sample: DataFrame, ingest: Ingest, as_of: datetime) -> list[str]:
         told.append(f"times from {facts['oldest']} to {facts['newest']} UTC" if form else "no times")
         told += [line for line in [doubt(sample, ingest, form)] if line] if form else []
     if ingest.feedback == "implicit" and ingest.columns.event:
-        kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(_FEW).collect()
+        kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(FEW).collect()
         told.append("events: " + ", ".join(f"{row['event']} {row['count']}" for row in kinds))
     told += [
         f"{'ignored' if rule in IGNORED else 'rejected'}: {rule} {count}"

@@ -6,21 +6,21 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Ingest
 
 
-def known_pseudonyms(judged: DataFrame) -> DataFrame:
+def known_pseudonyms(checked: DataFrame) -> DataFrame:
     """Return (user_id, source_id) of the valid rows' users; none without ingest.pseudonym_salt."""
-    if "source_id" not in judged.columns:
-        return judged.select("user_id", F.col("user_id").alias("source_id")).limit(0)
-    return judged.where(F.col("rule").isNull()).select("user_id", "source_id").distinct()
+    if "source_id" not in checked.columns:
+        return checked.select("user_id", F.col("user_id").alias("source_id")).limit(0)
+    return checked.where(F.col("rule").isNull()).select("user_id", "source_id").distinct()
 
 
-def merge_events(judged: DataFrame, ingest: Ingest) -> DataFrame:
+def merge_events(checked: DataFrame, ingest: Ingest) -> DataFrame:
     """Return the valid ratings (origin, user_id, item_id, rating, ts), one row per user and item.
 
     Implicit feedback: rating is the sum of the event weights, ts the latest event. Explicit ratings are distinct
     already.
     """
-    valid = judged.where(F.col("rule").isNull())
-    keys, when = ["origin", "user_id", "item_id"], ["ts", "position"] if "position" in judged.columns else ["ts"]
+    valid = checked.where(F.col("rule").isNull())
+    keys, when = ["origin", "user_id", "item_id"], ["ts", "position"] if "position" in checked.columns else ["ts"]
     if ingest.feedback == "implicit":
         # Decimals add up to the same sum in any order.
         weight = F.sum(F.col("rating").cast("decimal(28,9)")).cast("double")

@@ -15,7 +15,8 @@ from pyspark.sql.types import DataType, DoubleType, StringType, StructField, Str
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import SAMPLE_BYTES, Files, first_bytes, local_stream
-from ganrec_spark.raw.text import QUOTE, Layout, decoded, json_names, lines, quotes_span_lines, resolve, shown, unique
+from ganrec_spark.raw.names import resolve, shown, unique
+from ganrec_spark.raw.text import QUOTE, Layout, decoded, json_names, lines, quotes_span_lines
 
 # Holds a text line that does not have as many values as the file has columns; NULL for every other row.
 MALFORMED = "_malformed_line"

@@ -24,16 +24,16 @@ _KEYS = {
 }
 
 
-def count_rules(judged: DataFrame) -> Counts:
+def count_rules(checked: DataFrame) -> Counts:
     """Return the number of rows per (origin, rule); rule None counts the valid ones."""
-    rows = judged.groupBy("origin", "rule").count().collect()
+    rows = checked.groupBy("origin", "rule").count().collect()
     return {(row["origin"], row["rule"]): row["count"] for row in rows}
 
 
-def rejected_rows(judged: DataFrame) -> DataFrame:
-    """Return (rule, source, row) of the rows that broke a rule; those that the settings ignore are counted alone."""
+def rejected_rows(checked: DataFrame) -> DataFrame:
+    """Return (rule, file, row) of the rows that broke a rule; those that the settings ignore are counted alone."""
     broken = F.col("rule").isNotNull() & ~F.col("rule").isin(*IGNORED)
-    return judged.where(broken).select("rule", "source", "row")
+    return checked.where(broken).select("rule", "file", "row")
 
 
 def common_rules(counts: Counts) -> list[str]:
@@ -43,9 +43,9 @@ def common_rules(counts: Counts) -> list[str]:
     return sorted((rule for rule in often if rule not in IGNORED), key=lambda rule: -totals[rule])
 
 
-def advice_on(judged: DataFrame, rule: str, ingest: Ingest) -> str:
+def advice_on(checked: DataFrame, rule: str, ingest: Ingest) -> str:
     """Return what rows of a rule look like, and the key that would take them; nothing where there is none."""
-    rows = judged.where(F.col("rule") == rule)
+    rows = checked.where(F.col("rule") == rule)
     if rule == "unknown_event":
         kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(5).collect()
         found = ", ".join(f"'{row['event']}' {row['count']}" for row in kinds)
@@ -63,7 +63,7 @@ def advice_on(judged: DataFrame, rule: str, ingest: Ingest) -> str:
         return f"times up to {newest} UTC lie after the run's date"
     if rule in ("bad_rating", "bad_time"):
         # Where no row is valid the column may be the wrong one, and its values ids.
-        if judged.where(F.col("rule").isNull()).isEmpty():
+        if checked.where(F.col("rule").isNull()).isEmpty():
             return f"{rule}: {_KEYS[rule]}"
         column = "raw_rating" if rule == "bad_rating" else "raw_time"
         values = rows.select(F.col(column).alias("value")).distinct()
@@ -115,6 +115,21 @@ def per_rule(counts: Counts, ignored: bool = False) -> str:
     """Return the rules with their numbers of rows in words, most frequent first: rejects, or what is ignored."""
     totals = {rule: count for rule, count in by_rule(counts).items() if (rule in IGNORED) == ignored}
     return ", ".join(f"{rule} {count}" for rule, count in sorted(totals.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def counts_in_words(counts: Counts, n_ratings: int, new_users: int, new_items: int) -> str:
+    """Return how many rows were read, and what became of them."""
+    read, valid = sum(counts.values()), sum(count for (_, rule), count in counts.items() if rule is None)
+    parts = [f"{read} rows read, {n_ratings} ratings"]
+    if valid > n_ratings:
+        parts.append(f"{valid - n_ratings} events merged into others of the same user and item")
+    ignored = sum(count for rule, count in by_rule(counts).items() if rule in IGNORED)
+    rejected = read - valid - ignored
+    parts.append(f"{rejected} rejected" + (f" ({per_rule(counts)})" if rejected else ""))
+    if ignored:
+        parts.append(f"{ignored} ignored ({per_rule(counts, ignored=True)})")
+    parts.append(f"{new_users} new users, {new_items} new items")
+    return ", ".join(parts)
 
 
 def _where_rejected(run_id: str) -> str:

@@ -36,7 +36,7 @@ RAW_VALUES = {"rating": "raw_rating", "timestamp": "raw_time"}
 IGNORED = ("ignored_event", "not_rated", "not_yet_given")
 
 
-def judge(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm | None = None) -> DataFrame:
+def apply_rules(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm | None = None) -> DataFrame:
     """Return each raw row with user_id, item_id, rating, ts, event and `rule`: the first rule broken, or NULL.
 
     In and out: one row per input row (see sources.read_source); nothing is dropped. Ids become trimmed strings,
@@ -61,7 +61,7 @@ def judge(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm | Non
         shown = pseudonym(user, from_environment("ingest.pseudonym_salt", ingest.pseudonym_salt))
         raw = _without_user(types["raw"], str(rows.schema["user"].metadata["column"]), shown)
     parsed = rows.select(
-        "source",
+        "file",
         raw.alias("raw"),
         user.alias("source_id"),
         *[_as_text(F.col(role), types.get(role)).alias(name) for role, name in RAW_VALUES.items()],
@@ -74,8 +74,8 @@ def judge(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm | Non
         (_inexact(F.col("user"), types["user"]) | _inexact(F.col("item"), types["item"])).alias("inexact"),
     )
     malformed = F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in _fields(types["raw"]) else F.lit(False)
-    judged = parsed.withColumn("rule", _rule(ingest, malformed, as_of))
-    return judged.drop("inexact", *([] if ingest.pseudonym_salt else ["source_id"]))
+    checked = parsed.withColumn("rule", _rule(ingest, malformed, as_of))
+    return checked.drop("inexact", *([] if ingest.pseudonym_salt else ["source_id"]))
 
 
 def pseudonym(user_id: Column, salt: str) -> Column:
@@ -92,7 +92,7 @@ def _without_user(raw: DataType, user: str, shown: Column) -> Column:
     return F.struct(*[column.alias(name) for name, column in fields.items()])
 
 
-def mark_duplicates(judged: DataFrame, keep_conflicts: bool) -> DataFrame:
+def mark_duplicates(checked: DataFrame, keep_conflicts: bool) -> DataFrame:
     """Give all but one of the valid rows of a user and item their rule; one row in, one row out.
 
     exact_duplicate: same rating, time and event as another row. conflicting_duplicate: an older row (equal times:
@@ -100,12 +100,12 @@ def mark_duplicates(judged: DataFrame, keep_conflicts: bool) -> DataFrame:
     `keep_conflicts` such rows are further events, and valid.
     """
     # Events that are the same must be neighbours; of ratings that differ the later one counts.
-    by = ("ts", "rating", "event", "position", "source") if keep_conflicts else ("ts", "position", "rating", "source")
-    order = [F.col(name).desc() for name in by if name in judged.columns]
+    by = ("ts", "rating", "event", "position", "file") if keep_conflicts else ("ts", "position", "rating", "file")
+    order = [F.col(name).desc() for name in by if name in checked.columns]
     # Rejected rows have no key; their own hash spreads them over the tasks.
-    key = F.when(F.col("rule").isNotNull(), row_hash(judged.schema["raw"].dataType))
+    key = F.when(F.col("rule").isNotNull(), row_hash(checked.schema["raw"].dataType))
     window = Window.partitionBy(key, "origin", "user_id", "item_id").orderBy(
-        *order, row_hash(judged.schema["raw"].dataType)
+        *order, row_hash(checked.schema["raw"].dataType)
     )
     same = F.lit(True)
     for name in ("ts", "rating", "event"):
@@ -114,7 +114,7 @@ def mark_duplicates(judged: DataFrame, keep_conflicts: bool) -> DataFrame:
     duplicate = F.when(repeated & same, "exact_duplicate")
     if not keep_conflicts:
         duplicate = duplicate.when(repeated, "conflicting_duplicate")
-    return judged.withColumn("rule", F.coalesce("rule", duplicate))
+    return checked.withColumn("rule", F.coalesce("rule", duplicate))
 
 
 def row_as_json(raw: DataType) -> Column:

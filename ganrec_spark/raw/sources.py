@@ -16,8 +16,9 @@ from ganrec_spark.errors import InputError
 from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.raw.files import SAMPLE_BYTES, Files, located, part_value, sampled
+from ganrec_spark.raw.names import resolve
 from ganrec_spark.raw.readers import MALFORMED, read_json, read_parquet, read_text
-from ganrec_spark.raw.text import decoded, is_json, layout, lines, resolve
+from ganrec_spark.raw.text import decoded, is_json, layout, lines
 
 _FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".bz2", ".dat")
 _PATH = "_metadata.file_path"
@@ -81,7 +82,7 @@ def _read(
     position = [F.struct(*place).alias("position")] if ingest.tie_order == "source" else []
     return frame.select(
         *[F.col(quoted(name)).alias(role, metadata={"column": name}) for role, name in roles.items()],
-        origin.alias("source"),
+        origin.alias("file"),
         F.struct(*[F.col(quoted(name)) for name in kept]).alias("raw"),
         *position,
     )

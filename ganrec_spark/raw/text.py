@@ -12,6 +12,7 @@ from typing import IO
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
+from ganrec_spark.raw.names import explain_missing, plain, shown, unique
 
 QUOTE = '"'
 _DELIMITERS = {"csv": ",", "tsv": "\t", "movielens": "::"}
@@ -30,32 +31,6 @@ csv.field_size_limit(1 << 30)  # a long text is a text
 _CLOCK_TIME = re.compile(r"^\d{4}-\d{1,2}-\d{1,2}[T ]\d{1,2}:\d{2}")
 _SAMPLE_LINES = 1000
 _CONSISTENT = 0.9
-# What columns of well-known data sets and of most shops are called, in lower case.
-_CALLED = {
-    role: [word for line in names for word in line.split()]
-    for role, names in {
-        "user": (
-            "user_id userid user uid user-id visitorid visitor_id customer_id customerid reviewerid reviewer_id",
-            "member_id sessionid session_id user_id:token username profilename",
-        ),
-        "item": (
-            "item_id itemid item iid movieid movie_id product_id productid article_id articleid asin parent_asin isbn",
-            "book_id video_id videoid track_id song_id artist_id item_id:token poi_id location_id",
-        ),
-        "rating": (
-            "rating ratings score stars overall rating:float book-rating rate value watch_ratio plays count weight",
-        ),
-        "timestamp": (
-            "timestamp time ts date datetime unixreviewtime unix_review_time t_dat timestamp:float event_time",
-            "created_at reviewtime date_added",
-        ),
-        "event": ("event event_type type action behavior",),
-    }.items()
-}
-
-
-_THINGS = "user customer member item movie film book product article track song artist video place title name text"
-_KNOWN = {word for words in _CALLED.values() for word in words} | set(_THINGS.split())
 
 
 @dataclass(frozen=True)
@@ -129,9 +104,9 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
         raise InputError(f"source '{source}': expected rows, found {sample[0]!r}, a hint for Excel; take the line away")
     quoted = ingest.quote != "none"
     parsed = {one: _parsed(sample, one, quoted) for one in candidates}
-    names = {_plain(name) for name in wanted.values() if isinstance(name, str)}
+    names = {plain(name) for name in wanted.values() if isinstance(name, str)}
     places = max((place for place in wanted.values() if isinstance(place, int)), default=0)
-    delimiter = next((one for one in candidates if names and {_plain(cell) for cell in parsed[one][0]} >= names), None)
+    delimiter = next((one for one in candidates if names and {plain(cell) for cell in parsed[one][0]} >= names), None)
     named = delimiter is not None
     if delimiter is None:
         fitting = [one for one in candidates if _width(parsed[one]) >= max(len(wanted), places)] or candidates
@@ -164,10 +139,10 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
     columns = list(rows[0]) if header else _in_order(wanted, width)
     if header:
         columns = as_wide(columns, width, rows[1:])
-    twice = [name for name, count in Counter(map(_plain, columns)).items() if count > 1 and name in names]
+    twice = [name for name, count in Counter(map(plain, columns)).items() if count > 1 and name in names]
     if twice:
         raise InputError(
-            f"source '{source}': expected one column {twice[0]}, found {Counter(map(_plain, columns))[twice[0]]}; name "
+            f"source '{source}': expected one column {twice[0]}, found {Counter(map(plain, columns))[twice[0]]}; name "
             f"the one to read by its position, from 1 (ingest.columns; first line {shown(sample[0])})"
         )
     kept = tuple(tuple(row) for row in rows[header:] if len(row) == len(columns))
@@ -185,8 +160,8 @@ def json_names(sample: Sequence[str], source: str) -> tuple[tuple[str, ...], tup
             f"source '{source}': expected one JSON object a line, found {shown(sample[0])}; write it so, or as CSV"
         )
     names = tuple(dict.fromkeys(name for value in objects for name in value))
-    if len({_plain(name) for name in names}) < len(names):
-        twice = [name for name, count in Counter(map(_plain, names)).items() if count > 1]
+    if len({plain(name) for name in names}) < len(names):
+        twice = [name for name, count in Counter(map(plain, names)).items() if count > 1]
         raise InputError(f"source '{source}': expected one key {twice[0]}, found several that differ by case alone")
     return names, objects
 
@@ -223,71 +198,18 @@ def quotes_span_lines(streams: Iterable[IO[bytes]], layout: Layout, places: Sequ
     return True
 
 
-def unique(names: Sequence[str], reserved: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return `names` with blanks, later repetitions and reserved ones numbered, for Spark wants distinct columns."""
-    seen = {_plain(name) for name in reserved}
-    result = []
-    for position, name in enumerate(names, 1):
-        fresh = name.strip() if name.strip() and _plain(name) not in seen else f"{name.strip()}_{position}"
-        seen.add(_plain(fresh))
-        result.append(fresh)
-    return tuple(result)
-
-
-def resolve(source: str, wanted: dict[str, str | int], found: Sequence[str]) -> dict[str, str]:
-    """Return role -> name among those found, by name whatever its case, or by position from 1."""
-    by_name = {_plain(name): name for name in reversed(found)}
-    missing = [name for name in wanted.values() if isinstance(name, str) and _plain(name) not in by_name]
-    beyond = [name for name in wanted.values() if isinstance(name, int) and name > len(found)]
-    if missing or beyond:
-        explain_missing(source, wanted, found, "")
-    return {role: found[name - 1] if isinstance(name, int) else by_name[_plain(name)] for role, name in wanted.items()}
-
-
-def explain_missing(source: str, wanted: dict[str, str | int], found: Sequence[str], line: str) -> None:
-    """Raise InputError saying which of the wanted columns are not there, and the settings that would fit."""
-    present = {_plain(name) for name in found}
-    missing = [str(name) for name in wanted.values() if isinstance(name, int) or _plain(name) not in present]
-    where = f"first line {shown(line)}" if line else f"columns {', '.join(found)}"
-    likely = [f"--set ingest.columns.{role}={name}" for role, name in likely_columns(found, wanted).items()]
-    hint = f" It looks as if {' '.join(likely)} would fit." if likely else ""
-    raise InputError(
-        f"source '{source}': expected columns {', '.join(map(str, wanted.values()))}, found {where}; missing: "
-        f"{', '.join(missing)}. Check the delimiter (ingest.delimiter), name the columns in ingest.columns, by "
-        "name or by "
-        f"position from 1 (null where the file has none), or set ingest.header=false if the first line is data.{hint}"
-    )
-
-
-def likely_columns(found: Sequence[str], wanted: dict[str, str | int]) -> dict[str, str]:
-    """Return role -> a column that is usually called so, of wanted roles whose own column is not there."""
-    present = {_plain(name): name for name in reversed(found)}
-    missing = [role for role, name in wanted.items() if not isinstance(name, str) or _plain(name) not in present]
-    likely = {role: next((present[name] for name in _CALLED[role] if name in present), None) for role in missing}
-    return {role: name for role, name in likely.items() if name}
-
-
 def _require_no_times_as_ids(
     source: str, wanted: dict[str, str | int], columns: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    places = {_plain(name): place for place, name in reversed(list(enumerate(columns)))}
+    places = {plain(name): place for place, name in reversed(list(enumerate(columns)))}
     for role in ("user", "item"):
         name = wanted.get(role)
-        place = name - 1 if isinstance(name, int) else places.get(_plain(name))
+        place = name - 1 if isinstance(name, int) else places.get(plain(name))
         if place is not None and rows and all(_CLOCK_TIME.match(row[place].strip()) for row in rows):
             raise InputError(
                 f"source '{source}': expected ids of {role}s in column {place + 1}, found times such as "
                 f"{rows[0][place]!r}; name the columns by their positions, from 1: ingest.columns.user, item, ..."
             )
-
-
-def shown(line: str) -> str:
-    """Return a line as a message may show it: one that names columns as it is, of others no value, for some are ids."""
-    cells = [cell.strip(' "') for cell in re.split(r"::|[^\w .:-]+", line)]
-    named = any(cell.lower() in _KNOWN or re.fullmatch(r"\w+(_|-| )[iI][dD]|\w+I[dD]", cell) for cell in cells)
-    if named and len(line) < 1000 and not re.search(r"[0-9@]", line):
-        return repr(line[:200])
-    return f"of {len(line)} characters, that begins with data ({'digits' if line[:1].isdigit() else 'text'})"
 
 
 def _in_order(wanted: dict[str, str | int], width: int) -> list[str]:
@@ -329,7 +251,3 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
         return 1
     (width, count), *_ = Counter(map(len, rows)).most_common(1)
     return width if count >= _CONSISTENT * len(rows) or len(rows) < 10 else 1
-
-
-def _plain(name: object) -> str:
-    return str(name).strip().lower()

@@ -17,7 +17,7 @@ from ganrec_spark.frames.top_n import mask_seen, top_n
 from ganrec_spark.recommenders.catalogue import BLOCK, Score
 
 
-def judged_users(users: DataFrame, held_out: DataFrame, purpose: str, seed: int) -> pa.Table:
+def drawn_judges(users: DataFrame, held_out: DataFrame, purpose: str, seed: int) -> pa.Table:
     """Return rows of `users` (user_idx, items, ...) with relevant, their held-out items, on the driver.
 
     Of those that have some the draw for `purpose` (draws.drawn). `held_out`: one row per user and item.
@@ -26,7 +26,7 @@ def judged_users(users: DataFrame, held_out: DataFrame, purpose: str, seed: int)
 
 
 def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> NDArray[np.float64]:
-    """Return the NDCG@k of each of `judged_users` [U], their `items` never listed, by the driver's threads."""
+    """Return the NDCG@k of each of `drawn_judges` [U], their `items` never listed, by the driver's threads."""
 
     def judge(block: pa.RecordBatch) -> NDArray[np.float64]:
         scores = score(block)

@@ -1,4 +1,4 @@
-"""What a member says of its settings for `ganrec tune`: the SEARCH of its room's module `tuning`."""
+"""What a member says of its settings for `ganrec tune`: the TUNABLE of its room's module `tuning`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def one_at_a_time(found: dict[str, list[Any]]) -> Iterator[Values]:
 
 
 @dataclass(frozen=True)
-class Search:
+class Tunable:
     """What is tried for one member: key -> distribution, and the NDCG@10 of a context with values of them.
 
     `configured`: the settings that the configuration holds, of these keys. `chosen`: what the run's own search found.

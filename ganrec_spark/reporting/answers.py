@@ -105,16 +105,16 @@ def fill(facts: Facts) -> Answer:
     question = "Did filling help, and whom?"
     if not facts.decisions:
         return Answer(question, f"It was not tried: {facts.no_filling}")
-    accepted = next((row for row in facts.decisions if row["accepted"] and row["candidate"] != "none"), None)
+    accepted = next((row for row in facts.decisions if row["accepted"] and row["fill"] != "none"), None)
     if accepted is None:
         return Answer(question, "No fill was proven to help sparse users, so none is used.")
     als = _change(accepted["sparse_lift"], accepted["sparse_ci_low"], accepted["sparse_ci_high"])
-    words = f"{accepted['candidate']} changes sparse users' lists by ALS by {als} on validation"
+    words = f"{accepted['fill']} changes sparse users' lists by ALS by {als} on validation"
     sparse = next((row for row in facts.fill_segments if row["segment"] == "sparse"), None)
     if sparse is None:
         return Answer(question, f"{words}.")
     lists = _change(sparse["lift"], sparse["ci_low"], sparse["ci_high"])
-    into = "goes into" if facts.published_fill == accepted["candidate"] else "stays out of"
+    into = "goes into" if facts.published_fill == accepted["fill"] else "stays out of"
     return Answer(question, f"{words}, the blend's by {lists}; it {into} what is published.", "good")
 
 
@@ -128,10 +128,10 @@ def refused(facts: Facts) -> Answer:
         share = 100 * n_rows / max(1, facts.n_ratings)
         of = f"{share:.1f} for each hundred ratings"
         words.append(f"{n_rows:,} rows ({of}), most by rule {most} ({facts.rejected[most]:,})")
-    tried = [row for row in facts.decisions if row["candidate"] != "none" and not row["accepted"]]
+    tried = [row for row in facts.decisions if row["fill"] != "none" and not row["accepted"]]
     if tried:
         best = max(tried, key=lambda row: (row["level"] == "confirm", _known(row["sparse_lift"])))
-        words.append(f"{len(tried)} fills; the best of them, {best['candidate']}: {best['reason']}")
+        words.append(f"{len(tried)} fills; the best of them, {best['fill']}: {best['reason']}")
     return Answer(question, ". ".join(words) + "." if words else "Nothing.")
 
 

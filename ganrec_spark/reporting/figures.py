@@ -54,17 +54,15 @@ def training_curves(history: Mapping[str, Mapping[str, Sequence[tuple[int, float
 
 
 def gate_lifts(decisions: Sequence[tuple[str, str, bool, Interval]]) -> str:
-    """Draw each candidate's lift for sparse users with its interval; (candidate, level, accepted, lift)."""
+    """Draw each fill's lift for sparse users with its interval; (fill, level, accepted, lift)."""
     figure = Figure(figsize=(9, 0.6 + 0.27 * len(decisions)))
     axis = figure.subplots()
-    for row, (_candidate, level, accepted, (value, low, high)) in enumerate(decisions):
+    for row, (_fill, level, accepted, (value, low, high)) in enumerate(decisions):
         colour = "#009E73" if accepted else "#0072B2" if level == "confirm" else "#999999"
         axis.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=2)
         axis.plot([100 * value], [row], "o", color=colour, markersize=4)
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_yticks(
-        range(len(decisions)), [f"{candidate} ({level})" for candidate, level, _, _ in decisions], fontsize=8
-    )
+    axis.set_yticks(range(len(decisions)), [f"{fill} ({level})" for fill, level, _, _ in decisions], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel("change of sparse users' NDCG, % (grey: screened, blue: refused, green: accepted)")
     return _svg(figure)

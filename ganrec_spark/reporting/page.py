@@ -30,7 +30,7 @@ figure{margin:.6em 0}figcaption{color:var(--dim);font-size:13px}svg{max-width:10
 
 
 @dataclass(frozen=True)
-class Section:
+class Chapter:
     """A part of the page: its anchor, its title, and what stands in it, as HTML."""
 
     anchor: str
@@ -38,7 +38,7 @@ class Section:
     html: str
 
 
-def page(run_id: str, answers: Iterable[Answer], sections: Sequence[Section]) -> str:
+def page(run_id: str, answers: Iterable[Answer], sections: Sequence[Chapter]) -> str:
     """Return the page: the answers first, then the sections, each with an entry in the navigation."""
     links = "".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in sections)
     body = "".join(

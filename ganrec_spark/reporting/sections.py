@@ -8,7 +8,7 @@ from ganrec_spark.evaluation.segments import BUCKET, in_order
 from ganrec_spark.plan.members import RECOMMENDERS
 from ganrec_spark.reporting import figures
 from ganrec_spark.reporting.answers import Row
-from ganrec_spark.reporting.page import Id, Section, Words, figure, folded, paragraph, table
+from ganrec_spark.reporting.page import Chapter, Id, Words, figure, folded, paragraph, table
 
 # model -> value name -> (epoch, value)
 Curves = Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
@@ -20,7 +20,7 @@ def data(
     items: Mapping[int, int],
     max_sparse: int,
     rejected: Mapping[str, int],
-) -> Section:
+) -> Chapter:
     """Describe the training matrix; `users` and `items` are number of ratings -> how many have so many."""
     html = figure(
         figures.distributions(users, items, max_sparse),
@@ -30,12 +30,12 @@ def data(
     if profile is not None:
         html += table(("training matrix", ""), [(name, _plain(value)) for name, value in profile.items()])
     if not rejected:
-        return Section("data", "Data", html + paragraph("No row was rejected."))
+        return Chapter("data", "Data", html + paragraph("No row was rejected."))
     rows = sorted(rejected.items(), key=lambda pair: (-pair[1], pair[0]))
-    return Section("data", "Data", html + "<h3>Rejected rows</h3>" + table(("rule", "rows"), rows))
+    return Chapter("data", "Data", html + "<h3>Rejected rows</h3>" + table(("rule", "rows"), rows))
 
 
-def training(histories: Mapping[str, Curves]) -> Section:
+def training(histories: Mapping[str, Curves]) -> Chapter:
     """Draw the training curves by title; an empty one was not trained."""
     captions = {
         "Generators": "A generator whose distinct_items fall says the same to everyone.",
@@ -48,17 +48,17 @@ def training(histories: Mapping[str, Curves]) -> Section:
             figure(figures.training_curves(curves), captions.get(title, "")) if curves else paragraph("Not trained.")
         )
         html += f"<h3>{title}</h3>{drawn}"
-    return Section("training", "Training", html)
+    return Chapter("training", "Training", html)
 
 
-def gate(decisions: Sequence[Row]) -> Section:
-    """Draw every candidate fill's lift with its interval, best first, and list the verdicts in words."""
+def gate(decisions: Sequence[Row]) -> Chapter:
+    """Draw every fill's lift with its interval, best first, and list the verdicts in words."""
     if not decisions:
-        return Section("gate", "Gate", paragraph("No fill was tried."))
+        return Chapter("gate", "Gate", paragraph("No fill was tried."))
     drawn = [
-        (row["candidate"], row["level"], bool(row["accepted"]), bounds)
+        (row["fill"], row["level"], bool(row["accepted"]), bounds)
         for row in decisions
-        if row["candidate"] != "none"
+        if row["fill"] != "none"
         and (bounds := _finite(row["sparse_lift"], row["sparse_ci_low"], row["sparse_ci_high"])) is not None
     ]
     html = ""
@@ -68,11 +68,11 @@ def gate(decisions: Sequence[Row]) -> Section:
             "A fill helps where its whole line lies to the right of 0. Grey ones were only looked at, blue ones "
             "refused by proof, the green one is used.",
         )
-    rows = [(row["candidate"], row["level"], row["verdict"], Words(row["reason"] or "")) for row in decisions]
-    return Section("gate", "Gate", html + table(("fill", "level", "verdict", "reason"), rows))
+    rows = [(row["fill"], row["level"], row["verdict"], Words(row["reason"] or "")) for row in decisions]
+    return Chapter("gate", "Gate", html + table(("fill", "level", "verdict", "reason"), rows))
 
 
-def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Section:
+def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Chapter:
     """Draw NDCG@k by segment for every recommender, with and without the fill; list the values and the weights."""
     html = ""
     for split in ("test", "validation"):
@@ -91,26 +91,26 @@ def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Section:
     if weights:
         rows = [(row["fill"], row["recommender"], row["weight"], bool(row["published"])) for row in weights]
         html += "<h3>The blend's weights</h3>" + table(("fill", "recommender", "weight", "published"), rows)
-    return Section("quality", "Quality", html)
+    return Chapter("quality", "Quality", html)
 
 
-def lists(samples: Sequence[tuple[Row, Sequence[Row]]]) -> Section:
+def lists(samples: Sequence[tuple[Row, Sequence[Row]]]) -> Chapter:
     """Show a few users' lists with the reason of each item; a sample is the user and the rows of the list, in order."""
     html = ""
     for user, rows in samples:
         kind = "sparse" if user["is_sparse"] else "dense"
-        cells = [(row["rank"], Id(row["item_id"]), _reason(row), ", ".join(row["sources"])) for row in rows]
+        cells = [(row["rank"], Id(row["item_id"]), _reason(row), ", ".join(row["members"])) for row in rows]
         name = escape(str(rows[0]["user_id"])) if rows else "?"
         title = f"User {name} ({kind}, {user['n_ratings']} training ratings)"
         html += f"<h3>{title}</h3>" + table(("", "item", "reason", "from"), cells)
-    return Section("lists", "Lists", html or paragraph("No list was made, or report.sample_users is 0."))
+    return Chapter("lists", "Lists", html or paragraph("No list was made, or report.sample_users is 0."))
 
 
-def checks(rows: Sequence[Row]) -> Section:
+def checks(rows: Sequence[Row]) -> Chapter:
     """List the quality checks that publication depended on, what failed first."""
     ordered = sorted(rows, key=lambda row: (bool(row["passed"]), row["name"]))
     cells = [(row["name"], bool(row["passed"]), row["severity"], Words(row["message"])) for row in ordered]
-    return Section("checks", "Checks", table(("check", "passed", "else", "found"), cells))
+    return Chapter("checks", "Checks", table(("check", "passed", "else", "found"), cells))
 
 
 def bars(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, figures.Interval]]:

@@ -48,13 +48,13 @@ def gate_words(decisions: Sequence[Row], lake: Lake, run_id: str) -> str:
         profile = lake.read("matrix_profile", run_id).first()
         return f"not tried: {profile.reason if profile else 'the matrix was not profiled'}"
     accepted = [row for row in decisions if row.accepted]
-    tried = [row for row in decisions if row.candidate != "none"]
-    if accepted and accepted[0].candidate != "none":
-        return f"{accepted[0].candidate} accepted among {len(tried)} candidates: {accepted[0].reason}"
+    tried = [row for row in decisions if row.fill != "none"]
+    if accepted and accepted[0].fill != "none":
+        return f"{accepted[0].fill} accepted among {len(tried)} fills: {accepted[0].reason}"
     confirmed = [row for row in tried if row.level == "confirm"]
     best = max(confirmed or tried, key=lambda row: row.sparse_lift or -math.inf, default=None)
-    words = f"nothing accepted among {len(tried)} candidates"
-    return words + (f"; the best was {best.candidate}, refused: {best.reason}" if best else "")
+    words = f"nothing accepted among {len(tried)} fills"
+    return words + (f"; the best was {best.fill}, refused: {best.reason}" if best else "")
 
 
 def _metric_lines(metrics: Sequence[Metric], config: Config) -> list[str]:
@@ -115,7 +115,7 @@ def _list_lines(lake: Lake, config: Config, run_id: str) -> list[str]:
         lines += ["", f"User {rows[0]['user_id'] if rows else '?'} ({kind}, {user['n_ratings']} training ratings)"]
         for row in rows[:5]:
             because = f" because of {row['because_item_id']}" if row["because_item_id"] is not None else ""
-            told = f"{row['item_id']}  {row['score']:.5f}  {row['reason']}{because}  [{', '.join(row['sources'])}]"
+            told = f"{row['item_id']}  {row['score']:.5f}  {row['reason']}{because}  [{', '.join(row['members'])}]"
             lines.append(f"  {row['rank']:2}. {told}")
     return lines
 

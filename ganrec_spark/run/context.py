@@ -7,7 +7,7 @@ from datetime import datetime
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.lake.store import StageLake
+from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.plan.run_id import RunId
 
 

@@ -10,26 +10,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyspark
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession, Window
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import GanrecError, LakeError
 from ganrec_spark.lake.files import is_remote, lake_root, require_store
-from ganrec_spark.lake.iceberg import change_properties, current_snapshot, properties, reason
-from ganrec_spark.lake.publication import stored_editions
+from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.files import Files, located
-from ganrec_spark.run.log import SIGN_OF_LIFE, at_work, withdraw
+from ganrec_spark.run import invariants
+from ganrec_spark.run.invariants import Finding, Repair
 from ganrec_spark.spark.executors import surroundings
 from ganrec_spark.spark.session import build_session, require_known, spark_jars_dir
 
@@ -43,27 +41,6 @@ _SAME_PACKAGES = (
 )
 # Bytes of text that a rating takes, and of heap that one takes while the gathered solvers work on it.
 _BYTES_A_RATING, _HEAP_A_RATING = 25, 60
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: level ok, warn or fail; `advice` says what to do where it is not ok."""
-
-    level: str
-    name: str
-    found: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.level:4}  {self.name}: {self.found}" + (f"; {self.advice}" if self.advice else "")
-
-
-@dataclass(frozen=True)
-class Repair:
-    """What `--repair` would do, in words, and how."""
-
-    words: str
-    do: Callable[[], None]
 
 
 def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
@@ -95,7 +72,7 @@ def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
             return [*findings, Finding("ok", "lake", "reachable and empty; the first run makes its tables")], []
         findings.append(_clock(lake))
         repairs: list[Repair] = []
-        for look in (_dictionaries, _doubled_ratings, _published, _at_work):
+        for look in (invariants.dictionaries, invariants.doubled_ratings, invariants.published, invariants.runs):
             told, mended = look(lake)
             findings += told
             repairs += mended
@@ -218,92 +195,3 @@ def _clock(lake: Lake) -> Finding:
         advice = "set the clock (NTP): Iceberg refuses commits that are older than the last one"
         return Finding("fail", "clock", f"{now}, {behind:.0f} s behind the newest commit", advice)
     return Finding("ok", "clock", now)
-
-
-def _dictionaries(lake: Lake) -> tuple[list[Finding], list[Repair]]:
-    findings, repairs = [], []
-    for table, kind in (("users", "user"), ("items", "item")):
-        rows = lake.read_all(table)
-        ids = rows.groupBy(f"{kind}_id").count().where("count > 1").count()
-        indices = rows.groupBy(f"{kind}_idx").agg(F.count_distinct(f"{kind}_id").alias("n")).where("n > 1").count()
-        if not ids and not indices:
-            findings.append(Finding("ok", table, f"{rows.count()} ids, each with an index of its own"))
-            continue
-        found = f"{ids} ids with several indices, {indices} indices with several ids"
-        advice = (
-            "what was published since then has strangers' lists: roll back to an edition before it (`ganrec "
-            "rollback`), "
-            "then `ganrec doctor --repair` and run the dates again"
-        )
-        findings.append(Finding("fail", table, found, advice))
-        words = (
-            f"table {table}: keep each id's first index, number the others anew, let every run begin at ingest again"
-        )
-        repairs.append(Repair(words, lambda table=table, kind=kind: _renumber(lake, table, kind)))  # type: ignore[misc]
-    return findings, repairs
-
-
-def _renumber(lake: Lake, table: str, kind: str) -> None:
-    alive, _ = at_work(lake)
-    if alive:
-        raise LakeError(f"table '{table}': expected nobody at work, found {'; '.join(alive.values())}; repair it later")
-    seen = current_snapshot(lake.spark, lake.ensure(table))
-    rows = lake.as_of(table, seen)
-    first = Window.partitionBy(f"{kind}_id").orderBy("first_run_id", f"{kind}_idx")
-    once = rows.withColumn("place", F.row_number().over(first)).where("place = 1").drop("place")
-    owner = Window.partitionBy(f"{kind}_idx").orderBy("first_run_id", f"{kind}_id")
-    marked = once.withColumn("place", F.row_number().over(owner)).localCheckpoint()
-    top = marked.agg(F.max(f"{kind}_idx")).collect()[0][0]
-    fresh = Window.orderBy("first_run_id", f"{kind}_id")
-    moved = marked.where("place > 1").withColumn(f"{kind}_idx", (F.lit(top) + F.row_number().over(fresh)).cast("int"))
-    # First of all no run counts any more: where this one ends half-way, nobody builds on rows of the old numbers.
-    for row in lake.read_all("stage_log").select("run_id").distinct().collect():
-        withdraw(lake, row.run_id, "ingest", f"table {table} was numbered anew (ganrec doctor --repair)")
-    lake.rewrite(table, marked.where("place = 1").unionByName(moved).drop("place"), seen)
-
-
-def _doubled_ratings(lake: Lake) -> tuple[list[Finding], list[Repair]]:
-    # Of the newest run and of the published one: what is older is read by nobody.
-    ever = [row.run_id for row in lake.read_all("stage_log").select("run_id").distinct().collect()]
-    newest = max(ever, key=RunId.parse, default=None)
-    runs = [run_id for run_id in {newest, lake.published().run_id} if run_id is not None]
-    ratings = lake.read_all("ratings").where(F.col("run_id").isin(runs))
-    pairs = ratings.groupBy("run_id", "origin", "user_idx", "item_idx").count().where("count > 1")
-    found = pairs.groupBy("run_id").count().orderBy("run_id").collect()
-    if not found:
-        return [Finding("ok", "ratings", "one for each pair of user and item")], []
-    told = ", ".join(f"{row['count']} in run {row['run_id']}" for row in found)
-    advice = "the dictionaries gave an id two indices; repair them (--repair), then run these dates again"
-    return [Finding("fail", "ratings", f"pairs rated twice: {told}", advice)], []
-
-
-def _published(lake: Lake) -> tuple[list[Finding], list[Repair]]:
-    shown, kept = lake.published(), stored_editions(lake)
-    if shown.run_id is None:
-        return [Finding("ok", "published", "nothing yet")], []
-    if (shown.run_id, shown.edition) in kept:
-        return [
-            Finding("ok", "published", f"run {shown.run_id}, edition {shown.edition}; {len(kept)} editions kept")
-        ], []
-    found = f"run {shown.run_id}, edition {shown.edition}, whose rows are gone: readers see nothing"
-    return [Finding("fail", "published", found, "`ganrec rollback`, or run the date again")], []
-
-
-def _at_work(lake: Lake) -> tuple[list[Finding], list[Repair]]:
-    alive, dead = at_work(lake)
-    findings = [Finding("ok", f"run {run_id}", f"at work: {words}") for run_id, words in alive.items()]
-    findings += [
-        Finding(
-            "warn", f"run {run_id}", f"ended without a word: {words}", "run the date again; it goes on where it was"
-        )
-        for run_id, words in dead.items()
-    ]
-    table = lake.ensure("stage_log")
-    signs = [name for name in properties(lake.spark, table) if name.startswith(SIGN_OF_LIFE)]
-    old = [name for name in signs if not any(name.startswith(f"{SIGN_OF_LIFE}{run_id}.") for run_id in alive)]
-    repairs = []
-    if old:
-        forget = dict.fromkeys(old)
-        words = f"forget {len(old)} signs of life of processes that are gone"
-        repairs.append(Repair(words, lambda: change_properties(lake.spark, table, forget)))
-    return findings or [Finding("ok", "runs", "nobody is at work")], repairs

@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 
 from ganrec_spark.config.load import section_json
 from ganrec_spark.config.sections import Config
-from ganrec_spark.plan.pipeline import Stage
+from ganrec_spark.plan.stage import Stage
 
 _WORDS = {
     "code": "another version of the code",

@@ -13,8 +13,11 @@ from pyspark.sql import SparkSession
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError, StoreError, TrainingError
 from ganrec_spark.lake.files import lake_root
-from ganrec_spark.lake.store import Lake, StageLake, check_run_id
-from ganrec_spark.plan.pipeline import STAGES, Stage
+from ganrec_spark.lake.schema import check_run_id
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.plan.stage import Stage
 from ganrec_spark.raw.state import source_state
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.failures import explained

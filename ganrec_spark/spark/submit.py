@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError
-from ganrec_spark.plan.pipeline import Stage
+from ganrec_spark.plan.stage import Stage
 
 ARCHIVE = "ganrec-classes.jsa"
 # An archive that does not fit is not worth a warning: Java loads the classes as usual.

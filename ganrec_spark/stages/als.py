@@ -8,10 +8,10 @@ from pyspark.sql import functions as F
 from ganrec_spark.fills.ratings import fill_variants, kept_by_others, of_variant
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als.candidates import candidates, error_rows, user_vectors
+from ganrec_spark.recommenders.als.factors import AlsFactors, factor_rows, factors_of
 from ganrec_spark.recommenders.als.setting import chosen_setting, fit_setting, latest_time
-from ganrec_spark.recommenders.als.solver import AlsFactors, factor_rows, factors_of
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
@@ -24,7 +24,7 @@ def run(context: Context) -> str:
     fits = {fill: fit(context, merged, fill) for fill in fills}
     rows = [factor_rows(context.spark, fitted).withColumn("fill", F.lit(fill)) for fill, fitted in fits.items()]
     lake.write("als_factors", reduce(DataFrame.unionAll, rows))
-    written, observed = lake.read("als_factors"), merged.where("source = 'observed'")
+    written, observed = lake.read("als_factors"), merged.where("observed")
     seen = dislikes.never_listed(histories(observed), known_dislikes(context, observed))
     sparsity = lake.read("user_sparsity")
     # Cached: users that are not sparse have the same lists with a fill.
@@ -52,7 +52,7 @@ def fit(context: Context, merged: DataFrame, fill: str) -> AlsFactors:
             return factors_of(known)
     setting = chosen_setting(context.lake.read("als_choices", "choose"))
     context.log(f"fitting {setting.text()}, fill {fill}")
-    observed, als = merged.where("source = 'observed'"), context.config.als
+    observed, als = merged.where("observed"), context.config.als
     latest, seed = latest_time(observed), stable_seed(context.seed, "als")
     disliked = known_dislikes(context, observed)
     ratings = dislikes.learned(of_variant(merged, fill), observed, disliked, setting.dislike_weight, als.implicit)

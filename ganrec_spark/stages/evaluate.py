@@ -5,7 +5,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.evaluation.judged_lists import candidate_lists, item_facts, judged_users, lists_of_users
+from ganrec_spark.evaluation.judged_lists import candidate_lists, item_facts, lists_of_users, measured_users
 from ganrec_spark.evaluation.quality import metric_sums
 from ganrec_spark.evaluation.segments import rating_error, segment_means, segment_spreads
 from ganrec_spark.frames.observed import observed_ratings
@@ -27,7 +27,7 @@ def run(context: Context) -> str:
             context.log(f"{split}: no held-out ratings, no metrics")
             continue
         observed = observed_ratings(context, phase)
-        users = judged_users(held_out, context.lake.read("user_segments"))
+        users = measured_users(held_out, context.lake.read("user_segments"))
         lists = candidate_lists(context, phase, max(settings.ks))
         facts, n_items = item_facts(context, observed, phase)
         # Cached: means and spreads both come from these few rows, and the pass over the lists is the cost.

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
+from ganrec_spark.evaluation.choice import in_words
 from ganrec_spark.fills.ratings import of_variant
 from ganrec_spark.frames.histories import with_ages
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.item_item.candidates import candidates, weight_rows
-from ganrec_spark.recommenders.item_item.fit import Fitter, Setting, slope_of
+from ganrec_spark.recommenders.item_item.fit import Fitter, ItemItemSetting, as_json, half_life_of, slope_of
 from ganrec_spark.recommenders.item_item.profiles import item_axis, profiles
-from ganrec_spark.recommenders.item_item.search import Search, as_json, grid, half_life_of, methods
+from ganrec_spark.recommenders.item_item.search import ItemItemSearch, grid, methods
 from ganrec_spark.recommenders.item_item.weights import Weights
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
@@ -33,33 +34,38 @@ def run(context: Context) -> str:
     half_life, users = half_life_of(setting), profiles(ratings, slope_of(setting))
     users = users if half_life is None else with_ages(users, ratings)
     n_lists = lake.write("item_item_candidates", candidates(context, ratings, users, weights, item_idx, half_life))
-    return f"{n_lists} lists, {len(item_idx)} items, {as_json(setting)}"
+    return f"{n_lists} lists, {len(item_idx)} items, {in_words(setting)}"
 
 
-def chosen_setting(context: Context) -> Setting:
+def chosen_setting(context: Context) -> ItemItemSetting:
     """Return the setting that phase choose chose, and write it as the one of this phase."""
     chosen = context.lake.read("item_item_choices", phase="choose").where("chosen")
     context.lake.write("item_item_choices", chosen)
-    setting: Setting = json.loads(chosen.collect()[0]["parameters"])
+    setting: ItemItemSetting = json.loads(chosen.collect()[0]["parameters"])
     return setting
 
 
 def best_setting(
-    context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], settings: list[Setting]
-) -> tuple[Setting, Weights]:
+    context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], settings: list[ItemItemSetting]
+) -> tuple[ItemItemSetting, Weights]:
     """Try the settings on validation users by NDCG@10, write item_item_choices; return the chosen one and its weights.
 
     The half-life of histories is chosen with the first setting, for all, the slope of ratings with the first method's
     best one. Where EASE's best lambda is the smallest or largest of several, the search goes on beyond it, and the best
     one is tried damped and with pairs near in time; GF-CF's rank is halved while that is better. At last the best
-    methods' mixtures are tried. What few judges cannot tell apart is left as it was, or mixed (Search). A setting
+    methods' mixtures are tried. What few judges cannot tell apart is left as it was, or mixed. A setting
     without alternatives is taken as it is, its ndcg is NULL.
     """
     config = context.config.item_item
-    alternatives = config.history_half_life, config.rating_slope, config.ease_damping, config.pair_half_life
+    alternatives = (
+        config.history_half_life_visits,
+        config.rating_slope,
+        config.ease_damping,
+        config.pair_half_life_visits,
+    )
     several = max(len(settings), *(len(values) for values in alternatives)) > 1
     held_out = context.lake.read("validation_ratings") if several else None
-    search = Search(config, ratings, item_idx, held_out, context.seed, context.log)
+    search = ItemItemSearch(config, ratings, item_idx, held_out, context.seed, context.log)
     search.half_lives(settings[0])
     for method in dict.fromkeys(str(setting["method"]) for setting in settings):
         search.method([setting for setting in settings if setting["method"] == method])

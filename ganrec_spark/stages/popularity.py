@@ -9,10 +9,11 @@ from ganrec_spark.evaluation.choice import simplest
 from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames import dislikes
+from ganrec_spark.frames.audiences import audience_rows
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.tables import ANYONE, NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.popularity import ndcg_alike, orders, rank_alike, recent_counts
 from ganrec_spark.run.context import Context
 
@@ -23,14 +24,14 @@ HalfLife = float | None  # days
 def run(context: Context) -> str:
     """Write popularity_candidates, trending_choices and trending_candidates; generated rows are never counted."""
     lake, n = context.lake, context.config.recommend.n_candidates
-    observed = lake.read("merged_ratings").where("source = 'observed'")
+    observed = lake.read("merged_ratings").where("observed")
     half_lives = tried_half_lives(context)
     item_idx, counts = recent_counts(observed, half_lives)
     shipped = ship(context.spark, **orders(item_idx, counts, counts[_ALL_TIME]))
     disliked = dislikes.of_phase(lake.read("known_dislikes"), observed, str(context.phase))
     seen = dislikes.never_listed(histories(observed).select("user_idx", "items"), disliked)
     chosen = best_half_life(context, seen, shipped, half_lives) if context.phase == "choose" else len(half_lives) - 1
-    users = seen.unionByName(anyone(context))
+    users = seen.unionByName(audience_rows(seen))
     for name, setting in (("popularity", _ALL_TIME), ("trending", chosen)):
         ranked = rank_alike(users, shipped, setting, n)
         n_lists = lake.write(f"{name}_candidates", ranked.withColumn("fill", F.lit(NONE)))
@@ -67,8 +68,3 @@ def best_half_life(context: Context, seen: DataFrame, shipped: Shipped, half_liv
     ]
     context.lake.write("trending_choices", context.lake.frame("trending_choices", rows))
     return best
-
-
-def anyone(context: Context) -> DataFrame:
-    """Return the one row (user_idx -1, no items) whose lists serve users without history."""
-    return context.spark.createDataFrame([(ANYONE, [])], "user_idx int, items array<int>")

@@ -14,7 +14,7 @@ from ganrec_spark.blend.published import recommendation_rows, served_candidates,
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.rules import refusal, segment_rows
 from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.run.context import Context
 
 
@@ -35,7 +35,7 @@ def run(context: Context) -> str:
         for phase in ("choose", "final")
     }
     proofs = [proof_of(context, fusions["choose"], fill) for fill in fills[1:]]
-    broken = {proof.candidate: refusal(proof, context.config.gate) for proof in proofs}
+    broken = {proof.fill: refusal(proof, context.config.gate) for proof in proofs}
     published = next((fill for fill, rule in broken.items() if not rule), NONE)
     rows = context.lake.frame("published_fill_segments", segment_rows(proofs))
     context.lake.write("published_fill_segments", rows)

@@ -10,7 +10,7 @@ def run(context: Context) -> str:
     config, length = context.config, context.config.transformer.max_length
     observed = observed_ratings(context)
     users, n_users, groups = with_row_groups(
-        observed.select("user_idx").distinct(), config.partition, config.distributed.workers, length, context.seed
+        observed.select("user_idx").distinct(), config.parquet, config.distributed.workers, length, context.seed
     )
     histories = padded_histories(observed, length, context.seed).select("user_idx", "length", "items")
     context.lake.write("user_sequences", histories.join(users, "user_idx"))

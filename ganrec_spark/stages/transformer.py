@@ -2,9 +2,9 @@
 
 from ganrec_spark.frames.observed import observed_ratings
 from ganrec_spark.recommenders.transformer.candidates import candidates
-from ganrec_spark.recommenders.transformer.fit import Trained, checkpoint_dir_of, n_workers, train, write_training
+from ganrec_spark.recommenders.transformer.fit import checkpoint_dir_of, n_workers, train, write_training
 from ganrec_spark.recommenders.transformer.plans import make_plans
-from ganrec_spark.recommenders.transformer.training import Plan
+from ganrec_spark.recommenders.transformer.training import SasRecPlan, TrainedSasRec
 from ganrec_spark.run.context import Context
 from ganrec_spark.training.checkpoints import delete_checkpoints
 
@@ -36,7 +36,7 @@ def _why_not(context: Context) -> str:
     return "phase choose gave up" if known else "no user has two items in sequence"
 
 
-def _told(plan: Plan, model: Trained) -> str:
+def _told(plan: SasRecPlan, model: TrainedSasRec) -> str:
     ndcg = max((value for _, name, value in model.history if name == "validation_ndcg"), default=None)
     judged = "" if ndcg is None else f", validation NDCG@10 {ndcg:.4f}"
     start = "gone on from phase choose, " if plan.start else ""

@@ -22,6 +22,9 @@ class Checkpoints:
     save: Callable[[bytes], None] = lambda content: None
 
 
+NO_CHECKPOINTS = Checkpoints()
+
+
 def file_checkpoints(folder: str, name: str, warn: Callable[[str], None] = _LOG.warning) -> Checkpoints:
     """Return Checkpoints kept in one file of `folder`, an absolute path or a URI (lake.files).
 

@@ -5,10 +5,8 @@ Horovod is imported where workers run: a driver that trains with one worker need
 
 import logging
 import os
-import re
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -21,7 +19,9 @@ from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Distributed
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.training.reports import Address, Reporter, ReportServer
+from ganrec_spark.training.alone import compiler_files_removed, train_alone
+from ganrec_spark.training.reports import Address, Reporter, ReportServer, failure_in_words, python_error
+from ganrec_spark.training.slots import require_slots
 from ganrec_spark.training.worker import Train, Worker
 
 _POLL_SECONDS = 0.5
@@ -45,8 +45,8 @@ def train_distributed(
     `config.stall_timeout_seconds`; the others are ended, whatever they are at.
     """
     if config.workers == 1:
-        return _train_alone(train, config, arguments)
-    _require_slots(spark, config)
+        return train_alone(train, config, arguments)
+    require_slots(spark, config)
     host = str(spark.sparkContext.getConf().get("spark.driver.host", "localhost"))
     with ReportServer(host) as reports, _quiet_threads(reports):
         stopped = threading.Event()
@@ -55,64 +55,11 @@ def train_distributed(
         try:
             results = _run_horovod(train, arguments, config, n_models, reports.address)
         except Exception as error:
-            raise TrainingError(_failure(reports, config, error)) from error
+            raise TrainingError(failure_in_words(reports, config.workers, error)) from error
         finally:
             stopped.set()
             watch.join()
     return {name: value for result in reversed(results) for name, value in result.items()}
-
-
-def _train_alone(train: Train, config: Distributed, arguments: dict[str, Any]) -> dict[str, object]:
-    worker = Worker()
-    if torch.cuda.is_available():
-        worker.device = torch.device("cuda", 0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads_per_worker or threads)
-    torch.set_flush_denormal(True)
-    try:
-        with _compiler_files_removed():
-            return train(worker, **arguments)
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(False)
-
-
-@contextmanager
-def _compiler_files_removed() -> Iterator[None]:
-    """Give Torch's compiler, which makes a folder with the first optimizer, one that goes with the training."""
-    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="ganrec-torch-") as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["TORCHINDUCTOR_CACHE_DIR"]
-
-
-def _require_slots(spark: SparkSession, config: Distributed) -> None:
-    """Wait for executors on a cluster; a local master has all the slots it will ever have."""
-    context = spark.sparkContext
-    local = str(context.master).startswith("local") and not str(context.master).startswith("local-cluster")
-    dynamic = context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"
-    deadline = time.monotonic() + (0 if local or dynamic else config.start_timeout_seconds)
-    while (slots := _slots(spark)) < config.workers:
-        if time.monotonic() >= deadline:
-            if dynamic:
-                return  # executors come with the tasks; Horovod's own start time-out guards the wait
-            raise TrainingError(
-                f"distributed.workers: {config.workers} workers need as many task slots at once, Spark has {slots} "
-                f"(master {context.master}); lower distributed.workers to {max(slots, 1)}, or give Spark more cores "
-                f"(spark.master=local[{config.workers}], or more executors)"
-            )
-        time.sleep(_POLL_SECONDS)
-
-
-def _slots(spark: SparkSession) -> int:
-    java_context = spark.sparkContext._jsc.sc()
-    profile = java_context.resourceProfileManager().defaultResourceProfile()
-    return int(java_context.maxNumConcurrentTasks(profile))
 
 
 def _run_horovod(
@@ -182,22 +129,6 @@ def _watch(spark: SparkSession, reports: ReportServer, config: Distributed, stop
         return
 
 
-def _python_error(text: str) -> str:
-    """Return the last line of the Python traceback inside a Spark exception's text, or nothing."""
-    errors = re.findall(r"^(\w*(?:Error|Exception): .*)$", text.partition("Traceback")[2], re.MULTILINE)
-    return f"a Spark task failed: {errors[0]}" if errors else ""
-
-
-def _failure(reports: ReportServer, config: Distributed, error: Exception) -> str:
-    found = "; ".join(
-        f"{'a worker' if worker < 0 else f'worker {worker}'}: {text}"
-        for worker, text in sorted(reports.failures.items())
-    )
-    cause = found or reports.job_failure
-    cause = cause or f"a worker died without a message (killed, or out of memory?): {' '.join(str(error).split())}"
-    return f"training on {config.workers} workers stopped: {cause}"
-
-
 @contextmanager
 def _quiet_threads(reports: ReportServer) -> Iterator[None]:
     """Keep the cause of a failed Spark job for the error that we raise; a thread of Horovod's would print its trace."""
@@ -207,7 +138,7 @@ def _quiet_threads(reports: ReportServer) -> Iterator[None]:
         if failure.thread is None or "run_spark" not in failure.thread.name:
             hook(failure)
         else:
-            reports.job_failure = _python_error(str(failure.exc_value))
+            reports.job_failure = python_error(str(failure.exc_value))
 
     threading.excepthook = keep_cause
     # Py4J logs a trace for each connection that a finished thread of Horovod's leaves behind.
@@ -236,7 +167,7 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
         # Numbers below 1e-38 cost CPUs ten times as much; a generator that collapses is full of them.
         torch.set_flush_denormal(True)
         worker = _horovod_worker(reporter)
-        with _compiler_files_removed():
+        with compiler_files_removed():
             result = train(worker, **arguments)
         worker.mean(0.0, "end")  # one that trained alone must not leave before the others
         reporter.send("end", "")

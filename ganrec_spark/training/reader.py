@@ -93,7 +93,7 @@ def _reader(
     except NoDataAvailableError:
         raise TrainingError(
             f"training rows: expected a row group for each of {workers} workers, found fewer in {len(files)} files; "
-            "raise partition.row_groups or lower distributed.workers"
+            "raise parquet.row_groups or lower distributed.workers"
         ) from None
     _cure_row_loss(reader)
     return reader

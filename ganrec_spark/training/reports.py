@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import secrets
 import socket
 import socketserver
@@ -138,3 +139,20 @@ class Reporter:
 
 def _sign(key: bytes, body: bytes) -> bytes:
     return hmac.new(key, body, hashlib.sha256).hexdigest().encode()
+
+
+def python_error(text: str) -> str:
+    """Return the last line of the Python traceback inside a Spark exception's text, or nothing."""
+    errors = re.findall(r"^(\w*(?:Error|Exception): .*)$", text.partition("Traceback")[2], re.MULTILINE)
+    return f"a Spark task failed: {errors[0]}" if errors else ""
+
+
+def failure_in_words(reports: ReportServer, workers: int, error: Exception) -> str:
+    """Return why a training on several workers stopped, as far as its workers or Spark could say."""
+    found = "; ".join(
+        f"{'a worker' if worker < 0 else f'worker {worker}'}: {text}"
+        for worker, text in sorted(reports.failures.items())
+    )
+    cause = found or reports.job_failure
+    cause = cause or f"a worker died without a message (killed, or out of memory?): {' '.join(str(error).split())}"
+    return f"training on {workers} workers stopped: {cause}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.plan import pipeline
+from ganrec_spark.plan import phased
 from ganrec_spark.plan.members import COLOURS, MEMBER_NAMES, MEMBERS, Member
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
 from ganrec_spark.plan.tables import TABLES
@@ -88,11 +88,11 @@ def test_names_and_colours_are_of_one_each() -> None:
 def test_plain_stages_follow_from_the_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, fills = Member("a", "#000000", doc="A."), Member("b", "#111111", "B.", "als", chooses=True, may_fill=True)
     others = (member for member in MEMBERS if member.doc is None)
-    monkeypatch.setattr(pipeline, "MEMBERS", (*others, plain, fills))
-    (stage,) = pipeline.plain_stages("choose", before_fills=False)
+    monkeypatch.setattr(phased, "MEMBERS", (*others, plain, fills))
+    (stage,) = phased.plain_stages("choose", before_fills=False)
     assert (stage.name, stage.module, stage.config) == ("a_choose", "a", ("recommend",))
     assert (stage.reads, stage.writes) == (("merged_ratings", "known_dislikes"), ("a_candidates",))
-    (choose,), (final,) = (pipeline.plain_stages(phase, before_fills=True) for phase in ("choose", "final"))
+    (choose,), (final,) = (phased.plain_stages(phase, before_fills=True) for phase in ("choose", "final"))
     assert choose.reads == ("train_ratings", "known_dislikes", "validation_ratings")
     assert final.reads == ("train_ratings", "validation_ratings", "known_dislikes", "b_choices")
     assert choose.writes == final.writes == ("b_choices", "b_candidates")

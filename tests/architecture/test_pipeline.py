@@ -8,7 +8,8 @@ from collections import defaultdict
 import pytest
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.plan.pipeline import STAGES, Stage
+from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.plan.stage import Stage
 from ganrec_spark.plan.tables import EDITIONS, TABLE_BY_NAME, TABLES
 
 WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials"}  # by runner.py and tuning.py

@@ -119,7 +119,7 @@ def test_stages_without_torch_run_from_a_packed_environment(
         "split",
         "sparsity",
         "als_setting",
-        "partition",
+        "user_rows",
         "merge_choose",
         "popularity_choose",
         "als_choose",

@@ -13,7 +13,7 @@ from ganrec_spark.config.models import Generator as Settings
 from ganrec_spark.config.sections import Distributed
 from ganrec_spark.fills.generators.cgan import Start
 from ganrec_spark.fills.generators.interactions import Profiles
-from ganrec_spark.fills.generators.training import Plan
+from ganrec_spark.fills.generators.training import GeneratorPlan
 from ganrec_spark.fills.training import train_generators
 from ganrec_spark.training.launcher import train_distributed
 
@@ -43,7 +43,7 @@ def test_two_workers_train_every_generator_and_resume(
     settings = {name: float(value) for name, value in numbers if isinstance(value, int | float)}
     start = Start(np.zeros((ITEMS, 8), np.float32), np.zeros(ITEMS, np.float32))
     plans = [
-        Plan(
+        GeneratorPlan(
             kind,
             ITEMS,
             EPOCHS,

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Distributed
 from ganrec_spark.recommenders.transformer.network import Shape
-from ganrec_spark.recommenders.transformer.training import Batch, Plan, train_sasrec
+from ganrec_spark.recommenders.transformer.training import Batch, SasRecPlan, train_sasrec
 from ganrec_spark.training.checkpoints import file_checkpoints
 from ganrec_spark.training.launcher import train_distributed
 from ganrec_spark.training.worker import Worker
@@ -34,7 +34,7 @@ def stream(worker: Worker) -> Iterator[Batch]:
 
 
 def train(worker: Worker, epochs: int, folder: str) -> dict[str, object]:
-    plan = Plan(
+    plan = SasRecPlan(
         Shape(ITEMS, LENGTH, embedding_size=8, blocks=1, heads=1, dropout=0.0),
         epochs=epochs,
         steps=STEPS,
@@ -47,7 +47,7 @@ def train(worker: Worker, epochs: int, folder: str) -> dict[str, object]:
         catalogue=np.arange(ITEMS),
     )
     files = file_checkpoints(folder, "sasrec.pt", worker.warn)
-    trained = train_sasrec(worker, plan, stream(worker), files.load, files.save)
+    trained = train_sasrec(worker, plan, stream(worker), files)
     return {"state": trained.state, "epochs": len(trained.history)} if worker.index == 0 else {}
 
 

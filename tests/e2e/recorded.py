@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.lake.store import StageLake
-from ganrec_spark.plan.pipeline import Stage
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.plan.stage import Stage
 from ganrec_spark.run import runner
 
 USED: dict[str, dict[str, set[str]]] = defaultdict(lambda: {"read": set(), "write": set(), "section": set()})

@@ -24,13 +24,13 @@ TINY = (
 # One setting of everything that is chosen, and few fills: beside the generators little is left to wait for.
 ONE_OF_EACH = (
     "generator.kinds=[vae, agn, cgan]",
-    "generator.history_half_life=[null]",
+    "generator.history_half_life_visits=[null]",
     "augment.strategies=[{how: top, n: 1}]",
     "augment.rules=[popularity]",
     "als.half_life_days=[null]",
     "als.alpha=[20.0]",
-    "item_item.history_half_life=[null]",
-    "item_item.pair_half_life=[null]",
+    "item_item.history_half_life_visits=[null]",
+    "item_item.pair_half_life_visits=[null]",
     "item_item.rating_slope=[0.0]",
     "item_item.ease_damping=[0.0]",
     "item_item.mix_shares=[]",
@@ -121,7 +121,7 @@ def test_generators_measure_each_one_its_twin_and_every_fill(measured: tuple[Pat
     assert set(lists["generator"]) >= {"vae", "agn", "cgan", "cgan_twin", "popularity", "EASE"}
     assert lists["value"].between(0, 1).all()
     assert set(lists.loc[lists["twin"].notna(), "generator"]) == {"cgan"}
-    assert {"vae_top1", "cgan_top1", "cgan_twin_top1"} <= set(fills["candidate"])
+    assert {"vae_top1", "cgan_top1", "cgan_twin_top1"} <= set(fills["fill"])
     assert "| world | cgan | cgan_twin |" in folder.with_suffix(".md").read_text()
     # Once more of the pipeline's fills alone, in a lake that is there: the same verdicts, and the recommenders stay.
     out = measured[0]
@@ -129,7 +129,7 @@ def test_generators_measure_each_one_its_twin_and_every_fill(measured: tuple[Pat
     again = ("--fills-only", "--work", out / "work", "--out", folder)
     page = run("generators.py", out / "world", *again, settings=settings)
     same = pd.read_parquet(folder / "world.fills.parquet").drop(columns="command")
-    own = fills[~fills["candidate"].str.startswith("cgan_twin")].reset_index(drop=True)
+    own = fills[~fills["fill"].str.startswith("cgan_twin")].reset_index(drop=True)
     pd.testing.assert_frame_equal(same, own.drop(columns="command"))
     assert "--fills-only" in page
     assert "| world | cgan | cgan_twin |" in page

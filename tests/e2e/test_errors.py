@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pytest
 from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside
 
-pytestmark = pytest.mark.usefixtures("one_by_one")  # which goes on beside all of them
 Published = tuple[Lakeside, list[dict[str, object]], str]
 
 

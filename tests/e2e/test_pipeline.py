@@ -1,4 +1,4 @@
-"""One command from raw ratings to published lists; again, stage by stage, and after being killed: the same tables."""
+"""One command from raw ratings to published lists; again, and after being killed: the same tables."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
@@ -15,10 +14,10 @@ import pytest
 from e2e.lakeside import REPOSITORY, RUN_DATE, Lakeside
 
 from ganrec_spark.plan.members import MEMBER_NAMES, RECOMMENDERS
-from ganrec_spark.plan.pipeline import STAGES, Stage
+from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.plan.stage import Stage
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
-pytestmark = pytest.mark.usefixtures("one_by_one")  # which goes on beside all of them
 Published = tuple[Lakeside, list[dict[str, object]], str]
 
 
@@ -101,6 +100,20 @@ def test_spark_sql_command_opens_the_views(published: Published) -> None:
     assert rows == 10 * users > 0
 
 
+def test_the_sql_command_opens_a_catalog_with_a_password(published: Published) -> None:
+    lakeside, _, _ = published
+    secret = ("--set", "lake.properties={jdbc.password: '${GANREC_TEST_PASSWORD}'}")
+    told = lakeside.ganrec("sql", *secret).stdout.strip()
+    assert told.endswith('--properties-file "$f" )')
+    command = told.removesuffix(" )") + " -e 'SELECT count(*) FROM published_recommendations' )"
+    environment = {**lakeside.surroundings(), "GANREC_TEST_PASSWORD": "seen-by-nobody"}
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[-1]) > 0
+
+
 def test_running_the_date_again_keeps_everything(published: Published) -> None:
     lakeside, _, _ = published
     assert lakeside.pipeline().returncode == 0  # another test ran stage publish again, so the report was out of date
@@ -132,13 +145,10 @@ def test_killed_drivers_end_in_the_same_tables(published: Published, tmp_path: P
     assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
 
 
-@pytest.mark.timeout(2400)  # twenty-two drivers, one after the other
-def test_stages_one_by_one_through_spark_submit_give_the_same_tables(
-    published: Published, one_by_one: tuple[Lakeside, Future[None]]
-) -> None:
-    lakeside, submitted = one_by_one
-    submitted.result()
-    assert lakeside.digests() == published[0].digests()
+def test_a_command_is_printed_for_each_stage(published: Published) -> None:
+    """That they give the same tables is proven where Airflow submits them (tests/cluster/test_airflow.py)."""
+    commands = published[0].ganrec("submit", "--run-date", RUN_DATE).stdout.splitlines()
+    assert [command.split(" --stage ")[1].split()[0] for command in commands] == [stage.name for stage in STAGES]
 
 
 def kill_at(lakeside: Lakeside, stage: str, seconds: float) -> None:

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside
 
-Published = tuple[Lakeside, list[dict[str, object]], str]
 PASSWORD = "seen-by-nobody-4711"
 
 
@@ -84,20 +83,6 @@ def test_no_command_line_shows_a_secret_that_spark_has(tmp_path: Path, source: P
     assert any("CoarseGrainedExecutorBackend" in lines for lines in seen), "the executor was never seen"
     assert not any(PASSWORD in lines for lines in seen)
     assert PASSWORD not in done.stdout + done.stderr
-
-
-def test_the_sql_command_opens_a_catalog_with_a_password(published: Published) -> None:
-    lakeside, _, _ = published
-    secret = ("--set", "lake.properties={jdbc.password: '${GANREC_TEST_PASSWORD}'}")
-    told = lakeside.ganrec("sql", *secret).stdout.strip()
-    assert told.endswith('--properties-file "$f" )')
-    command = told.removesuffix(" )") + " -e 'SELECT count(*) FROM published_recommendations' )"
-    environment = {**lakeside.surroundings(), "GANREC_TEST_PASSWORD": PASSWORD}
-    done = subprocess.run(
-        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split()[-1]) > 0
 
 
 def test_files_are_their_owners_and_reading_makes_no_lake(tmp_path: Path) -> None:

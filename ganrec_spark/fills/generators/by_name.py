@@ -1,13 +1,10 @@
 """The generators by name: how each is built from its settings, for training and, from a checkpoint, for scoring."""
 
-import io
-
-import torch
-
 from ganrec_spark.fills.generators.agn import AgnGenerator, AgnTraining
 from ganrec_spark.fills.generators.cgan import CganGenerator, CganTraining, Start
 from ganrec_spark.fills.generators.vae import Vae, VaeTraining
 from ganrec_spark.seeding import stable_seed
+from ganrec_spark.training.resume import state_of
 from ganrec_spark.training.worker import Worker
 
 # Each has noise_size and score(items, weights, recency, all [B, L], noise [B, noise_size]) -> log scores [B, I].
@@ -27,7 +24,7 @@ def new_generator(kind: str, n_items: int, settings: dict[str, float]) -> Genera
 def load_generator(kind: str, n_items: int, settings: dict[str, float], state: bytes) -> Generator:
     """Return the trained network whose state dict is in `state`, ready to score."""
     generator = new_generator(kind, n_items, settings)
-    generator.load_state_dict(torch.load(io.BytesIO(state), weights_only=True, map_location="cpu"))
+    generator.load_state_dict(state_of(state))
     return generator.eval()
 
 

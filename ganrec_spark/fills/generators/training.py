@@ -3,13 +3,10 @@
 Everything from outside is handed in: batches, where checkpoints go, who hears of progress.
 """
 
-import io
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,18 +19,17 @@ from ganrec_spark.fills.generators.cgan import Start
 from ganrec_spark.fills.generators.collapse import WATCHED_ITEMS, generated, watch
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.training.checkpoints import Checkpoints
+from ganrec_spark.training.resume import VALIDATION_NDCG, Parts, Trained, bytes_of, skip, state_of
 from ganrec_spark.training.worker import Worker
 
 # items int64 and weights float32, both [B, L], as in table user_rows.
 Batch = tuple[torch.Tensor, torch.Tensor]
-History = list[tuple[int, str, float]]
 
-_JUDGED = "validation_ndcg"
 _COLLAPSE_USERS = 512
 
 
 @dataclass(frozen=True)
-class Plan:
+class GeneratorPlan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
     `patience`: epochs without a better one after which training stops, where held-out items tell which is better.
@@ -59,27 +55,19 @@ class Plan:
 
 
 @dataclass
-class Trained:
-    """A generator: state dict of the kept epoch as bytes, history (epoch, name, value), and why training stopped.
+class TrainedGenerator(Trained):
+    """What came of it; by `half_life` the kept epoch ranks the watched users' held-out items best."""
 
-    `half_life` is the one by which the kept epoch ranks the watched users' held-out items best.
-    """
-
-    kind: str
-    state: bytes = b""
-    kept_epoch: int = 0
-    history: History = field(default_factory=list)
-    stopped: str = "all epochs done"
     half_life: float | None = None
 
 
 def train_generator(
     worker: Worker,
-    plan: Plan,
+    plan: GeneratorPlan,
     batches: Iterator[Batch],
     checkpoints: Checkpoints,
     report: Callable[[int, dict[str, float]], None],
-) -> Trained:
+) -> TrainedGenerator:
     """Train by `plan` on an endless iterator of batches. What worker 0 returns counts: it alone knows earlier epochs.
 
     The epoch that ranks the watched users' held-out items best is kept, the start (epoch 0) among them; without such
@@ -92,10 +80,9 @@ def train_generator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training_seed(plan.seed, plan.kind, "start"))
         training = new_training(plan.kind, plan.n_items, plan.settings, plan.start, plan.seed, worker)
-        result = Trained(plan.kind)
-        done = _resume(worker, plan, training, checkpoints, result)
-        if done:
-            next(islice(batches, done * plan.steps - 1, None), None)
+        result, parts = TrainedGenerator(), Parts(training.modules, training.optimizers)
+        done = parts.resume(worker, checkpoints, result, plan.kind)
+        skip(batches, done * plan.steps)
         first = plan.half_lives[0]
         if not done and (values := _judged(worker, plan, training, first)):
             _record(result, 0, values, training)
@@ -104,17 +91,17 @@ def train_generator(
             torch.manual_seed(training_seed(plan.seed, plan.kind, epoch, worker.index))
             losses = _epoch(worker, plan, training, batches, epoch)
             if not all(math.isfinite(value) for value in losses.values()):
-                result.stopped = f"loss not finite in epoch {epoch}; epoch {result.kept_epoch} was kept"
+                result.stopped = f"loss not finite in epoch {epoch}; epoch {result.epoch} was kept"
                 break
             values = losses | _watch(worker, plan, training) | _judged(worker, plan, training, first)
             _record(result, epoch, values, training)
             sound = epoch
             if worker.index == 0:
-                checkpoints.save(_bytes(_snapshot(training, epoch, result)))
+                checkpoints.save(parts.snapshot(epoch, result))
             report(epoch, values)
-            waited = epoch - result.kept_epoch if _JUDGED in values else 0
+            waited = epoch - result.epoch if VALIDATION_NDCG in values else 0
             if worker.from_first(float(waited >= plan.patience), f"{plan.kind}.stop") and epoch < plan.epochs:
-                result.stopped = f"no better epoch in {plan.patience} after epoch {result.kept_epoch}"
+                result.stopped = f"no better epoch in {plan.patience} after epoch {result.epoch}"
                 break
     if not sound:
         raise TrainingError(
@@ -122,20 +109,22 @@ def train_generator(
             "ratings that are not finite, or lower generator.learning_rate"
         )
     if worker.index == 0:
-        training.generator.load_state_dict(torch.load(io.BytesIO(result.state), weights_only=True))
+        training.generator.load_state_dict(state_of(result.state))
         result.half_life = _best_half_life(worker, plan, training)
     return result
 
 
-def _best_half_life(worker: Worker, plan: Plan, training: Training) -> float | None:
+def _best_half_life(worker: Worker, plan: GeneratorPlan, training: Training) -> float | None:
     """Return the best of the plan's half-lives by _judged; the first of equals, and where nobody can judge."""
     if len(plan.half_lives) == 1:
         return plan.half_lives[0]
-    found = [_judged(worker, plan, training, half_life).get(_JUDGED, 0.0) for half_life in plan.half_lives]
+    found = [_judged(worker, plan, training, half_life).get(VALIDATION_NDCG, 0.0) for half_life in plan.half_lives]
     return plan.half_lives[int(np.argmax(found))]
 
 
-def _epoch(worker: Worker, plan: Plan, training: Training, batches: Iterator[Batch], epoch: int) -> dict[str, float]:
+def _epoch(
+    worker: Worker, plan: GeneratorPlan, training: Training, batches: Iterator[Batch], epoch: int
+) -> dict[str, float]:
     """Take the epoch's steps; return the mean of each loss over steps and workers."""
     sums: defaultdict[str, float] = defaultdict(float)
     for module in training.modules.values():
@@ -148,17 +137,17 @@ def _epoch(worker: Worker, plan: Plan, training: Training, batches: Iterator[Bat
     return {name: worker.mean(value, f"{plan.kind}.{name}") for name, value in sums.items()}
 
 
-def _watch(worker: Worker, plan: Plan, training: Training) -> dict[str, float]:
+def _watch(worker: Worker, plan: GeneratorPlan, training: Training) -> dict[str, float]:
     noise, few = _noise(plan, training), slice(_COLLAPSE_USERS)
     return watch(training.generator, plan.watched[few], plan.half_lives[0], plan.catalogue, noise[few], worker.device)
 
 
-def _noise(plan: Plan, training: Training) -> NDArray[np.float32]:
+def _noise(plan: GeneratorPlan, training: Training) -> NDArray[np.float32]:
     rng = np.random.default_rng(training_seed(plan.seed, plan.kind, "watch"))
     return rng.standard_normal((len(plan.watched), training.generator.noise_size), dtype=np.float32)
 
 
-def _judged(worker: Worker, plan: Plan, training: Training, half_life: float | None) -> dict[str, float]:
+def _judged(worker: Worker, plan: GeneratorPlan, training: Training, half_life: float | None) -> dict[str, float]:
     """Return validation_ndcg, NDCG@10 of the watched users' held-out items; nothing where there are none."""
     relevant = [np.sort(row[row >= 0]) for row in plan.watch_held_out]
     users = np.flatnonzero([len(row) > 0 for row in relevant])
@@ -169,49 +158,12 @@ def _judged(worker: Worker, plan: Plan, training: Training, half_life: float | N
     held_out = [relevant[user] for user in users]
     hits = hit_matrix(fills, held_out, WATCHED_ITEMS)
     values = ndcg(hits, np.array([len(row) for row in held_out]), WATCHED_ITEMS)
-    return {_JUDGED: round(float(values.mean()), 10)}
+    return {VALIDATION_NDCG: round(float(values.mean()), 10)}
 
 
-def _record(result: Trained, epoch: int, values: dict[str, float], training: Training) -> None:
+def _record(result: TrainedGenerator, epoch: int, values: dict[str, float], training: Training) -> None:
     """Add an epoch to the history; keep its state unless an earlier one was better."""
-    best = max((value for _, name, value in result.history if name == _JUDGED), default=-math.inf)
+    best = max(result.validated(), default=-math.inf)
     result.history += [(epoch, name, value) for name, value in values.items()]
-    if values.get(_JUDGED, math.inf) >= best:
-        result.state, result.kept_epoch = _bytes(training.generator.state_dict()), epoch
-
-
-def _resume(worker: Worker, plan: Plan, training: Training, checkpoints: Checkpoints, result: Trained) -> int:
-    """Bring every worker to the state that worker 0 finds saved; return the number of finished epochs."""
-    content = checkpoints.load() if worker.index == 0 else None
-    done = 0
-    if content is not None:
-        snapshot = torch.load(io.BytesIO(content), weights_only=True, map_location=worker.device)
-        for name, module in training.modules.items():
-            module.load_state_dict(snapshot["modules"][name])
-            training.optimizers[name].load_state_dict(snapshot["optimizers"][name])
-        done = int(snapshot["epoch"])
-        result.kept_epoch, result.state = int(snapshot["kept_epoch"]), _bytes(snapshot["kept"])
-        result.history = [(int(epoch), str(name), float(value)) for epoch, name, value in snapshot["history"]]
-    done = int(worker.from_first(float(done), f"{plan.kind}.resume"))
-    for name, module in training.modules.items():
-        worker.broadcast(module)
-        if done:
-            worker.broadcast_optimizer(training.optimizers[name])
-    return done
-
-
-def _snapshot(training: Training, epoch: int, result: Trained) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "history": [list(row) for row in result.history],
-        "kept_epoch": result.kept_epoch,
-        "kept": torch.load(io.BytesIO(result.state), weights_only=True),
-        "modules": {name: module.state_dict() for name, module in training.modules.items()},
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in training.optimizers.items()},
-    }
-
-
-def _bytes(content: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
+    if values.get(VALIDATION_NDCG, math.inf) >= best:
+        result.state, result.epoch = bytes_of(training.generator.state_dict()), epoch

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.recommenders.als.solver import AlsFactors, by_factors
+from ganrec_spark.recommenders.als.factors import AlsFactors, by_factors
 from ganrec_spark.recommenders.catalogue import rank_catalogue
 from ganrec_spark.run.context import Context
 

@@ -13,13 +13,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.models import Als
-from ganrec_spark.evaluation.choice import simplest
+from ganrec_spark.evaluation.choice import search, simplest
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
-from ganrec_spark.recommenders.als.setting import Setting, latest_time, objective_of, weighted
-from ganrec_spark.recommenders.als.solver import AlsFactors, AlsRatings
-from ganrec_spark.recommenders.judging import judged_ndcg, judged_users
+from ganrec_spark.recommenders.als.factors import AlsFactors
+from ganrec_spark.recommenders.als.setting import AlsSetting, latest_time, objective_of, weighted
+from ganrec_spark.recommenders.als.solver import AlsRatings
+from ganrec_spark.recommenders.judging import drawn_judges, judged_ndcg
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
@@ -37,7 +38,7 @@ _FACTORS = {
 _LEAST_GAIN = 0.05  # of twice the factors, which cost twice the time in every fit to come
 
 
-class Judge:
+class AlsJudges:
     """Fits settings on train_ratings; judges are validation users that have a history, at most 10,000 by hash."""
 
     def __init__(self, context: Context) -> None:
@@ -48,7 +49,7 @@ class Judge:
         self._latest = latest_time(self.train)
         self._prepared: dict[tuple[str, float | None, float], AlsRatings] = {}
         users = dislikes.never_listed(histories(self.train), self.dislikes)
-        self._judged = judged_users(users, read("validation_ratings"), "als", context.seed)
+        self._judged = drawn_judges(users, read("validation_ratings"), "als", context.seed)
         self._ids = context.spark.createDataFrame(self._judged.select(["user_idx"])).cache()
 
     @property
@@ -63,7 +64,7 @@ class Judge:
         for rows in (self._ids, self.train):
             rows.unpersist()
 
-    def fit(self, setting: Setting, iterations: int | None = None) -> AlsFactors:
+    def fit(self, setting: AlsSetting, iterations: int | None = None) -> AlsFactors:
         """Return the fit of a setting; without `iterations` of as many as compare it with others."""
         config, seed = self._context.config.als, stable_seed(self._context.seed, "als")
         weighing = (setting.rating_scale, setting.half_life_days, setting.dislike_weight)
@@ -106,9 +107,9 @@ def idle_keys(ratings: DataFrame, disliked: DataFrame | None = None) -> frozense
     return frozenset(key for key, found in idle if found)
 
 
-def first_setting(config: Als, idle: Collection[str] = ()) -> Setting:
+def first_setting(config: Als, idle: Collection[str] = ()) -> AlsSetting:
     """Return the setting of every key's first value."""
-    return Setting(**{key: values[0] for key, values in _choices(config, idle).items()})
+    return AlsSetting(**{key: values[0] for key, values in _choices(config, idle).items()})
 
 
 def _choices(config: Als, idle: Collection[str]) -> dict[str, tuple[Any, ...]]:
@@ -120,7 +121,7 @@ def _choices(config: Als, idle: Collection[str]) -> dict[str, tuple[Any, ...]]:
 
 
 @dataclass
-class Search:
+class AlsSearch:
     """A search by coordinates: one key after the other, the others at the best so far.
 
     `score` gives the NDCG@10 of a setting by each judge. Of a key's values the first is taken that is within one
@@ -131,11 +132,11 @@ class Search:
     """
 
     config: Als
-    score: Callable[[Setting], NDArray[np.float64]]
+    score: Callable[[AlsSetting], NDArray[np.float64]]
     idle: Collection[str] = ()
-    found: dict[Setting, NDArray[np.float64]] = field(default_factory=dict)
+    found: dict[AlsSetting, NDArray[np.float64]] = field(default_factory=dict)
 
-    def best(self) -> Setting:
+    def best(self) -> AlsSetting:
         """Return the setting that is chosen; if there is but one it is not scored."""
         best = first_setting(self.config, self.idle)
         for key, values in _choices(self.config, self.idle).items():
@@ -143,23 +144,20 @@ class Search:
                 best = self._along(key, values, best)
         return best
 
-    def _along(self, key: str, values: tuple[Any, ...], best: Setting) -> Setting:
+    def _along(self, key: str, values: tuple[Any, ...], best: AlsSetting) -> AlsSetting:
         def scored(value: Any) -> NDArray[np.float64]:
             scores = self._scored(replace(best, **{key: value}))
             doublings = math.log2(value / values[0]) if key == "embedding_size" else 0.0
             return scores * math.pow(1 + _LEAST_GAIN, -max(doublings, 0.0))
 
-        tried = {value: scored(value) for value in values}
-        for _ in range(_MOST_STEPS):
-            beyond = self._beyond(key, tried)
-            if beyond is None:
-                break
-            tried[beyond] = scored(beyond)
-        return replace(best, **{key: simplest(tried)})
+        def beyond(top: Any, tried: Collection[Any]) -> Any:
+            return None if len(tried) == len(values) + _MOST_STEPS else self._beyond(key, top, tried)
 
-    def _beyond(self, key: str, tried: dict[Any, NDArray[np.float64]]) -> Any:
+        return replace(best, **{key: search(values, scored, simplest, beyond)})
+
+    def _beyond(self, key: str, top: Any, tried: Collection[Any]) -> Any:
         """Return the next value beyond the chosen one where that is the smallest or largest number, else None."""
-        top, factor = simplest(tried), _FACTORS[key]
+        factor = _FACTORS[key]
         if factor is None or min(tried) < top < max(tried):
             return None
         beyond = float(f"{top * factor if top == max(tried) else top / factor:.6g}")
@@ -167,7 +165,7 @@ class Search:
             return beyond
         return int(beyond) if 1 <= beyond <= self.config.max_embedding_size else None
 
-    def _scored(self, setting: Setting) -> NDArray[np.float64]:
+    def _scored(self, setting: AlsSetting) -> NDArray[np.float64]:
         if setting not in self.found:
             self.found[setting] = self.score(setting)
         return self.found[setting]

@@ -8,14 +8,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.models import Als
-from ganrec_spark.recommenders.als.solver import AlsFactors, Objective, fit_als
+from ganrec_spark.recommenders.als.factors import AlsFactors
+from ganrec_spark.recommenders.als.solver import Objective, fit_als
 
 _SECONDS_PER_DAY = 86_400
 _LEAST_DECAY = 1e-6  # a rating stays one, however old
 
 
 @dataclass(frozen=True)
-class Setting:
+class AlsSetting:
     """One value of each key of section als that may list several; sizes and rates as documented there."""
 
     embedding_size: int
@@ -31,15 +32,15 @@ class Setting:
         return json.dumps(values, sort_keys=True)
 
     @staticmethod
-    def parsed(text: str) -> "Setting":
+    def parsed(text: str) -> "AlsSetting":
         """Return the setting that `text` gave."""
         values: dict[str, Any] = json.loads(text)
-        return Setting(**values)
+        return AlsSetting(**values)
 
 
-def chosen_setting(choices: DataFrame) -> Setting:
+def chosen_setting(choices: DataFrame) -> AlsSetting:
     """Return the chosen setting, of table als_choices."""
-    return Setting.parsed(choices.where("chosen").collect()[0]["parameters"])
+    return AlsSetting.parsed(choices.where("chosen").collect()[0]["parameters"])
 
 
 def latest_time(observed: DataFrame) -> float:
@@ -47,7 +48,7 @@ def latest_time(observed: DataFrame) -> float:
     return float(observed.agg(F.max(F.col("ts").cast("double")).alias("latest")).collect()[0]["latest"] or 0.0)
 
 
-def weighted(ratings: DataFrame, setting: Setting, latest: float) -> DataFrame:
+def weighted(ratings: DataFrame, setting: AlsSetting, latest: float) -> DataFrame:
     """Return `ratings` (rating, ts and more) with each rating scaled and decayed: what alpha multiplies.
 
     log: sign(r) ln(1 + |r|), as Hu et al. 2008, eq. 6. half_life_days: a rating so much older than `latest` counts
@@ -64,13 +65,13 @@ def weighted(ratings: DataFrame, setting: Setting, latest: float) -> DataFrame:
 
 
 def fit_setting(
-    ratings: DataFrame, setting: Setting, config: Als, latest: float, seed: int, checkpoint_dir: str
+    ratings: DataFrame, setting: AlsSetting, config: Als, latest: float, seed: int, checkpoint_dir: str
 ) -> AlsFactors:
     """Fit ALS with a setting on (user_idx, item_idx, rating, ts) rows, not yet weighted."""
     rows, objective = weighted(ratings, setting, latest), objective_of(setting, config, config.iterations, seed)
     return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir)
 
 
-def objective_of(setting: Setting, config: Als, iterations: int, seed: int) -> Objective:
+def objective_of(setting: AlsSetting, config: Als, iterations: int, seed: int) -> Objective:
     """Return what ALS minimises with a setting, ratings weighted."""
     return Objective(setting.embedding_size, iterations, setting.regularisation, setting.alpha, config.implicit, seed)

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -18,15 +17,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import Broadcast
 from pyspark.ml.recommendation import ALS
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.frames.histories import lists
-from ganrec_spark.frames.ship import ship
+from ganrec_spark.recommenders.als.factors import AlsFactors, arrow_lists
 from ganrec_spark.recommenders.als.fold_in import FixedSide, fixed_side, fold_in
-from ganrec_spark.recommenders.catalogue import Score
 
 _GIB = 2**30
 _LOCAL_RATINGS = 2_000_000  # up to so many are solved on the driver: few rows do not repay starting Spark's tasks
@@ -46,69 +44,6 @@ class Objective:
     alpha: float
     implicit: bool
     seed: int
-
-
-@dataclass(frozen=True)
-class AlsFactors:
-    """A fitted ALS: users' vectors as rows (user_idx int, factors array<float>), where they were solved or stored.
-
-    Row i of `items` [I, D] is the vector of item `item_idx[i]`; item_idx is ascending and may have gaps.
-    """
-
-    user_rows: DataFrame | pa.Table
-    item_idx: NDArray[np.int32]
-    items: NDArray[np.float32]
-
-    @cached_property
-    def users(self) -> DataFrame:
-        """The users' vectors in Spark."""
-        rows = self.user_rows
-        return SparkSession.active().createDataFrame(rows) if isinstance(rows, pa.Table) else rows
-
-    def users_here(self, wanted: DataFrame) -> pa.Table:
-        """Return the users' vectors on the driver, at least those of the `wanted` (user_idx) that have one."""
-        if isinstance(self.user_rows, pa.Table):
-            return self.user_rows
-        return self.user_rows.join(wanted, "user_idx", "left_semi").toArrow()
-
-    def item_slots(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the vectors by item index, [item slots, D] with zeros in gaps, and which slots have a vector."""
-        slots = int(self.item_idx[-1]) + 1 if len(self.item_idx) else 0
-        table = np.zeros((slots, self.items.shape[1]), dtype=np.float32)
-        known = np.zeros(slots, dtype=np.bool_)
-        table[self.item_idx], known[self.item_idx] = self.items, True
-        return table, known
-
-
-def factor_rows(spark: SparkSession, fitted: AlsFactors) -> DataFrame:
-    """Return (side, idx, factors), one row per user and item of a fit."""
-    table = {"idx": pa.array(fitted.item_idx), "factors": _arrow(fitted.items)}
-    items = spark.createDataFrame(pa.table(table)).select(F.lit("item").alias("side"), "idx", "factors")
-    users = fitted.users.select(F.lit("user").alias("side"), F.col("user_idx").alias("idx"), "factors")
-    return users.unionByName(items)
-
-
-def factors_of(rows: DataFrame) -> AlsFactors:
-    """Return the fit whose rows `factor_rows` gave."""
-    items = rows.where("side = 'item'").orderBy("idx").select("idx", "factors").toArrow()
-    flat = items.column("factors").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    idx = items.column("idx").to_numpy().astype(np.int32)
-    users = rows.where("side = 'user'").select(F.col("idx").alias("user_idx"), "factors")
-    return AlsFactors(users, idx, flat.astype(np.float32).reshape(len(idx), -1))
-
-
-def by_factors(spark: SparkSession, fitted: AlsFactors) -> Score:
-    """Return the score of every item for a block of users: the product of their `factors` and the item vectors."""
-    table, known = fitted.item_slots()
-    shipped = ship(spark, table=table, known=known)
-
-    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        users = np.stack(lists(block, "factors"))
-        scores = np.asarray(users @ shipped["table"].T, dtype=np.float32)
-        scores[:, ~shipped["known"]] = -np.inf
-        return scores
-
-    return score
 
 
 def fit_als(
@@ -216,7 +151,7 @@ class _OnDriver:
         """Return the rows' vectors as (user_idx, factors)."""
         vectors = np.zeros((int(self.idx.max()) + 1, fixed.shape[1]), dtype=np.float32)
         self.solve(fixed, objective, vectors)
-        return pa.table({"user_idx": self.idx, "factors": _arrow(vectors[self.idx])})
+        return pa.table({"user_idx": self.idx, "factors": arrow_lists(vectors[self.idx])})
 
     def close(self) -> None:
         """Nothing is held outside this object."""
@@ -258,7 +193,7 @@ def _half_step(rows: DataFrame, fixed: Broadcast[FixedSide], objective: Objectiv
     def solve(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with threadpool_limits(1):  # Spark runs a Python worker per core
             for batch in batches:
-                factors = _arrow(_solve(batch, fixed.value, objective))
+                factors = arrow_lists(_solve(batch, fixed.value, objective))
                 yield pa.RecordBatch.from_arrays([batch.column("idx"), factors], names=["idx", "factors"])
 
     return rows.mapInArrow(solve, "idx int, factors array<float>")
@@ -271,11 +206,6 @@ def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     for start, stop in itertools.pairwise([0, *ends.tolist(), batch.num_rows]):
         if stop > start:
             yield batch.slice(start, stop - start)
-
-
-def _arrow(vectors: NDArray[np.float32]) -> pa.ListArray:
-    offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
 
 
 def _fit_mllib(ratings: DataFrame, objective: Objective, n_ratings: int) -> AlsFactors:

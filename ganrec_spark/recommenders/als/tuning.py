@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ganrec_spark.recommenders.als.search import Judge, first_setting
+from ganrec_spark.recommenders.als.search import AlsJudges, first_setting
 from ganrec_spark.recommenders.als.setting import chosen_setting
-from ganrec_spark.recommenders.searched import Search, Space, Values
+from ganrec_spark.recommenders.searched import Space, Tunable, Values
 from ganrec_spark.run.context import Context
 
 
@@ -30,7 +30,7 @@ def _space(context: Context) -> Space:
 
 
 def _judge(context: Context) -> float:
-    judge, config = Judge(context), context.config.als
+    judge, config = AlsJudges(context), context.config.als
     ndcg = float(judge.ndcg(judge.fit(first_setting(config), config.iterations)).mean())
     judge.close()
     return ndcg
@@ -41,4 +41,4 @@ def _chosen(context: Context) -> list[Values]:
     return [{key: setting[key.partition(".")[2]] for key in _space(context)}]
 
 
-SEARCH = Search(_space, _judge, chosen=_chosen)
+TUNABLE = Tunable(_space, _judge, chosen=_chosen)

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.top_n import top_n
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.catalogue import rank_catalogue
 from ganrec_spark.recommenders.item_item.scoring import ship_weights
 from ganrec_spark.recommenders.item_item.weights import Weights, columns

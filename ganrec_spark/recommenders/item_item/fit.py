@@ -1,5 +1,6 @@
 """Fit one item-item model of one setting: EASE, RP3beta, GF-CF, or a mixture of two of them."""
 
+import json
 from typing import TypeAlias
 
 import numpy as np
@@ -25,10 +26,11 @@ from ganrec_spark.recommenders.item_item.sums import (
 )
 from ganrec_spark.recommenders.item_item.weights import Weights, mixed
 
-# Values of keys of section item_item, but for `method`: those that one fit takes, and history_half_life, which ranks.
+# Values of keys of section item_item, but for `method`: what one fit takes, and history_half_life_visits, which ranks.
 # A mixture's method is two methods joined by MIX; its second one's weights are multiplied by SECOND_WEIGHT.
-Setting = dict[str, float | str]
-PAIR_HALF_LIFE, DAMPING, MIX, SECOND_WEIGHT = "pair_half_life", "ease_damping", "+", "second_weight"
+ItemItemSetting = dict[str, float | str]
+HISTORY_HALF_LIFE = "history_half_life_visits"
+PAIR_HALF_LIFE, DAMPING, MIX, SECOND_WEIGHT = "pair_half_life_visits", "ease_damping", "+", "second_weight"
 RATING_SLOPE = "rating_slope"
 
 Graph: TypeAlias = tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]  # filter, vectors, popularity
@@ -43,7 +45,7 @@ class Fitter:
         self._gram: tuple[tuple[float, float | None, float], NDArray[np.float32]] | None = None
         self._graph: tuple[float, Graph] | None = None
 
-    def fit(self, setting: Setting) -> Weights:
+    def fit(self, setting: ItemItemSetting) -> Weights:
         """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
         config, half_life = self._config, setting.get(PAIR_HALF_LIFE)
         first, _, second = str(setting["method"]).partition(MIX)
@@ -97,6 +99,16 @@ class Fitter:
         return self._graph[1]
 
 
-def slope_of(setting: Setting) -> float:
+def slope_of(setting: ItemItemSetting) -> float:
     """Return the rating_slope that belongs to a setting."""
     return float(setting.get(RATING_SLOPE, 0.0))
+
+
+def half_life_of(setting: ItemItemSetting) -> float | None:
+    """Return the half-life of histories that belongs to a setting."""
+    return float(setting[HISTORY_HALF_LIFE]) if HISTORY_HALF_LIFE in setting else None
+
+
+def as_json(setting: ItemItemSetting) -> str:
+    """Return the setting as JSON, keys in order."""
+    return json.dumps(setting, sort_keys=True)

@@ -4,7 +4,6 @@ What is tried later has to be ahead of the best so far by more than the standard
 (evaluation.choice.is_ahead); a mixture of the two best methods only must not be behind by more than that.
 """
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,28 +15,31 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.models import ItemItem
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.evaluation.choice import is_ahead
+from ganrec_spark.evaluation.choice import foremost, highest, is_ahead, search
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import lists, with_ages
 from ganrec_spark.recommenders.item_item.fit import (
     DAMPING,
+    HISTORY_HALF_LIFE,
     MIX,
     PAIR_HALF_LIFE,
     RATING_SLOPE,
     SECOND_WEIGHT,
     Fitter,
-    Setting,
+    ItemItemSetting,
+    as_json,
+    half_life_of,
     slope_of,
 )
 from ganrec_spark.recommenders.item_item.profiles import profile_matrix, profiles
 from ganrec_spark.recommenders.item_item.scoring import by_weights
 from ganrec_spark.recommenders.item_item.weights import Weights, mixed, products
-from ganrec_spark.recommenders.judging import judged_ndcg, judged_users
+from ganrec_spark.recommenders.judging import drawn_judges, judged_ndcg
 from ganrec_spark.seeding import stable_seed
 
 _BLOCK = 512
 _LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
-_HISTORY_HALF_LIFE, _SHORTEST = "history_half_life", 0.25
+_SHORTEST = 0.25  # half-life of histories
 _RANK, _LEAST_RANK = "gfcf_rank", 16
 
 
@@ -49,9 +51,9 @@ def methods(config: ItemItem, n_items: int) -> tuple[str, ...]:
     return tuple(method for method, limit in limits.items() if n_items <= limit)
 
 
-def grid(config: ItemItem, tried: Collection[str]) -> list[Setting]:
+def grid(config: ItemItem, tried: Collection[str]) -> list[ItemItemSetting]:
     """Return the settings of the methods in `tried`, named as in the configuration."""
-    settings: dict[str, list[Setting]] = {
+    settings: dict[str, list[ItemItemSetting]] = {
         "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
         "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
         "gfcf": [{_RANK: config.gfcf_rank, "gfcf_weight": weight} for weight in config.gfcf_weight],
@@ -64,7 +66,7 @@ class Found:
     """The best setting of a method, its weights, and what they reach with each judge [U], None without judges."""
 
     values: NDArray[np.float64] | None
-    setting: Setting
+    setting: ItemItemSetting
     weights: Weights
 
     @property
@@ -73,7 +75,7 @@ class Found:
         return 0.0 if self.values is None else float(self.values.mean())
 
 
-class Search:
+class ItemItemSearch:
     """Settings of one variant of merged_ratings with their NDCG@10 on validation users, and the best one's weights."""
 
     def __init__(
@@ -89,15 +91,15 @@ class Search:
         self._config, self._ratings, self._item_idx = config, ratings, item_idx
         self._held_out, self._seed, self._log = held_out, seed, log
         self._fitter = Fitter(config, stable_seed(seed, "gfcf"), ratings, item_idx)
-        self._history, self._pair = config.history_half_life[0], config.pair_half_life[0]
+        self._history, self._pair = config.history_half_life_visits[0], config.pair_half_life_visits[0]
         self._slope, self._damping = config.rating_slope[0], config.ease_damping[0]
         self._judges_by: dict[float, list[pa.RecordBatch]] = {}
         self.judged = bool(self.judges(self._slope))
-        self.tried: list[tuple[Setting, float | None]] = []
+        self.tried: list[tuple[ItemItemSetting, float | None]] = []
         self._values: dict[str, NDArray[np.float64] | None] = {}  # by setting as JSON, of those in `tried`
         self._best: dict[str, Found] = {}  # by method
         self._mixture: Found | None = None
-        self._fitted: tuple[Setting, Weights] | None = None
+        self._fitted: tuple[ItemItemSetting, Weights] | None = None
         self._timed = has_ages(self.judges(self._slope))
 
     def judges(self, slope: float) -> list[pa.RecordBatch]:
@@ -106,28 +108,28 @@ class Search:
             return []
         if slope not in self._judges_by:
             users = with_ages(profiles(self._ratings, slope), self._ratings)
-            found = judged_users(users, self._held_out, "item_item", self._seed)
+            found = drawn_judges(users, self._held_out, "item_item", self._seed)
             self._judges_by[slope] = [rows for rows in found.to_batches() if rows.num_rows]
         return self._judges_by[slope]
 
     @property
-    def best(self) -> tuple[Setting, Weights]:
+    def best(self) -> tuple[ItemItemSetting, Weights]:
         """Return the best setting and its weights."""
         if not self._best:
             raise ValueError("settings must not be empty")
         best = self._mixture or max(self._best.values(), key=lambda one: one.mean)
         return best.setting, best.weights
 
-    def shared(self, setting: Setting) -> Setting:
+    def shared(self, setting: ItemItemSetting) -> ItemItemSetting:
         """Return what holds for all settings, as far as this one's method knows it: half-lives, slope, damping."""
-        chosen = {_HISTORY_HALF_LIFE: self._history, RATING_SLOPE: self._slope or None}
+        chosen = {HISTORY_HALF_LIFE: self._history, RATING_SLOPE: self._slope or None}
         if setting["method"] == "ease":
             chosen |= {DAMPING: self._damping or None, PAIR_HALF_LIFE: self._pair}
         return {key: value for key, value in chosen.items() if value is not None}
 
-    def half_lives(self, setting: Setting) -> None:
+    def half_lives(self, setting: ItemItemSetting) -> None:
         """Choose the half-life of histories with one setting, where users have rated at different times."""
-        half_lives = self._config.history_half_life
+        half_lives = self._config.history_half_life_visits
         if not self._timed or len(half_lives) < 2:
             return
 
@@ -135,24 +137,26 @@ class Search:
             self._history = value
             return self._judge(setting)
 
-        self._history = search_half_life(half_lives, judge)
+        self._history = search(half_lives, judge, foremost, shorter)
 
-    def method(self, settings: list[Setting]) -> None:
+    def method(self, settings: list[ItemItemSetting]) -> None:
         """Try one method's settings, and what lies beyond the edge of them."""
-        waiting = list(settings)
-        if self.judged and _RANK in waiting[0]:
-            first = waiting[0]
-            ranked = search_rank(int(first[_RANK]), lambda rank: self._judge(first | {_RANK: rank}))
-            waiting = [setting | {_RANK: ranked} for setting in waiting]
-        while waiting:
-            setting = waiting.pop(0)
-            if setting in settings:
+        first, method = settings[0], str(settings[0]["method"])
+        if self.judged and method == "ease":
+            listed = [float(setting[_LAMBDA]) for setting in settings]
+
+            def judge(value: float) -> NDArray[np.float64]:
+                setting = first | {_LAMBDA: value}
+                return self._judge(setting) if value in listed else self._attempt(setting | self.shared(setting))
+
+            search(listed, judge, highest, next_lambda)
+        else:
+            if self.judged and _RANK in first:
+                largest = int(first[_RANK])
+                ranked = search([largest], lambda rank: self._judge(first | {_RANK: rank}), foremost, half_the_rank)
+                settings = [setting | {_RANK: ranked} for setting in settings]
+            for setting in settings:
                 self._judge(setting)
-            elif self._attempt(setting | self.shared(setting)) is None:
-                continue
-            if self.judged and not waiting and setting["method"] == "ease":
-                waiting = beyond_the_edge([(one, value or 0.0) for one, value in self.tried])
-        method = str(settings[0]["method"])
         if self.judged and len(self._best) == 1:
             self._rating_slope(method)
         if self.judged and method == "ease":
@@ -180,7 +184,7 @@ class Search:
     def _pair_half_life(self) -> None:
         """Try EASE's best lambda with pairs near in time."""
         best = self._best["ease"].setting
-        for other in self._config.pair_half_life[1:]:
+        for other in self._config.pair_half_life_visits[1:]:
             setting = {key: found for key, found in best.items() if key != PAIR_HALF_LIFE}
             self._attempt(setting if other is None else setting | {PAIR_HALF_LIFE: other})
 
@@ -212,27 +216,29 @@ class Search:
         scores = products(profile_matrix(block, self._item_idx, self._history).astype(np.float32), weights)
         return float(scores.std(axis=1).mean())
 
-    def _judge(self, setting: Setting) -> NDArray[np.float64]:
-        """Return what each judge makes of a setting; without judges one 0."""
-        whole = setting | self.shared(setting)
-        self.score(whole)
-        values = self._values[as_json(whole)]
+    def _judge(self, setting: ItemItemSetting) -> NDArray[np.float64]:
+        """Return what each judge makes of a setting and what all share; without judges one 0."""
+        return self._judged(setting | self.shared(setting))
+
+    def _judged(self, setting: ItemItemSetting) -> NDArray[np.float64]:
+        self.score(setting)
+        values = self._values[as_json(setting)]
         return np.zeros(1) if values is None else values
 
-    def _attempt(self, setting: Setting) -> float | None:
-        """Return the `score` of a setting that nobody asked for; where it cannot be fitted, say so and return None."""
+    def _attempt(self, setting: ItemItemSetting) -> NDArray[np.float64]:
+        """Return what each judge makes of a setting that nobody asked for; where it cannot be fitted, say so: -inf."""
         try:
-            return self.score(setting)
+            return self._judged(setting)
         except TrainingError as error:
             self._log(f"{as_json(setting)}: {error}")
-            return None
+            return np.full(1, -np.inf)
 
-    def score(self, setting: Setting) -> float | None:
+    def score(self, setting: ItemItemSetting) -> float | None:
         """Return a setting's NDCG@10, None where nobody can judge."""
         known = next((value for one, value in self.tried if one == setting), None)
         if known is not None:
             return known
-        ranking = {key: value for key, value in setting.items() if key != _HISTORY_HALF_LIFE}
+        ranking = {key: value for key, value in setting.items() if key != HISTORY_HALF_LIFE}
         if self._fitted is None or self._fitted[0] != ranking:
             self._fitted = None
             self._fitted = ranking, self._fitter.fit(setting)
@@ -243,7 +249,7 @@ class Search:
             self._best[method] = Found(values, setting, weights)
         return None if values is None else float(values.mean())
 
-    def _measure(self, setting: Setting, weights: Weights) -> NDArray[np.float64] | None:
+    def _measure(self, setting: ItemItemSetting, weights: Weights) -> NDArray[np.float64] | None:
         """Return the NDCG@10 of a setting's weights by each judge [U], and note it."""
         score = by_weights(self._item_idx, weights, half_life_of(setting))
         values = judged_ndcg(self.judges(slope_of(setting)), score, JUDGED_K) if self.judged else None
@@ -253,31 +259,27 @@ class Search:
         return values
 
 
-def search_half_life(
-    half_lives: Sequence[float | None], judge: Callable[[float | None], NDArray[np.float64]]
-) -> float | None:
-    """Return the half-life that no later one of those given is ahead of and, while it is the shortest, of half as long.
+def shorter(best: float | None, tried: Collection[float | None]) -> float | None:
+    """Return half of the best half-life where that is the shortest tried, down to 0.25, else None."""
+    shortest = min((value for value in tried if value is not None), default=None)
+    return best / 2 if best is not None and best == shortest and best / 2 >= _SHORTEST else None
 
-    `judge` gives what each judge makes of one [U]. The shortest that is tried is 0.25.
+
+def half_the_rank(best: int, tried: Collection[int]) -> int | None:
+    """Return half of the best rank where that is the lowest tried, down to 16, else None."""
+    return best // 2 if best == min(tried) and best // 2 >= _LEAST_RANK else None
+
+
+def next_lambda(best: float, tried: Collection[float]) -> float | None:
+    """Return EASE's next lambda: beyond the best one, as far as its neighbour is, at most tenfold.
+
+    None where the best has neighbours on both sides, where there is only one, and after seven.
     """
-    best, values = half_lives[0], judge(half_lives[0])
-    waiting, shortest = list(half_lives[1:]), half_lives[0]
-    while waiting:
-        value = waiting.pop(0)
-        shortest = min(one for one in (shortest, value) if one is not None) if value is not None else shortest
-        if is_ahead(found := judge(value), values):
-            best, values = value, found
-        if not waiting and best is not None and best == shortest and best / 2 >= _SHORTEST:
-            waiting = [best / 2]
-    return best
-
-
-def search_rank(largest: int, judge: Callable[[int], NDArray[np.float64]]) -> int:
-    """Return the largest rank or, while half as many are ahead, half of it, to 16. `judge`: what judges make of it."""
-    best, found = largest, judge(largest)
-    while best // 2 >= _LEAST_RANK and is_ahead(value := judge(best // 2), found):
-        best, found = best // 2, value
-    return best
+    order = sorted(tried)
+    if not 1 < len(order) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
+        return None
+    step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
+    return best * min(max(step, 0.1), 10.0)
 
 
 def has_ages(judged: list[pa.RecordBatch]) -> bool:
@@ -289,30 +291,3 @@ def ratings_differ(ratings: DataFrame) -> bool:
     """Return whether not all observed ratings are the same."""
     bounds = ratings.agg((F.min("rating") < F.max("rating")).alias("differ"))
     return bool(bounds.collect()[0]["differ"])
-
-
-def half_life_of(setting: Setting) -> float | None:
-    """Return the half-life of histories that belongs to a setting."""
-    return float(setting[_HISTORY_HALF_LIFE]) if _HISTORY_HALF_LIFE in setting else None
-
-
-def beyond_the_edge(tried: list[tuple[Setting, float]]) -> list[Setting]:
-    """Return EASE's next lambda to try, in a list: beyond the best one, as far as its neighbour is, at most tenfold.
-
-    `tried` are settings of all methods with their NDCG@10; of equals the first counts. Empty where the best has
-    neighbours on both sides, where there is only one, and after seven.
-    """
-    own = [(float(setting[_LAMBDA]), value) for setting, value in tried if setting["method"] == "ease"]
-    found: dict[float, float] = {}
-    for regularisation, value in own:
-        found[regularisation] = max(value, found.get(regularisation, 0.0))
-    best, order = max(found, key=lambda value: found[value]), sorted(found)
-    if not 1 < len(found) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
-        return []
-    step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
-    return [{"method": "ease", _LAMBDA: best * min(max(step, 0.1), 10.0)}]
-
-
-def as_json(setting: Setting) -> str:
-    """Return the setting as JSON, keys in order."""
-    return json.dumps(setting, sort_keys=True)

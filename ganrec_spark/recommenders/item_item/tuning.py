@@ -7,11 +7,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.item_item import search
 from ganrec_spark.recommenders.item_item.fit import MIX
 from ganrec_spark.recommenders.item_item.profiles import item_axis
-from ganrec_spark.recommenders.searched import Search, Space, Trial, Values, best, choices
+from ganrec_spark.recommenders.searched import Space, Trial, Tunable, Values, best, choices
 from ganrec_spark.run.context import Context
 
 _KEYS: dict[str, Space] = {
@@ -34,13 +34,15 @@ def _space(context: Context) -> Space:
     merged = context.lake.read("merged_ratings")
     methods = search.methods(context.config.item_item, len(item_axis(merged)))
     config = context.config.item_item
-    configured = [value for value in config.history_half_life if value is not None]
+    configured = [value for value in config.history_half_life_visits if value is not None]
     half_lives = sorted({0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, *configured})
-    pairs = sorted({2.0, 5.0, 10.0, 20.0, 50.0, *(value for value in config.pair_half_life if value is not None)})
+    pairs = sorted(
+        {2.0, 5.0, 10.0, 20.0, 50.0, *(value for value in config.pair_half_life_visits if value is not None)}
+    )
     space: Space = {
         "item_item.method": CategoricalDistribution(methods),
-        "item_item.history_half_life": CategoricalDistribution([None, *half_lives]),
-        "item_item.pair_half_life": CategoricalDistribution([None, *pairs]),
+        "item_item.history_half_life_visits": CategoricalDistribution([None, *half_lives]),
+        "item_item.pair_half_life_visits": CategoricalDistribution([None, *pairs]),
     }
     if search.ratings_differ(merged):
         space["item_item.rating_slope"] = FloatDistribution(0.0, 0.4)
@@ -50,7 +52,7 @@ def _space(context: Context) -> Space:
 def _judge(context: Context) -> float:
     merged, held_out = context.lake.read("merged_ratings"), context.lake.read("validation_ratings")
     config, ratings = context.config.item_item, merged.where(F.col("fill") == NONE)
-    tried = search.Search(config, ratings, item_axis(merged), held_out, context.seed, context.log)
+    tried = search.ItemItemSearch(config, ratings, item_axis(merged), held_out, context.seed, context.log)
     (setting,) = search.grid(config, (config.method,))
     return tried.score(setting | tried.shared(setting)) or 0.0
 
@@ -86,4 +88,4 @@ def _every_method(config: Config, trials: list[Trial]) -> Values:
     return found | {"item_item.method": config.item_item.method}
 
 
-SEARCH = Search(_space, _judge, _configured, _chosen, _every_method)
+TUNABLE = Tunable(_space, _judge, _configured, _chosen, _every_method)

@@ -1,7 +1,5 @@
 """Rank the catalogue for every user by the mean of several models."""
 
-import io
-
 import numpy as np
 import pyarrow as pa
 import torch
@@ -12,17 +10,18 @@ from pyspark.sql import functions as F
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories, lists
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.tables import NONE
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape
-from ganrec_spark.recommenders.transformer.training import Plan
+from ganrec_spark.recommenders.transformer.training import SasRecPlan
 from ganrec_spark.run.context import Context
+from ganrec_spark.training.resume import state_of
 
 _SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
 
 
 def candidates(
-    context: Context, plan: Plan, states: list[bytes], sequences: DataFrame, ratings: DataFrame
+    context: Context, plan: SasRecPlan, states: list[bytes], sequences: DataFrame, ratings: DataFrame
 ) -> DataFrame:
     """Return table transformer_candidates: every user's best items of the catalogue, no observed or disliked ones.
 
@@ -32,9 +31,9 @@ def candidates(
     bias[plan.catalogue] = 0
     shipped = [
         ship(context.spark, catalogue_bias=bias, **{name: tensor.numpy() for name, tensor in loaded.items()})
-        for loaded in (torch.load(io.BytesIO(state), weights_only=True, map_location="cpu") for state in states)
+        for loaded in (state_of(state) for state in states)
     ]
-    names = sorted(torch.load(io.BytesIO(states[0]), weights_only=True, map_location="cpu"))
+    names = sorted(state_of(states[0]))
     disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
     users = (
         sequences.where(F.col("length") > 0)

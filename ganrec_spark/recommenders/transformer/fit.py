@@ -1,13 +1,13 @@
 """Train the plans on workers, going on from a killed run's checkpoints, and write down what came of it."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from ganrec_spark.recommenders.transformer.plans import BEST_EPOCH
-from ganrec_spark.recommenders.transformer.training import Plan, train_sasrec
+from ganrec_spark.recommenders.transformer.training import SasRecPlan, TrainedSasRec, train_sasrec
 from ganrec_spark.run.context import Context
 from ganrec_spark.training.checkpoints import checkpoint_rows, file_checkpoints
 from ganrec_spark.training.launcher import train_distributed
@@ -16,19 +16,7 @@ from ganrec_spark.training.scalars import scalars
 from ganrec_spark.training.worker import Worker, share
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What the workers hand back: see recommenders.transformer.training.Trained."""
-
-    state: bytes
-    epoch: int
-    history: list[tuple[int, str, float]]
-    stopped: str
-    given_up: bool
-    seconds_per_epoch: float
-
-
-def train(context: Context, plans: list[Plan]) -> list[Trained]:
+def train(context: Context, plans: list[SasRecPlan]) -> list[TrainedSasRec]:
     """Train on Horovod workers; where a killed run left checkpoints of the same trainings, go on from there."""
     urls = context.lake.data_files("user_sequences")
     # Named by all that the result follows from: another training must not resume from it.
@@ -46,12 +34,12 @@ def train(context: Context, plans: list[Plan]) -> list[Trained]:
         checkpoints=[f"sasrec-{version}.pt" for version in versions],
         tensorboard_dir=f"{context.work_dir}/tensorboard",
     )
-    return [Trained(**results[plan.name]) for plan in plans]
+    return [TrainedSasRec(**results[plan.name]) for plan in plans]
 
 
 def fit(
     worker: Worker,
-    plans: list[Plan],
+    plans: list[SasRecPlan],
     urls: list[str],
     checkpoint_dir: str,
     checkpoints: list[str],
@@ -71,18 +59,10 @@ def fit(
                 trainer,
                 plan,
                 ((batch["items"], batch["length"]) for batch in batches),
-                files.load,
-                files.save,
+                files,
                 show,
             )
-        results[plan.name] = {
-            "state": trained.state,
-            "epoch": trained.epoch,
-            "history": trained.history,
-            "stopped": trained.stopped,
-            "given_up": trained.given_up,
-            "seconds_per_epoch": trained.seconds_per_epoch,
-        }
+        results[plan.name] = asdict(trained)
     return results if trainer.index == 0 else {}
 
 
@@ -91,7 +71,7 @@ def checkpoint_dir_of(context: Context) -> str:
     return f"{context.work_dir}/checkpoints"
 
 
-def write_training(context: Context, plans: list[Plan], trained: list[Trained]) -> None:
+def write_training(context: Context, plans: list[SasRecPlan], trained: list[TrainedSasRec]) -> None:
     """Write the checkpoints in chunks with their cards, and the histories with the epochs that were kept."""
     chunks: list[tuple[object, ...]] = []
     values: list[tuple[object, ...]] = []
@@ -122,7 +102,7 @@ def n_workers(context: Context) -> int:
     return max(1, min(context.config.distributed.workers, len(context.lake.data_files("user_sequences"))))
 
 
-def _fingerprint(plan: Plan) -> str:
+def _fingerprint(plan: SasRecPlan) -> str:
     digest = hashlib.sha256(repr(replace(plan, judges=None, catalogue=np.zeros(0, np.int64), start=b"")).encode())
     digest.update(plan.catalogue.tobytes())
     digest.update(plan.start)

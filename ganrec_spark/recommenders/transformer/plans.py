@@ -13,7 +13,7 @@ from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import JUDGED_K, hit_matrix, ndcg
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.recommenders.transformer.network import Shape
-from ganrec_spark.recommenders.transformer.training import Judges, Plan
+from ganrec_spark.recommenders.transformer.training import Judges, SasRecPlan
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.training.checkpoints import stored_checkpoints
@@ -23,7 +23,7 @@ BEST_EPOCH = "best_epoch"
 _RADIUS_GAIN = 0.02  # of validation NDCG@10, by a radius after the first: against an adversary training takes longer
 
 
-def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> list[Plan]:
+def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> list[SasRecPlan]:
     """Return what to train: plans that differ in their seed, in phase choose also in their adversary's radius.
 
     Phase final takes the radius that was best in phase choose; where validation ratings add little, it goes on from the
@@ -39,7 +39,7 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     # Both phases go by the training ratings of phase choose: phase final goes on from its weights.
     size = config.size(context.lake.read("train_ratings").count())
     batch_size = min(config.batch_size, max(_FEWEST_USERS, int(config.batch_ratings / sizes["mean"])))
-    plan = Plan(
+    plan = SasRecPlan(
         shape=Shape(n_items, config.max_length, size, config.blocks, config.heads(size), config.dropout),
         epochs=config.max_epochs,
         steps=max(-(-int(sizes["users"]) // batch_size), config.min_steps_per_epoch),
@@ -79,7 +79,7 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     ]
 
 
-def as_chosen(plans: list[Plan], history: pd.DataFrame) -> list[tuple[Plan, str | None]]:
+def as_chosen(plans: list[SasRecPlan], history: pd.DataFrame) -> list[tuple[SasRecPlan, str | None]]:
     """Return the plans with the best adversary radius of phase choose's transformer_history, `history`.
 
     A radius is judged by the mean validation NDCG@10 of its models; to replace the first one it must gain 2 %. Its

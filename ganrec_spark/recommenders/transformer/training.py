@@ -5,12 +5,11 @@ averaging: Shamir & Zhang, ICML 2013): it lacks the noise of the last steps, wha
 Everything from outside is handed in: batches, where checkpoints go, who hears of progress.
 """
 
-import io
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
@@ -23,11 +22,12 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape, next_item_loss
 from ganrec_spark.seeding import stable_seed
+from ganrec_spark.training.checkpoints import NO_CHECKPOINTS, Checkpoints
+from ganrec_spark.training.resume import VALIDATION_NDCG, Parts, Trained, bytes_of, skip, state_of
 from ganrec_spark.training.worker import Worker
 
 # items int32 [B, L], oldest first and padded behind with -1, and lengths int32 [B], as in table user_sequences.
 Batch = tuple[torch.Tensor, torch.Tensor]
-History = list[tuple[int, str, float]]
 
 _CHUNK = 32
 _BLOCK = 256
@@ -44,7 +44,7 @@ class Judges:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SasRecPlan:
     """What to train, the same on every worker. `steps` per epoch are fixed by the driver: workers must not differ.
 
     A step has `batch_size` users, of all workers together. `catalogue` holds the items that may be negatives and be
@@ -75,49 +75,39 @@ class Plan:
 
 
 @dataclass
-class Trained:
-    """The kept state dict as bytes, the epoch it is of, the history (epoch, name, value), and why training ended.
+class TrainedSasRec(Trained):
+    """What came of it; `given_up`: it stayed below the plan's floor."""
 
-    `given_up`: it stayed below the plan's floor.
-    """
-
-    state: bytes = b""
-    epoch: int = 0
-    best_ndcg: float = -1.0
-    history: History = field(default_factory=list)
-    stopped: str = "all epochs done"
     given_up: bool = False
     seconds_per_epoch: float = 0.0
 
 
 def train_sasrec(
     worker: Worker,
-    plan: Plan,
+    plan: SasRecPlan,
     batches: Iterator[Batch],
-    load: Callable[[], bytes | None] = lambda: None,
-    save: Callable[[bytes], None] = lambda content: None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
     report: Callable[[int, dict[str, float]], None] = lambda epoch, values: None,
-) -> Trained:
+) -> TrainedSasRec:
     """Train by `plan` on an endless iterator of batches; worker 0's result is the one to keep.
 
     With judges the state of the best validation is kept, and training ends after `patience` validations without one
     that is better by `min_gain` of it. A loss that is not finite ends it with the last sound state; TrainingError
-    where there is none. Resumed from what `save` got last, it ends in the same state as if it had never stopped, if
-    the batches come in the same order again. `save` and `report` are called on worker 0 alone.
+    where there is none. Resumed from the last checkpoint, it ends in the same state as if it had never stopped, if
+    the batches come in the same order again. Worker 0 alone saves and reports.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed(plan.seed, "sasrec", "start"))
         model = SASRec(plan.shape).to(worker.device)
         if plan.start:
-            model.start_from(_loaded(plan.start, worker.device))
-        worker.broadcast(model)
+            model.start_from(state_of(plan.start, worker.device))
         mean = AveragedModel(model, multi_avg_fn=_polynomial_decay(plan.averaging))
         averaged = cast(SASRec, mean.module)
         adam = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
         optimizer = worker.wrap(adam, model, "sasrec")
-        result = Trained()
-        done = _resume(worker, model, mean, optimizer, load, result)
-        _skip(batches, done * plan.steps)
+        result, parts = TrainedSasRec(), Parts({"model": model, "mean": mean}, {"adam": optimizer})
+        done = parts.resume(worker, checkpoints, result, "sasrec")
+        skip(batches, done * plan.steps)
         started = time.monotonic()
         for epoch in range(done + 1, plan.epochs + 1):
             # Worker 0 decides: after a resume it alone knows the history.
@@ -131,11 +121,11 @@ def train_sasrec(
                 result.stopped = f"loss not finite in epoch {epoch}; epoch {result.epoch} was kept"
                 break
             if plan.judges is not None and (epoch % plan.validate_every == 0 or epoch == plan.epochs):
-                values["validation_ndcg"] = validation_ndcg(worker, averaged, plan.judges, plan.catalogue)
+                values[VALIDATION_NDCG] = validation_ndcg(worker, averaged, plan.judges, plan.catalogue)
             _keep(averaged, plan, result, epoch, values)
             result.seconds_per_epoch = (time.monotonic() - started) / (epoch - done)
             if worker.index == 0:
-                save(_snapshot(model, mean, optimizer, epoch, result))
+                checkpoints.save(parts.snapshot(epoch, result))
                 report(epoch, values)
                 _log(worker, plan, epoch, values, result.seconds_per_epoch)
     if worker.index == 0 and not result.state:
@@ -176,7 +166,7 @@ def validation_ndcg(worker: Worker, model: SASRec, judges: Judges, catalogue: ND
         best = scores.scatter(1, seen, float("-inf")).topk(min(JUDGED_K, n_items), dim=1).indices.cpu().numpy()
         hits = np.isin(rows[:, None] * stride + best, held)
         total += float((hits @ discounts[: best.shape[1]] / ideal[rows]).sum())
-    return worker.mean(total * worker.count / len(judges.items), "validation_ndcg")
+    return worker.mean(total * worker.count / len(judges.items), VALIDATION_NDCG)
 
 
 def _polynomial_decay(power: float) -> Callable[[Any, Any, Any], None]:
@@ -190,7 +180,7 @@ def _polynomial_decay(power: float) -> Callable[[Any, Any, Any], None]:
 
 def _epoch(
     worker: Worker,
-    plan: Plan,
+    plan: SasRecPlan,
     model: SASRec,
     mean: AveragedModel,
     optimizer: torch.optim.Optimizer,
@@ -244,23 +234,21 @@ def _of_equal_sum(values: NDArray[np.int32], n: int) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in itertools.pairwise([0, *cuts, len(values)])]
 
 
-def _skip(batches: Iterator[Batch], n: int) -> None:
-    next(islice(batches, n, n), None)
-
-
-def _keep(model: torch.nn.Module, plan: Plan, result: Trained, epoch: int, values: dict[str, float]) -> None:
+def _keep(
+    model: torch.nn.Module, plan: SasRecPlan, result: TrainedSasRec, epoch: int, values: dict[str, float]
+) -> None:
+    best = max(result.validated(), default=-1.0)
     result.history += [(epoch, name, value) for name, value in values.items()]
-    ndcg = values.get("validation_ndcg", -1.0)
-    if plan.judges is None or ndcg > result.best_ndcg or not result.state:
-        result.state, result.epoch, result.best_ndcg = _bytes(model.state_dict()), epoch, ndcg
+    if plan.judges is None or values.get(VALIDATION_NDCG, -1.0) > best or not result.state:
+        result.state, result.epoch = bytes_of(model.state_dict()), epoch
 
 
-def _out_of_patience(plan: Plan, result: Trained) -> bool:
+def _out_of_patience(plan: SasRecPlan, result: TrainedSasRec) -> bool:
     """Return whether to stop: no better validation for the patience, or none above the floor for twice as many.
 
     For patience a validation is better if it exceeds the last better one by `min_gain` of it.
     """
-    validated = [value for _, name, value in result.history if name == "validation_ndcg"]
+    validated = result.validated()
     better, stale = -1.0, 0
     for value in validated:
         if value > better + plan.min_gain * max(better, 0.0):
@@ -271,65 +259,11 @@ def _out_of_patience(plan: Plan, result: Trained) -> bool:
     return plan.judges is not None and (stale >= plan.patience or hopeless)
 
 
-def _best(result: Trained) -> float:
-    return max((value for _, name, value in result.history if name == "validation_ndcg"), default=0.0)
+def _best(result: TrainedSasRec) -> float:
+    return max(result.validated(), default=0.0)
 
 
-def _log(worker: Worker, plan: Plan, epoch: int, values: dict[str, float], seconds: float) -> None:
+def _log(worker: Worker, plan: SasRecPlan, epoch: int, values: dict[str, float], seconds: float) -> None:
     if epoch == 1 or epoch % max(plan.validate_every, 3) == 0 or epoch == plan.epochs:
         text = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         worker.log(f"{plan.name}: epoch {epoch}/{plan.epochs}: {text}, {seconds:.1f} s an epoch")
-
-
-def _resume(
-    worker: Worker,
-    model: SASRec,
-    mean: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    load: Callable[[], bytes | None],
-    result: Trained,
-) -> int:
-    """Bring every worker to the state that worker 0 finds saved; return the number of finished epochs."""
-    content = load() if worker.index == 0 else None
-    done = 0
-    if content is not None:
-        saved = _loaded(content, worker.device)
-        model.load_state_dict(saved["model"])
-        mean.load_state_dict(saved["mean"])
-        optimizer.load_state_dict(saved["optimizer"])
-        done = int(saved["epoch"])
-        result.state, result.epoch, result.best_ndcg = saved["kept"], saved["kept_epoch"], saved["kept_ndcg"]
-        result.history = [(int(epoch), str(name), float(value)) for epoch, name, value in saved["history"]]
-    done = int(worker.from_first(float(done), "resume"))
-    if done:
-        worker.broadcast(model)
-        worker.broadcast(mean)
-        worker.broadcast_optimizer(optimizer)
-    return done
-
-
-def _snapshot(
-    model: SASRec, mean: AveragedModel, optimizer: torch.optim.Optimizer, epoch: int, result: Trained
-) -> bytes:
-    return _bytes(
-        {
-            "model": model.state_dict(),
-            "mean": mean.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "epoch": epoch,
-            "kept": result.state,
-            "kept_epoch": result.epoch,
-            "kept_ndcg": result.best_ndcg,
-            "history": [list(row) for row in result.history],
-        }
-    )
-
-
-def _loaded(content: bytes, device: torch.device) -> dict[str, Any]:
-    return cast(dict[str, Any], torch.load(io.BytesIO(content), weights_only=True, map_location=device))
-
-
-def _bytes(content: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()

@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError
-from ganrec_spark.recommenders.searched import Search, Space, Values, choices, one_at_a_time
+from ganrec_spark.recommenders.searched import Space, Tunable, Values, choices, one_at_a_time
 from ganrec_spark.recommenders.transformer import fit
 from ganrec_spark.recommenders.transformer.plans import make_plans
 from ganrec_spark.run.context import Context
@@ -48,4 +48,4 @@ def _configured(config: Config, keys: Iterable[str]) -> Iterator[Values]:
     yield from one_at_a_time(found | {key: values for key, values in sizes.items() if key in found})
 
 
-SEARCH = Search(_space, _judge, _configured)
+TUNABLE = Tunable(_space, _judge, _configured)

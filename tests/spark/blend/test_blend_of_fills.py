@@ -9,7 +9,8 @@ from pyspark.sql import SparkSession
 from spark.dictionaries import add_ids
 
 from ganrec_spark.config.load import load_config
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import MEMBER_NAMES
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
@@ -87,7 +88,7 @@ def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range) 
             filled.append((FILL, user, [first, *OTHERS, other[user]], scores))
         for member in MEMBER_NAMES:
             put(f"{member}_candidates", [*plain, *filled] if member == "als" else [], phase)
-        put("merged_ratings", [(user, item, 5.0, DAY, "observed", "none") for user, item in observed], phase)
+        put("merged_ratings", [(user, item, 5.0, DAY, True, "none") for user, item in observed], phase)
         put("item_item_weights", [], phase)
     recommend.run(context)
     return lake

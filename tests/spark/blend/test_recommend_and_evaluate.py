@@ -18,7 +18,8 @@ from ganrec_spark.errors import InputError
 from ganrec_spark.evaluation.quality import metric_sums
 from ganrec_spark.evaluation.segments import segment_means
 from ganrec_spark.frames.ship import ship
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import evaluate, recommend
@@ -77,7 +78,7 @@ def world(make_context: MakeContext) -> Lake:
         for member, lists in LISTS.items():
             scored = [("none", u, items, np.linspace(1, 0.1, len(items)).tolist()) for u, items in lists.items()]
             put(f"{member}_candidates", scored, phase)
-        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none") for u, i in observed], phase)
+        put("merged_ratings", [(u, i, 5.0, DAY, True, "none") for u, i in observed], phase)
         put("item_item_weights", [(5, [1, 0, 9], [0.9, 0.2, -0.5]), (4, [8], [0.3])], phase)
         put("als_quality", [("none", "rmse", 0.9)], phase)
     return lake
@@ -122,7 +123,7 @@ def codes(lake: Lake) -> dict[str, tuple[str, int]]:
 def test_every_user_gets_n_items_or_a_code(written: Written) -> None:
     lists = {
         f"u{user}": [
-            (row.rank, row.item_id, sorted(row.sources), row.reason, row.because_item_id)
+            (row.rank, row.item_id, sorted(row.members), row.reason, row.because_item_id)
             for row in written.recommendations
             if row.user_idx == user
         ]

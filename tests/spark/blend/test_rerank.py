@@ -10,7 +10,8 @@ from pyspark.sql import SparkSession
 from spark.dictionaries import add_ids
 
 from ganrec_spark.config.load import load_config
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import MEMBER_NAMES
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
@@ -68,7 +69,7 @@ def world(make_context: MakeContext) -> Lake:
             rows.append(("none", user, others, np.linspace(1, 0.1, len(others)).tolist()))
         for member in (*MEMBER_NAMES, "popularity"):
             put(f"{member}_candidates", rows if member == "als" else [], phase)
-        put("merged_ratings", [(u, i, 5.0, DAY, "observed", "none") for u, i in observed], phase)
+        put("merged_ratings", [(u, i, 5.0, DAY, True, "none") for u, i in observed], phase)
         put("item_item_weights", [], phase)
         put("als_quality", [("none", "rmse", 0.9)], phase)
     return lake
@@ -88,7 +89,7 @@ def test_what_tells_on_validation_reorders_the_published_lists(world: Lake, make
         assert np.mean([first == popular(user, phase) for user, first in firsts(world, phase).items()]) > 0.9
     rows = world.read("recommendations", RUN).where("user_idx = 17").orderBy("rank").collect()
     assert rows[0].item_idx == firsts(world, "final")[17]
-    assert rows[0].sources == ["als"]
+    assert rows[0].members == ["als"]
     assert rows[0].score > rows[1].score > rows[2].score
     # What the choice was made by is what evaluate measures of the lists, which no user's own held-out item made.
     evaluate.run(make_context("evaluate"))

@@ -19,8 +19,7 @@ from ganrec_spark.lake.iceberg import change_properties
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.look import look
-from ganrec_spark.run import doctor
-from ganrec_spark.run import log as run_log
+from ganrec_spark.run import doctor, signs
 from ganrec_spark.run.doctor import Finding
 from ganrec_spark.run.log import RunLog
 
@@ -93,11 +92,11 @@ def test_doubled_ratings_dead_runs_and_a_pointer_into_nothing(
     lake.replace("ratings", lake.read("ratings", RUNS[0]).union(lake.read("ratings", RUNS[0])), RUNS[0])
     lake.point_to(RUNS[0], "gone", lake.published())
     with monkeypatch.context() as patch:
-        patch.setattr(run_log, "_this_process", lambda: "other-host/ns/77/1")
+        patch.setattr(signs, "this_process", lambda: "other-host/ns/77/1")
         RunLog(lake, RUNS[1]).begin("split", lambda _: "f")
-    name = f"{run_log.SIGN_OF_LIFE}{RUNS[1]}.other-host/ns/77/1"
+    name = f"{signs.SIGN_OF_LIFE}{RUNS[1]}.other-host/ns/77/1"
     change_properties(lake.spark, lake.name("stage_log"), {name: "1000"})
-    monkeypatch.setattr(run_log, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(signs, "LEASE_SECONDS", 0)
     findings, repairs = examined(config)
     found = {finding.name: finding for finding in findings}
     assert "35 in run 2026-11-01" in found["ratings"].found

@@ -1,4 +1,4 @@
-"""Candidate fills in a world of two taste groups: even users like items 0-19, odd users items 20-39."""
+"""Fills in a world of two taste groups: even users like items 0-19, odd users items 20-39."""
 
 import io
 import json
@@ -14,13 +14,15 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.models import Generator as Settings
 from ganrec_spark.config.sections import Config
-from ganrec_spark.fills.generate import Candidate, Source, generate
+from ganrec_spark.fills.generate import FillPlan, Source, generate
 from ganrec_spark.fills.generators.by_name import new_generator
 from ganrec_spark.fills.sources import ship_sources
 from ganrec_spark.frames.ship import ship
-from ganrec_spark.lake.store import Lake, StageLake, declared
+from ganrec_spark.lake.schema import declared
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
-from ganrec_spark.recommenders.als.setting import Setting
+from ganrec_spark.recommenders.als.setting import AlsSetting
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import augment, train_generator
 
@@ -53,23 +55,23 @@ def untrained(kind: str) -> tuple[dict[str, object], bytes]:
         "version": f"untrained-{kind}",
         "n_items": ITEMS + 1,
         "settings": SETTINGS,
-        "history_half_life": None,
+        "history_half_life_visits": None,
     }, buffer.getvalue()
 
 
-def fill(spark: SparkSession, partitions: int) -> DataFrame:
+def filled(spark: SparkSession, partitions: int) -> DataFrame:
     observed = ratings(spark).repartition(partitions)
     checkpoints = {kind: untrained(kind) for kind in ("agn", "vae", "cgan")}
-    candidates = [
-        Candidate(name, how, n)
+    plans = [
+        FillPlan(name, how, n)
         for name in (*checkpoints, "popularity", "item_item")
         for how, n in (("top", 1), ("top", 3), ("sample", 5))
     ]
-    candidates += [Candidate("transformer", "top", n) for n in (1, 3)]
+    plans += [FillPlan("transformer", "top", n) for n in (1, 3)]
     sources = ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
     sources["transformer"] = Source("transformer", "listed", {}, ship(spark))
     listed = {"transformer": transformer_lists(spark)}
-    return generate(spark, observed, sparse_users(spark), sources, candidates, 1.0, seed=42, listed=listed)
+    return generate(spark, observed, sparse_users(spark), sources, plans, 1.0, seed=42, listed=listed)
 
 
 def transformer_lists(spark: SparkSession) -> DataFrame:
@@ -82,32 +84,32 @@ def transformer_lists(spark: SparkSession) -> DataFrame:
 
 
 def test_fills_keep_their_promises(spark: SparkSession) -> None:
-    table = fill(spark, 3).toPandas()
+    table = filled(spark, 3).toPandas()
     observed = set(map(tuple, ratings(spark).select("user_idx", "item_idx").toPandas().to_numpy()))
     assert not any(pair in observed for pair in zip(table.user_idx, table.item_idx, strict=True))
     assert set(table.item_idx) <= set(range(ITEMS)), "only items with an observed rating"
     assert set(table.user_idx % 4) == {0, 1}, "only sparse users"
     assert table.confidence.between(0, 1, inclusive="right").all()
-    for (candidate, _), rows in table.groupby(["candidate", "user_idx"]):
-        n = int(candidate[-1])
+    for (fill, _), rows in table.groupby(["fill", "user_idx"]):
+        n = int(fill[-1])
         assert sorted(rows.position) == list(range(1, len(rows) + 1))
         assert rows.item_idx.is_unique
         assert rows.sort_values("position").confidence.is_monotonic_decreasing
         assert len(rows) == n or rows.generator.iloc[0] in ("item_item", "transformer")
-        if "_top" in candidate:
+        if "_top" in fill:
             assert rows.confidence.max() == 1.0
     group = (table.item_idx >= 20) == (table.user_idx % 2 == 1)
-    assert group[table.candidate == "item_item_top3"].mean() == 1.0
+    assert group[table.fill == "item_item_top3"].mean() == 1.0
     # Of the Transformer's lists what the user lacks, in the lists' order, half as sure with each place.
     listed = transformer_lists(spark).toPandas().set_index("user_idx")["items"]
-    own = table[table.candidate == "transformer_top3"].sort_values("position").groupby("user_idx")
+    own = table[table.fill == "transformer_top3"].sort_values("position").groupby("user_idx")
     assert set(own.groups) == set(table.user_idx) - {0}
     for user, rows in own:
         unseen = [(place, item) for place, item in enumerate(listed[user]) if (user, item) not in observed][:3]
         assert rows.item_idx.tolist() == [item for _, item in unseen]
         assert rows.confidence.tolist() == pytest.approx([0.5 ** (place - unseen[0][0]) for place, _ in unseen])
     # The best three of one user are the same three whichever way they were asked for.
-    first = table[table.position == 1].pivot_table(index="user_idx", columns="candidate", values="item_idx")
+    first = table[table.position == 1].pivot_table(index="user_idx", columns="fill", values="item_idx")
     assert (first.vae_top1 == first.vae_top3).all()
 
 
@@ -117,7 +119,7 @@ def test_the_same_rows_whatever_the_partitions(spark: SparkSession) -> None:
     try:
         for partitions in (1, 5):
             spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
-            table = fill(spark, partitions).toPandas()
+            table = filled(spark, partitions).toPandas()
             rows.append(sorted(map(tuple, table.to_numpy().tolist())))
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", str(before))
@@ -142,7 +144,7 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
     taken = train.join(held_out.withColumn("other", F.col("item_idx")), ["user_idx", "item_idx"], "left_semi")
     lake.replace("validation_ratings", taken.withColumn("item_idx", F.lit(NEVER_RATED)), RUN)
     chosen = spark.createDataFrame(
-        [(Setting(8, 0.1, 1.0).text(), None, True)], "parameters string, ndcg double, chosen boolean"
+        [(AlsSetting(8, 0.1, 1.0).text(), None, True)], "parameters string, ndcg double, chosen boolean"
     )
     lake.replace("als_choices", chosen, RUN, "choose")
     lists = transformer_lists(spark).withColumn("fill", F.lit("none"))
@@ -166,7 +168,7 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
         weights = [*history.rating.tolist(), *[0.0] * padding]
         rows.append((user % 2, user, int(len(history) <= 5), len(history), len(history), items, weights, [0] * 12))
     lake.replace("user_rows", view.frame("user_rows", rows), RUN)
-    decision = {"candidate": accepted, "accepted": True}
+    decision = {"fill": accepted, "accepted": True}
     decisions = [tuple(decision.get(column.name) for column in declared("gate_decisions").columns)]
     lake.replace("gate_decisions", view.frame("gate_decisions", decisions), RUN)
 
@@ -202,15 +204,15 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
 
     augment.run(in_stage("augment_choose", str(tmp_path)))
     table = lake.read("generated_ratings", RUN, "choose").toPandas()
-    assert len(set(table.candidate)) == 3 * 4 + 3 * 3
+    assert len(set(table.fill)) == 3 * 4 + 3 * 3
     own = (table.item_idx >= 20) == (table.user_idx % 2 == 1)
-    for candidate in ("vae_top3", "cgan_top3", "item_item_top3", "transformer_top3"):
-        assert own[table.candidate == candidate].mean() > 0.9, candidate
+    for fill in ("vae_top3", "cgan_top3", "item_item_top3", "transformer_top3"):
+        assert own[table.fill == fill].mean() > 0.9, fill
     assert NEVER_RATED not in set(table.item_idx), "not rated in this phase"
 
     augment.run(in_stage("augment_final", str(tmp_path)))
     final = lake.read("generated_ratings", RUN, "final").toPandas()
-    assert set(final.candidate) == {"vae_top3"}
+    assert set(final.fill) == {"vae_top3"}
     assert NEVER_RATED not in set(final.item_idx), "every user has it since validation was added"
 
 
@@ -223,7 +225,7 @@ def test_no_fill_holds_what_its_user_is_known_to_dislike(
     def pairs() -> set[tuple[str, int, int]]:
         augment.run(context)
         rows = lake.read("generated_ratings", RUN, "choose").collect()
-        return {(row.candidate, row.user_idx, row.item_idx) for row in rows}
+        return {(row.fill, row.user_idx, row.item_idx) for row in rows}
 
     before = pairs()
     (_, user, item), (_, other, late) = sorted(before)[0], sorted(before)[-1]

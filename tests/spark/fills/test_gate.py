@@ -8,7 +8,8 @@ import pytest
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.fills import gate
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import als, als_setting, merge
@@ -23,7 +24,7 @@ Rows = list[tuple[object, ...]]
 
 
 def world() -> tuple[Rows, Rows, dict[str, Rows]]:
-    """Return train rows, validation rows and fills by candidate.
+    """Return train rows, validation rows and fills by fill.
 
     Users have a taste group. Dense users show it; sparse users only rated two items that everybody rates, so nothing
     but a fill can tell ALS which group they belong to.
@@ -45,9 +46,9 @@ def world() -> tuple[Rows, Rows, dict[str, Rows]]:
     return train, held_out, fills
 
 
-def generated(candidate: str, user: int, items: np.ndarray, generator: str) -> Rows:
+def generated(fill: str, user: int, items: np.ndarray, generator: str) -> Rows:
     rest = (generator, "top", "v1", 1)
-    return [(candidate, user, int(item), place, 1.0, *rest) for place, item in enumerate(items, 1)]
+    return [(fill, user, int(item), place, 1.0, *rest) for place, item in enumerate(items, 1)]
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
 def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callable[..., Context]) -> None:
     context = gate_context("merge.fill_weight=1.0", "als.alpha=[1.0,5.0]")
     message = gate_stage.run(context)
-    rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
+    rows = {row.fill: row for row in context.lake.read("gate_decisions").collect()}
     assert {name: row.accepted for name, row in rows.items()} == {
         "oracle_top3": True,
         "random_top3": False,
@@ -101,9 +102,7 @@ def test_the_right_fill_is_accepted_and_the_others_are_not(gate_context: Callabl
     assert screening | proving == {*DENSE, *SPARSE}
     assert 1 / 4 < len(screening) / 200 < 0.42
     assert (oracle.n_sparse_users, oracle.n_users) == (len(proving & {*SPARSE}), len(proving))
-    segments = {
-        row.segment: row for row in context.lake.read("gate_segments").where("candidate = 'oracle_top3'").collect()
-    }
+    segments = {row.segment: row for row in context.lake.read("gate_segments").where("fill = 'oracle_top3'").collect()}
     assert set(segments) == {"all", "sparse", "dense", "bucket:1-5", "bucket:6-10"}
     # Dense users' lists come from the fit without fill: they change by nothing, provably.
     dense = segments["dense"]
@@ -154,7 +153,7 @@ def test_the_recommender_takes_over_the_accepted_fit_and_would_fit_the_same(
 def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Context]) -> None:
     context = gate_context("gate.min_validation_users=1000")
     gate_stage.run(context)
-    rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
+    rows = {row.fill: row for row in context.lake.read("gate_decisions").collect()}
     assert [name for name, row in rows.items() if row.accepted] == ["none"]
     assert rows["oracle_top3"].verdict == "too_few_users"
     assert "sparse validation users to confirm by, 1000 are needed" in rows["none"].reason
@@ -163,7 +162,7 @@ def test_nothing_is_accepted_without_enough_users(gate_context: Callable[..., Co
 def test_nothing_is_accepted_where_all_users_are_in_one_bucket(gate_context: Callable[..., Context]) -> None:
     context = gate_context(dense_bucket="1-5")
     gate_stage.run(context)
-    rows = {row.candidate: row for row in context.lake.read("gate_decisions").collect()}
+    rows = {row.fill: row for row in context.lake.read("gate_decisions").collect()}
     assert [name for name, row in rows.items() if row.accepted] == ["none"]
     assert {row.verdict for name, row in rows.items() if name != "none"} == {"single_bucket"}
     assert "all validation users are in bucket:1-5" in rows["none"].reason
@@ -175,12 +174,12 @@ def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callab
     train = read("train_ratings")
     users = gate.judged_users(train, read("validation_ratings"), read("user_segments")).where("is_sparse")
     model = gate.plain_als(context).model
-    fills = context.lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3' OR position = 1")
-    rows = gate.self_training(context, model, users, fills.where("candidate != 'popularity_top3'")).collect()
+    fills = context.lake.read("generated_ratings", "choose").where("fill = 'oracle_top3' OR position = 1")
+    rows = gate.self_training(context, model, users, fills.where("fill != 'popularity_top3'")).collect()
     found: dict[tuple[str, int], set[int]] = {}
     for row in rows:
         assert row.confidence == 1.0
-        found.setdefault((row.candidate, row.user_idx), set()).add(row.item_idx)
+        found.setdefault((row.fill, row.user_idx), set()).add(row.item_idx)
     assert {(name, len(items)) for (name, _), items in found.items()} == {
         ("self_training:oracle_top3", 3),
         ("self_training:random_top3", 1),
@@ -195,12 +194,12 @@ def test_self_training_gives_as_many_of_alss_own_best_items(gate_context: Callab
 
 
 def test_shuffling_hands_every_fill_to_another_user(gate_context: Callable[..., Context]) -> None:
-    fills = gate_context().lake.read("generated_ratings", "choose").where("candidate = 'oracle_top3'")
+    fills = gate_context().lake.read("generated_ratings", "choose").where("fill = 'oracle_top3'")
     shuffled = gate.shuffled_users(fills, 1)
     before = {(row.user_idx, row.item_idx) for row in fills.collect()}
     rows = shuffled.collect()
     assert len(rows) == len(before)
-    assert {row.candidate for row in rows} == {"shuffled:oracle_top3"}
+    assert {row.fill for row in rows} == {"shuffled:oracle_top3"}
     assert {row.user_idx for row in rows} == set(SPARSE)
     givers = {row.user_idx: row.item_idx for row in rows}
     assert sum((user, item) in before for user, item in givers.items()) < len(givers) / 4

@@ -6,7 +6,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ganrec_spark.errors import ConfigError, LakeError
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 
 RUN = "2026-11-01"
 DAY = datetime(2026, 1, 1)
@@ -39,9 +40,9 @@ def test_an_empty_write_replaces_too(lake: Lake) -> None:
 
 def test_phases_are_separate_and_must_be_named(lake: Lake) -> None:
     choose, final = stage_lake(lake, phase="choose"), stage_lake(lake, phase="final")
-    choose.write("merged_ratings", choose.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none")]))
-    final.write("merged_ratings", final.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none")]))
-    assert rows(choose, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", "none")]
+    choose.write("merged_ratings", choose.frame("merged_ratings", [(1, 1, 5.0, DAY, True, "none")]))
+    final.write("merged_ratings", final.frame("merged_ratings", [(2, 2, 5.0, DAY, True, "none")]))
+    assert rows(choose, "merged_ratings") == [(1, 1, 5.0, DAY, True, "none")]
     assert final.read("merged_ratings", phase="choose").count() == 1
     with pytest.raises(LakeError, match="expected a phase"):
         stage_lake(lake).read("merged_ratings")
@@ -49,12 +50,12 @@ def test_phases_are_separate_and_must_be_named(lake: Lake) -> None:
 
 def test_a_table_of_an_earlier_version_gets_its_later_columns(lake: Lake, spark: SparkSession) -> None:
     before = stage_lake(lake, phase="choose")
-    before.write("merged_ratings", before.frame("merged_ratings", [(1, 1, 5.0, DAY, "observed", "none")]))
+    before.write("merged_ratings", before.frame("merged_ratings", [(1, 1, 5.0, DAY, True, "none")]))
     spark.sql(f"ALTER TABLE {lake.name('merged_ratings')} DROP COLUMN fill")
     after = stage_lake(Lake(spark, *lake.name("").split(".")[:2]), "2026-11-02", phase="choose")
-    after.write("merged_ratings", after.frame("merged_ratings", [(2, 2, 5.0, DAY, "observed", "none")]))
-    assert rows(after, "merged_ratings") == [(2, 2, 5.0, DAY, "observed", "none")]
-    assert rows(before, "merged_ratings") == [(1, 1, 5.0, DAY, "observed", None)]
+    after.write("merged_ratings", after.frame("merged_ratings", [(2, 2, 5.0, DAY, True, "none")]))
+    assert rows(after, "merged_ratings") == [(2, 2, 5.0, DAY, True, "none")]
+    assert rows(before, "merged_ratings") == [(1, 1, 5.0, DAY, True, None)]
 
 
 def test_an_undeclared_table_is_refused(lake: Lake) -> None:

@@ -13,7 +13,8 @@ from spark.old_lake import build, rows_of, written_down
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.publication import content_hash, prune_editions, roll_back
-from ganrec_spark.lake.store import Lake, declared
+from ganrec_spark.lake.schema import declared
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGES
 from ganrec_spark.plan.tables import EDITED, PUBLISHED_VIEWS
 from ganrec_spark.raw.world import write_world
@@ -45,7 +46,8 @@ def as_json(frame: DataFrame) -> list[str]:
 def old_rows(table: str, **of: str) -> list[str]:
     """Return what the old version has in a table, of these values, as `as_json` gives it."""
     rows = [row for row in rows_of(OLD["tables"][table]) if all(row[name] == value for name, value in of.items())]
-    return _sorted([{name: value for name, value in row.items() if value is not None} for row in rows])
+    now = declared(table).renamed
+    return _sorted([{now.get(name, name): value for name, value in row.items() if value is not None} for row in rows])
 
 
 def _sorted(rows: list[dict[str, object]]) -> list[str]:
@@ -65,7 +67,10 @@ def require_kept(lake: Lake) -> None:
         assert set(old_rows(table)) <= set(as_json(lake.read_all(table)))
     for run_id, edition in (FIRST, SECOND):
         frames = {
-            name: lake.read(f"{name}_editions", run_id).where(F.col("edition") == edition).drop("edition")
+            name: lake.read(f"{name}_editions", run_id)
+            .where(F.col("edition") == edition)
+            .drop("edition")
+            .withColumnsRenamed({new: old for old, new in declared(name).renamed.items()})
             for name in EDITED
         }
         assert content_hash(frames) == edition
@@ -102,6 +107,12 @@ def test_a_lake_of_f81ba5d_takes_a_new_run_and_loses_nothing(
         assert shown.columns == ["run_id", *(column.name for column in declared(table).columns)]
         assert {row.run_id for row in shown.select("run_id").distinct().collect()} <= {NEW}
     assert spark.table(lake.name("published_recommendations")).count() > 0
+    for table in ("generated_ratings", "gate_decisions", "rejected_ratings"):
+        kept = lake.read_all(table).where(F.col("run_id") != NEW)
+        assert set(kept.columns) >= set(declared(table).renamed.values()), table
+        (new,) = declared(table).renamed.values()
+        (old,) = declared(table).renamed
+        assert sorted(row[new] for row in kept.collect()) == sorted(row[old] for row in rows_of(OLD["tables"][table]))
     # What this version has no column for stays where it was.
     slots = {row.run_id: row.item_slots for row in spark.table(lake.name("matrix_profile")).collect()}
     before = {row["run_id"]: row["item_slots"] for row in rows_of(OLD["tables"]["matrix_profile"])}

@@ -12,7 +12,8 @@ from ganrec_spark.errors import LakeError, QualityError
 from ganrec_spark.evaluation import publish_checks
 from ganrec_spark.lake.pointer import show
 from ganrec_spark.lake.publication import content_hash, prune_editions, published_before, roll_back, stored_editions
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import publish

@@ -15,7 +15,7 @@ from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import ConfigError, GanrecError, InputError
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.look import look
-from ganrec_spark.raw.rules import judge
+from ganrec_spark.raw.rules import apply_rules
 from ganrec_spark.raw.sources import explained, read_column, read_source
 from ganrec_spark.raw.times import doubt, time_form
 
@@ -28,7 +28,7 @@ def users(spark: SparkSession, path: Path, **settings: object) -> dict[str, str 
     """Return user -> rule of every row that is read, in order; rows of one user are told by a number behind it."""
     ingest = Ingest.model_validate(settings)
     with explained(str(path)):
-        rows = judge(read_source(spark, ingest, str(path)), ingest, AS_OF).select("user_id", "rule").collect()
+        rows = apply_rules(read_source(spark, ingest, str(path)), ingest, AS_OF).select("user_id", "rule").collect()
     return (
         {f"{row.user_id}": row.rule for row in rows}
         if len({row.user_id for row in rows}) == len(rows)
@@ -120,7 +120,7 @@ def test_folders_are_read_through_links_and_past_empty_files(spark: SparkSession
     (folder / "alatest").symlink_to(folder / "e")
     (folder / "d.CSV.GZ").write_bytes(gzip.compress((HEADER + "u3,i1,3,1700000000\n").encode()))
     ingest = Ingest()
-    rows = judge(read_source(spark, ingest, str(folder), tmp_path / "scratch"), ingest, AS_OF).collect()
+    rows = apply_rules(read_source(spark, ingest, str(folder), tmp_path / "scratch"), ingest, AS_OF).collect()
     assert sorted(row.user_id for row in rows) == ["u1", "u2", "u3", "u4"], "each file once, whatever leads to it"
     (folder / "lost.csv").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"found 'lost.csv', a link to nothing"):
@@ -155,7 +155,7 @@ def test_a_hive_part_without_a_value_is_a_missing_id_and_counts_before_a_column(
 def test_digits_that_are_dates(spark: SparkSession, tmp_path: Path, times: list[str], first: datetime) -> None:
     (tmp_path / "a.csv").write_text(HEADER + "".join(f"u{n},i1,3,{time}\n" for n, time in enumerate(times)))
     ingest = Ingest()
-    rows = judge(read_source(spark, ingest, str(tmp_path / "a.csv")), ingest, AS_OF).orderBy("user_id").collect()
+    rows = apply_rules(read_source(spark, ingest, str(tmp_path / "a.csv")), ingest, AS_OF).orderBy("user_id").collect()
     assert rows[0].ts.replace(tzinfo=None) == first
 
 
@@ -244,6 +244,24 @@ def test_look_sees_kinds_of_events_in_folders_names_and_times_of_pandas(
     assert "of the first 4 rows 4 are valid: 2 users, 2 items" in told
     assert "times from 2020-01-01 10:00:00 to 2020-01-02 11:00:00 UTC" in told
     assert "--set 'ingest.event_weights={\"buy\": 1.0}'" in told[-1]
+
+
+def test_look_sees_kinds_of_events_in_a_log_without_a_header(
+    spark: SparkSession, make_config, run_stages, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    kinds = ("pv", "pv", "cart", "pv", "buy")
+    log.write_text("".join(f"{n % 9},{n % 7},{n % 3},{kinds[n % 5]},{1511544070 + n}\n" for n in range(40)))
+    told = look(spark, make_config(), str(log), AS_OF)
+    assert "of the first 40 rows 40 are valid: 9 users, 7 items" in told
+    assert "events: pv 24, buy 8, cart 8" in told
+    words = [word for word in shlex.split(told[-1]) if word != "--set"]
+    assert {"ingest.columns.event=4", "ingest.columns.timestamp=5", 'ingest.event_weights={"buy": 1.0, "pv": 1.0}'} <= {
+        *words
+    }
+    (outcome,) = run_stages(make_config(*words), "ingest")
+    assert "40 rows read" in outcome.message
+    assert "0 rejected" in outcome.message
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
-from ganrec_spark.raw.rules import judge, mark_duplicates, row_as_json
+from ganrec_spark.raw.rules import apply_rules, mark_duplicates, row_as_json
 from ganrec_spark.raw.sources import explained, read_source
 
 HEADER = ("user_id", "item_id", "rating", "timestamp", "note")
@@ -45,7 +45,7 @@ TIMES = (
 
 def counted(spark: SparkSession, path: Path, ingest: Ingest, scratch: Path) -> Counter[str | None]:
     with explained(str(path)):
-        rows = judge(read_source(spark, ingest, str(path), scratch), ingest, datetime(2026, 11, 2, tzinfo=UTC))
+        rows = apply_rules(read_source(spark, ingest, str(path), scratch), ingest, datetime(2026, 11, 2, tzinfo=UTC))
         rows = mark_duplicates(rows.withColumn("origin", F.lit("source")), keep_conflicts=False)
         return rules_of(rows)
 

@@ -12,7 +12,8 @@ from spark.dictionaries import add_ids
 
 from ganrec_spark.errors import ConfigError, InputError, LakeError
 from ganrec_spark.frames.dense_index import with_positions
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 RUN = "2026-11-01"
@@ -73,7 +74,7 @@ def test_every_rule_has_its_name_and_every_row_is_counted(make_config, run_stage
     assert pairs(lake) == {(BIG, "ключ"): 4.0, ("u1", "i1"): 3.0, ("u2", "i1"): 4.0, ("u5", "i5"): 3.0}
     assert Counter(row.rule for row in rejected) == expected - Counter(ok=expected["ok"])
     assert f"{len(cases())} rows read, 4 ratings, {len(rejected)} rejected" in outcome.message
-    assert all(row.source.endswith("/ratings.csv") for row in rejected)
+    assert all(row.file.endswith("/ratings.csv") for row in rejected)
     by_rule = {(row.rule, row.row) for row in rejected}
     assert ("malformed_row", json.dumps({"line": "u6,i1,3"}, separators=(",", ":"))) in by_rule
     assert ("bad_rating", '{"user_id":"u4","item_id":"i2","rating":null,"timestamp":"1700000000"}') in by_rule

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
-from ganrec_spark.raw.rules import judge
+from ganrec_spark.raw.rules import apply_rules
 from ganrec_spark.raw.sources import read_source
 
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -23,9 +23,9 @@ AS_OF = datetime(2026, 11, 2, tzinfo=UTC)
 NO_RATING_NO_TIME = {"rating": None, "timestamp": None}
 
 
-def judged(spark: SparkSession, path: Path, ingest: dict, scratch: Path | None = None) -> list[tuple]:
+def checked(spark: SparkSession, path: Path, ingest: dict, scratch: Path | None = None) -> list[tuple]:
     settings = Ingest.model_validate(ingest)
-    rows = judge(read_source(spark, settings, str(path), scratch), settings, AS_OF).collect()
+    rows = apply_rules(read_source(spark, settings, str(path), scratch), settings, AS_OF).collect()
     return sorted((row.user_id, row.item_id, row.rating, row.ts.replace(tzinfo=UTC), row.rule) for row in rows)
 
 
@@ -41,7 +41,7 @@ def judged(spark: SparkSession, path: Path, ingest: dict, scratch: Path | None =
 )  # fmt: skip
 def test_text_formats_tell_the_same(spark: SparkSession, tmp_path: Path, name: str, text: str, ingest: dict):
     (tmp_path / name).write_text(text, encoding="utf-8-sig" if name == "a.csv" else "utf-8")
-    assert judged(spark, tmp_path / name, ingest) == [("u1", "i1", 3.5, WHEN, None), ("u2", "i,2", 4.0, WHEN, None)]
+    assert checked(spark, tmp_path / name, ingest) == [("u1", "i1", 3.5, WHEN, None), ("u2", "i,2", 4.0, WHEN, None)]
 
 
 def test_parquet_ids_of_any_type_and_size_are_plain_text(spark: SparkSession, tmp_path: Path):
@@ -58,7 +58,7 @@ def test_parquet_ids_of_any_type_and_size_are_plain_text(spark: SparkSession, tm
         rows = read_source(
             spark, Ingest.model_validate({"columns": NO_RATING_NO_TIME}), str(tmp_path / f"{name}.parquet")
         )
-        found = judge(rows, Ingest.model_validate({"columns": NO_RATING_NO_TIME}), AS_OF).collect()
+        found = apply_rules(rows, Ingest.model_validate({"columns": NO_RATING_NO_TIME}), AS_OF).collect()
         results.append([(row.user_id, row.item_id, row.rating, row.rule) for row in found])
     assert results[0] == [
         ("18446744073709551615", "1" + 37 * "0", 1.0, None),
@@ -87,7 +87,7 @@ def test_parquet_times_of_any_type_and_a_folder_of_files(spark: SparkSession, tm
         folder.mkdir()
         table = pa.table({"user_id": ["u"], "item_id": ["i"], "rating": pa.array([5], pa.int8()), "timestamp": times})
         pq.write_table(table, folder / "part-0.parquet")
-        assert judged(spark, folder, {}) == [("u", "i", 5.0, WHEN, None)], times.type
+        assert checked(spark, folder, {}) == [("u", "i", 5.0, WHEN, None)], times.type
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,14 @@ ONE = [("u1", "i1", 3.5, WHEN, None), ("u2", "i2", 4.0, WHEN, None)]
 def test_a_newcomers_file_at_the_first_try(spark: SparkSession, tmp_path: Path, name: str, content: str, ingest: dict):
     (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / f"{name}x").write_text("somebody else's file")
-    assert judged(spark, tmp_path / name, ingest, tmp_path / "scratch") == ONE
+    assert checked(spark, tmp_path / name, ingest, tmp_path / "scratch") == ONE
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
 def test_other_encodings(spark: SparkSession, tmp_path: Path, encoding: str):
     (tmp_path / "a.csv").write_bytes((HEADER + "ü,é,4,1700000000\n").encode(encoding))
     ingest = {} if encoding.startswith("utf") else {"encoding": encoding}
-    assert judged(spark, tmp_path / "a.csv", ingest) == [("ü", "é", 4.0, WHEN, None)]
+    assert checked(spark, tmp_path / "a.csv", ingest) == [("ü", "é", 4.0, WHEN, None)]
 
 
 @pytest.mark.parametrize("suffix", ["gz", "bz2", "zip", "zst"])
@@ -199,18 +199,18 @@ def test_packed_files(spark: SparkSession, tmp_path: Path, suffix: str):
             stream.write(plain)
     else:
         path.write_bytes({"gz": gzip, "bz2": bz2}[suffix].compress(plain))  # type: ignore[attr-defined]
-    assert judged(spark, path, {}, tmp_path / "scratch") == ONE
+    assert checked(spark, path, {}, tmp_path / "scratch") == ONE
 
 
 def test_quoted_text_over_lines_is_text_and_lone_quotes_are_characters(spark: SparkSession, tmp_path: Path):
     head = "user_id,item_id,rating,timestamp,text\n"
     forged = 'u1,i1,3.5,1700000000,"nice\nvictim,i1,5,1700000000,"\nu2,i2,4,1700000000,ok\n'
     (tmp_path / "forged.csv").write_text(head + forged)
-    assert judged(spark, tmp_path / "forged.csv", {}) == ONE
+    assert checked(spark, tmp_path / "forged.csv", {}) == ONE
     (tmp_path / "ids.csv").write_text(HEADER + '"a\nb",i1,3,1700000000\n')
-    assert judged(spark, tmp_path / "ids.csv", {}) == [("a\nb", "i1", 3.0, WHEN, None)]
+    assert checked(spark, tmp_path / "ids.csv", {}) == [("a\nb", "i1", 3.0, WHEN, None)]
     (tmp_path / "lone.tsv").write_text('u1\t"weird\t3\nu2\t7" single\t4\nu3\t"al"s\t4\nu4\tplain\t5\n')
-    found = judged(spark, tmp_path / "lone.tsv", {"header": False, "columns": {"timestamp": None}})
+    found = checked(spark, tmp_path / "lone.tsv", {"header": False, "columns": {"timestamp": None}})
     assert [row[1] for row in found] == ['"weird', '7" single', '"al"s', "plain"]
 
 
@@ -220,7 +220,7 @@ def test_a_tree_of_folders_with_parts_as_text(spark: SparkSession, tmp_path: Pat
         folder.mkdir(parents=True)
         (folder / "part-0.csv").write_text("item_id,rating,timestamp\ni1,3,1700000000\n")
     (tmp_path / "in" / "_SUCCESS").touch()
-    assert [row[0] for row in judged(spark, tmp_path / "in", {})] == ["007", "7", "a b+c"]
+    assert [row[0] for row in checked(spark, tmp_path / "in", {})] == ["007", "7", "a b+c"]
     (tmp_path / "in" / "more").mkdir()
     (tmp_path / "in" / "more" / "b.csv").write_text("item_id,rating,timestamp\ni1,3,1700000000\n")
     with pytest.raises(InputError, match="same parts"):
@@ -234,7 +234,7 @@ def test_columns_that_cannot_be_ratings_or_times_are_named(spark: SparkSession, 
         for number, value in enumerate(values):
             pq.write_table(pa.table({**plain, column: value}), tmp_path / f"{column}{number}.parquet")
             with pytest.raises(InputError, match=f"column '{column}': expected"):
-                judged(spark, tmp_path / f"{column}{number}.parquet", {})
+                checked(spark, tmp_path / f"{column}{number}.parquet", {})
 
 
 def test_bytes_large_doubles_and_a_column_named_metadata(spark: SparkSession, tmp_path: Path):
@@ -244,7 +244,7 @@ def test_bytes_large_doubles_and_a_column_named_metadata(spark: SparkSession, tm
         ("doubles", [2.0**53, 2.0**53 - 1], ["inexact_id", None]),  # 2^53 + 1 is the same double as 2^53
     ):
         pq.write_table(pa.table({"user_id": ids, **plain}), tmp_path / f"{name}.parquet")
-        found = {row[1]: row for row in judged(spark, tmp_path / f"{name}.parquet", {})}
+        found = {row[1]: row for row in checked(spark, tmp_path / f"{name}.parquet", {})}
         assert [found[item][4] for item in ("i", "j")] == rules
     assert found["j"][0] == "9007199254740991"
 

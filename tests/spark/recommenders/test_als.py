@@ -11,8 +11,9 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.recommenders.als import solver as als
+from ganrec_spark.recommenders.als.factors import AlsFactors
 from ganrec_spark.recommenders.als.fold_in import fixed_side, fold_in
-from ganrec_spark.recommenders.als.solver import AlsFactors, Objective, fit_als
+from ganrec_spark.recommenders.als.solver import Objective, fit_als
 
 SCHEMA = "user_idx int, item_idx int, rating double"
 SMALL = Objective(2, 2, 0.1, 1.0, True, 5)

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from ganrec_spark.recommenders.als.search import Judge
-from ganrec_spark.recommenders.als.setting import Setting, latest_time, weighted
-from ganrec_spark.recommenders.als.solver import AlsFactors
+from ganrec_spark.recommenders.als.factors import AlsFactors
+from ganrec_spark.recommenders.als.search import AlsJudges
+from ganrec_spark.recommenders.als.setting import AlsSetting, latest_time, weighted
 
 NOW = datetime(2026, 11, 1)
 ROWS = [
@@ -36,15 +36,17 @@ def test_ratings_are_scaled_and_decayed(
 ) -> None:
     ratings = spark.createDataFrame(ROWS, "user_idx int, item_idx int, rating double, ts timestamp")
     latest = latest_time(ratings)
-    rows = weighted(ratings, Setting(8, 0.1, 1.0, scale, half_life), latest).orderBy("user_idx").collect()
+    rows = weighted(ratings, AlsSetting(8, 0.1, 1.0, scale, half_life), latest).orderBy("user_idx").collect()
     assert [row.rating for row in rows] == pytest.approx(expected)
-    assert Setting.parsed(Setting(8, 0.1, 1.0, scale, half_life).text()) == Setting(8, 0.1, 1.0, scale, half_life)
+    assert AlsSetting.parsed(AlsSetting(8, 0.1, 1.0, scale, half_life).text()) == AlsSetting(
+        8, 0.1, 1.0, scale, half_life
+    )
 
 
 @pytest.mark.parametrize("here", [False, True])
 def test_judged_users_without_a_vector_are_listed_nothing(spark: SparkSession, here: bool) -> None:
     """User 2 has item 0 and is listed item 1, which is held out; user 1 has no vector and counts 0."""
-    judge = object.__new__(Judge)
+    judge = object.__new__(AlsJudges)
     rows = {"user_idx": pa.array([1, 2], pa.int32()), "items": [[1], [0]], "relevant": [[0], [1]]}
     lists = {name: pa.array(rows[name], pa.list_(pa.int32())) for name in ("items", "relevant")}
     judge._judged = pa.table(rows | lists)

@@ -13,7 +13,7 @@ from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.recommenders.als.fold_in import fixed_side, fold_in
-from ganrec_spark.recommenders.als.setting import Setting, weighted
+from ganrec_spark.recommenders.als.setting import AlsSetting, weighted
 from ganrec_spark.recommenders.als.solver import Objective, fit_als
 
 RUN = "2026-11-01"
@@ -38,7 +38,7 @@ def write(lake: Lake, likes: Rows, disliked: Rows, held_out: Rows) -> None:
     lake.replace("train_ratings", train, RUN)
     lake.replace("validation_ratings", rated(lake.spark, held_out), RUN)
     lake.replace("known_dislikes", rated(lake.spark, disliked).selectExpr("*", "'train' AS part"), RUN)
-    merged = train.selectExpr("*", "'observed' AS source", "'none' AS fill")
+    merged = train.selectExpr("*", "true AS observed", "'none' AS fill")
     for phase in ("choose", "final"):
         lake.replace("merged_ratings", merged, RUN, phase)
     sparsity = train.selectExpr(
@@ -97,7 +97,7 @@ def test_the_fit_is_that_of_dense_matrices_and_folding_in_gives_it_back(lake: La
     write(lake, *pairs, held_out=[])
     train = lake.read("train_ratings", RUN)
     disliked = dislikes.of_phase(lake.read("known_dislikes", RUN), train, "choose")
-    rows = weighted(dislikes.learned(train, train, disliked, 0.5, True), Setting(4, 0.1, 2.0), 0.0)
+    rows = weighted(dislikes.learned(train, train, disliked, 0.5, True), AlsSetting(4, 0.1, 2.0), 0.0)
     fitted = fit_als(rows, Objective(4, 3, 0.1, 2.0, True, 5))
     users = np.array([row.factors for row in fitted.users.orderBy("user_idx").collect()])
     confidence = 1 + 2.0 * np.choose(kind, [0.0, 4.0, 2.0])

@@ -31,15 +31,15 @@ def write(
     """Write the tables that the recommenders read."""
     spark = lake.spark
 
-    def frame(rows: Sequence[Pair], source: str, fill: str) -> DataFrame:
+    def frame(rows: Sequence[Pair], observed: bool, fill: str) -> DataFrame:
         schema = "user_idx int, item_idx int, rating double"
-        extra = f"timestamp_seconds(0) AS ts, '{source}' AS source, '{fill}' AS fill"
+        extra = f"timestamp_seconds(0) AS ts, {observed} AS observed, '{fill}' AS fill"
         return spark.createDataFrame(list(rows), schema).selectExpr("*", *extra.split(", "))
 
-    observed, filled = frame(merged, "observed", "none"), frame(generated, "generated", "vae:top-1")
+    observed, filled = frame(merged, True, "none"), frame(generated, False, "vae:top-1")
     lake.replace("merged_ratings", observed.unionByName(filled), RUN, phase)
-    lake.replace("train_ratings", observed.drop("source", "fill"), RUN)
-    lake.replace("validation_ratings", frame(validation, "observed", "none").drop("source", "fill"), RUN)
+    lake.replace("train_ratings", observed.drop("observed", "fill"), RUN)
+    lake.replace("validation_ratings", frame(validation, True, "none").drop("observed", "fill"), RUN)
     users = observed.groupBy("user_idx").agg(F.count("*").cast("int").alias("n_ratings"))
     sparsity = users.selectExpr(
         "*", "0D AS density", "0D AS days_since_last", "0D AS percentile", "'' AS bucket", "user_idx < 2 AS is_sparse"
@@ -244,7 +244,8 @@ def test_damped_ease_of_ratings_by_their_height_is_that_of_dense_matrices(
     rows = [(u, i, float(ratings[u, i])) for u, i in zip(*(index.tolist() for index in ratings.nonzero()), strict=True)]
     config = make_config(
         "item_item.method=ease", "item_item.ease_regularisation=[4.0]", "item_item.rating_slope=[0.4]",
-        "item_item.ease_damping=[0.3]", "item_item.history_half_life=[null]", "item_item.pair_half_life=[null]",
+        "item_item.ease_damping=[0.3]", "item_item.history_half_life_visits=[null]",
+        "item_item.pair_half_life_visits=[null]",
     )  # fmt: skip
     seen = ratings > 0
     z = (ratings - ratings[seen].mean()) / ratings[seen].std()

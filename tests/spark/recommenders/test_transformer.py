@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config, Split
 from ganrec_spark.evaluation.split import PROTOCOLS
-from ganrec_spark.lake.store import Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.recommenders.transformer.candidates import candidates
 from ganrec_spark.recommenders.transformer.plans import make_plans
@@ -23,7 +24,7 @@ SETTINGS = (
     "transformer.max_length=8", "transformer.embedding_size=16", "transformer.max_epochs=30",
     "transformer.min_steps_per_epoch=1", "transformer.models=1",
     "transformer.learning_rate=0.01", "transformer.batch_size=32", "transformer.patience=20",
-    "partition.row_groups=2", "recommend.n_candidates=20",
+    "parquet.row_groups=2", "recommend.n_candidates=20",
 )  # fmt: skip
 SOURCES = (("user_sequences", "choose"), ("train_ratings",))
 Rows = list[tuple[int, int, float, datetime]]

@@ -11,9 +11,11 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError, LakeError, StoreError
 from ganrec_spark.lake.iceberg import change_properties, replace_rows
-from ganrec_spark.lake.store import Addition, Lake, StageLake
+from ganrec_spark.lake.stage_lake import StageLake
+from ganrec_spark.lake.store import Addition, Lake
 from ganrec_spark.raw.world import write_world
 from ganrec_spark.run import log as run_log
+from ganrec_spark.run import signs
 from ganrec_spark.run.log import RunLog
 
 RUN = "2026-11-01"
@@ -53,8 +55,8 @@ def test_a_stage_that_died_between_its_tables_does_not_count_though_the_old_sett
     run_stages(config, "split")
     # What sparsity had read is gone, so whoever reads its rows is told to run it again.
     with pytest.raises(LakeError, match=r"rows that have been replaced since; run stage 'sparsity' again"):
-        run_stages(config, "partition")
-    run_stages(config, "sparsity", "partition")
+        run_stages(config, "user_rows")
+    run_stages(config, "sparsity", "user_rows")
     both = [lake.read(f"{part}_ratings", RUN).select("user_idx", "item_idx") for part in ("train", "test")]
     assert both[0].join(both[1], ["user_idx", "item_idx"]).isEmpty()
 
@@ -82,7 +84,7 @@ def test_a_stage_refuses_rows_of_other_settings_or_code(
 def test_one_process_at_a_time_and_a_dead_one_is_taken_over(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = "other-host/ns/77/1"
     with monkeypatch.context() as patch:
-        patch.setattr(run_log, "_this_process", lambda: elsewhere)
+        patch.setattr(signs, "this_process", lambda: elsewhere)
         theirs = RunLog(lake, RUN)
         theirs.begin("ingest", lambda _: "f")
     ours = RunLog(lake, RUN)
@@ -94,7 +96,7 @@ def test_one_process_at_a_time_and_a_dead_one_is_taken_over(lake: Lake, monkeypa
     change_properties(lake.spark, lake.name("stage_log"), {key: "1000"})
     with pytest.raises(LakeError, match="no other process"):
         RunLog(lake, RUN).begin("split", lambda _: "f")
-    monkeypatch.setattr(run_log, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(signs, "LEASE_SECONDS", 0)
     with RunLog(lake, RUN) as ours:
         ours.begin("split", lambda _: "g")
         assert outcomes(lake) == {"ingest": "failed", "split": "running"}
@@ -124,7 +126,7 @@ def test_a_run_is_held_between_its_stages_and_inputs_are_asked_for_when_it_is_ou
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(run_log, "_this_process", lambda: "other-host/ns/77/1")
+        patch.setattr(signs, "this_process", lambda: "other-host/ns/77/1")
         theirs = RunLog(lake, RUN)
         theirs.begin("ingest", lambda _: "f")
         theirs.finish("ingest", "done", "", 1.0, go_on=True)
@@ -148,39 +150,39 @@ def test_a_run_is_held_between_its_stages_and_inputs_are_asked_for_when_it_is_ou
 
 @pytest.mark.parametrize(("state", "alive"), [("S", True), ("Z", False), ("X", False), ("T", False)])
 def test_of_this_machine_what_runs_is_alive(state: str, alive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = run_log._this_process()
+    mine = signs.this_process()
     since = mine.split("/")[3]
-    monkeypatch.setattr(run_log, "_state", lambda _: (state, since))
-    assert run_log._lives(mine, at=0.0) == alive
-    monkeypatch.setattr(run_log, "_state", lambda _: (state, "another"))
-    assert not run_log._lives(mine, at=run_log.time.time()), "the number was given to another process"
+    monkeypatch.setattr(signs, "_state", lambda _: (state, since))
+    assert signs.lives(mine, at=0.0) == alive
+    monkeypatch.setattr(signs, "_state", lambda _: (state, "another"))
+    assert not signs.lives(mine, at=signs.time.time()), "the number was given to another process"
 
 
 def test_a_process_that_slept_too_long_writes_nothing_more(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(run_log, "_this_process", lambda: "other-host/ns/77/1")
+        patch.setattr(signs, "this_process", lambda: "other-host/ns/77/1")
         sleeper = RunLog(lake, RUN)
         sleeper.begin("split", lambda _: "f")
     tables = ("train_ratings",)
     stage = StageLake(lake, RUN, "split", None, tables, tables, sleeper.require)
     rows = stage.frame("train_ratings", [])
     stage.write("train_ratings", rows)
-    now = run_log._clock()
-    monkeypatch.setattr(run_log, "_clock", lambda: now + 1000)
+    now = signs.clock()
+    monkeypatch.setattr(signs, "clock", lambda: now + 1000)
     stage.write("train_ratings", rows)  # nobody wanted the run meanwhile
-    monkeypatch.setattr(run_log, "_clock", lambda: now + 3000)
-    monkeypatch.setattr(run_log, "_lives", lambda *_: False)
+    monkeypatch.setattr(signs, "clock", lambda: now + 3000)
+    monkeypatch.setattr(signs, "lives", lambda *_: False)
     RunLog(lake, RUN).begin("split", lambda _: "f")
     with pytest.raises(LakeError, match="took it over"):
         stage.write("train_ratings", rows)
 
 
 def test_signs_of_life_reach_the_table_while_the_slots_are_taken(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_log, "_BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(signs, "_BEAT_SECONDS", 0.05)
     with RunLog(lake, RUN) as log:
         log.begin("ingest", lambda _: "f")
         given = threading.Event()
-        monkeypatch.setattr(run_log, "change_properties", lambda *rest: (change_properties(*rest), given.set()))
+        monkeypatch.setattr(signs, "change_properties", lambda *rest: (change_properties(*rest), given.set()))
         assert given.wait(20)
         found = lake.spark.sql(f"SHOW TBLPROPERTIES {lake.name('stage_log')}").where(F.col("key").contains(RUN))
         assert found.count() == 1

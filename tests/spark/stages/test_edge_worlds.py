@@ -76,7 +76,7 @@ def listed(lake: Lake) -> set[str]:
             # Every user sparse, with ids beyond 2^64 and in Unicode, and longer than the padded lists.
             "all_users_sparse",
             strange(blocks(24, lambda u: 4 + u % 4)),
-            ("sparsity.max_ratings=10", "partition.length=3", "transformer.max_length=3"),
+            ("sparsity.max_ratings=10", "parquet.length=3", "transformer.max_length=3"),
         ),
     ],
 )

@@ -31,8 +31,8 @@ SMALL = (
     "item_item.rp3_beta=[0.3]",
     "item_item.gfcf_rank=8",
     "item_item.gfcf_weight=[0.3]",
-    "item_item.history_half_life=[null]",
-    "item_item.pair_half_life=[null]",
+    "item_item.history_half_life_visits=[null]",
+    "item_item.pair_half_life_visits=[null]",
     "item_item.rating_slope=[0.0]",
     "item_item.ease_damping=[0.0]",
     "transformer.max_epochs=3",
@@ -54,7 +54,7 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     config = make_config(*SMALL, f"ingest.source={world}")
     with pytest.raises(LakeError, match="run stage"):
         tune(spark, config, RUN, ["als"], 1, trials=1)
-    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "partition", "merge_choose")
+    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "user_rows", "merge_choose")
     lake, chosen = Lake(spark, config.lake.catalog, config.lake.namespace), 60.0
     rows = lake.read("als_choices", RUN, "choose").collect()
     searched = {json.loads(row.parameters)["alpha"]: row for row in rows}
@@ -99,6 +99,6 @@ def test_without_held_out_ratings_there_is_nothing_to_judge_by(
     spark: SparkSession, make_config: MakeConfig, run_stages: RunStages, world: Path
 ) -> None:
     config = make_config(*SMALL, f"ingest.source={world}", "split.min_ratings=1000")
-    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "partition", "merge_choose")
+    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "user_rows", "merge_choose")
     with pytest.raises(InputError, match="expected held-out ratings to judge by, found none"):
         tune(spark, config, RUN, ["als"], 1, trials=1)

@@ -181,7 +181,7 @@ def test_what_a_fill_changes_is_measured_against_the_same_lists_without(tmp_path
     assert found["published", "dense"] == pytest.approx(0)
     assert found["als"].isna().all()
     assert found["A"].isna().all()
-    fills = pd.DataFrame([("none", False, 0), ("vae_top1", True, 0)], columns=["candidate", "accepted", "seed"])
+    fills = pd.DataFrame([("none", False, 0), ("vae_top1", True, 0)], columns=["fill", "accepted", "seed"])
     judged = fills.assign(sparse_lift=0.1, sparse_ci_low=0.0, sparse_ci_high=0.2, level="confirm", verdict="accepted")
     told = quality_report.Measured("tiny", (10,), "a command", [1.0], [], table.assign(seeds=1), judged)
     quality_report.write(told, tmp_path)
@@ -232,7 +232,7 @@ def test_the_page_counts_what_the_gate_got_right_and_wrong(tmp_path: Path) -> No
         for name, (verdict, seen, true) in verdicts.items()
     ]
     lifts = [f"{part}_{what}" for part in ("validation", "test") for what in ("sparse", "low", "high", "overall")]
-    table = pd.DataFrame(fills, columns=["candidate", "verdict", *lifts, "dataset", "command"])
+    table = pd.DataFrame(fills, columns=["fill", "verdict", *lifts, "dataset", "command"])
     table.to_parquet(folder / "tiny.fills.parquet")
     generators_report.write(folder)
     page = folder.with_suffix(".md").read_text()
@@ -351,7 +351,7 @@ def test_lifts_are_over_the_best_peer_of_all_and_over_the_best_that_does_not_see
     assert ours[["best_peer", "best_blind_peer"]].tolist() == ["eSASRec", "EASE"]
     assert ours[["lift", "blind_lift"]].tolist() == pytest.approx([0.25, 1.0])
     assert ours[["value", "seed_low", "seed_high"]].tolist() == pytest.approx([0.15, 0.135, 0.165])
-    fills = pd.DataFrame(columns=["candidate", "accepted", "seed", "sparse_lift", "reason"])
+    fills = pd.DataFrame(columns=["fill", "accepted", "seed", "sparse_lift", "reason"])
     told = quality_report.Measured("tiny", (10,), "a command", [1.0, 2.0], ["EASE: x"], table.assign(seeds=2), fills)
     quality_report.write(told, tmp_path)
     page = (tmp_path / "tiny.md").read_text()

@@ -36,7 +36,7 @@ def test_sources_and_explanations() -> None:
     lists = [np.array([5, 8]), np.array([6, 5]), np.array([9])]
     served = served_list(lists, [0.5, 0.5, 0.0], [2, 3], [0, 1], catalogue(), 5)
     assert served.items.tolist() == [5, 6, 8, 2, 3]
-    assert served.sources.tolist() == [0b11, 0b10, 0b01, 0, 0]
+    assert served.members.tolist() == [0b11, 0b10, 0b01, 0, 0]
     assert served.because.tolist() == [0, 1, NO_REASON, NO_REASON, NO_REASON]
     assert (served.n_unseen, served.n_available) == (8, 8)
 

@@ -1,9 +1,11 @@
 """The one-standard-error rule on values worked by hand."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pytest
 
-from ganrec_spark.evaluation.choice import is_ahead, simplest, standard_error
+from ganrec_spark.evaluation.choice import foremost, highest, in_words, is_ahead, search, simplest, standard_error
 
 
 def test_the_standard_error_is_that_of_the_mean() -> None:
@@ -31,3 +33,30 @@ def test_ahead_is_more_than_the_standard_error_and_never_equal() -> None:
     assert not is_ahead(np.array([0.1]), np.array([0.1]))
     assert not is_ahead(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
     assert not is_ahead(np.empty(0), np.empty(0))
+
+
+def test_what_is_no_more_than_as_good_stays_behind_what_came_before() -> None:
+    level = np.array([0.5, 0.5])
+    assert foremost({"first": level, "same": level, "noisy": np.array([0.0, 1.2])}) == "first"
+    assert foremost({"first": level, "ahead": level + 0.1, "further": level + 0.2, "back": level}) == "further"
+    assert highest({"first": level, "same": level, "noisy": np.array([0.0, 1.2])}) == "noisy"
+
+
+def test_a_setting_is_told_in_words() -> None:
+    assert in_words({"method": "ease", "regularisation": 100.0, "half_life": None, "rank": 64}) == (
+        "method ease, regularisation 100, rank 64"
+    )
+
+
+def test_a_search_goes_on_beyond_the_edge_and_judges_each_value_once() -> None:
+    judged: list[int] = []
+
+    def judge(value: int) -> np.ndarray:
+        judged.append(value)
+        return np.array([-abs(value - 17.0)])
+
+    def doubled(best: int, tried: Collection[int]) -> int | None:
+        return 2 * best if best == max(tried) else None
+
+    assert search([1, 2, 2], judge, highest, doubled) == 16
+    assert judged == [1, 2, 4, 8, 16, 32]

@@ -22,7 +22,7 @@ from ganrec_spark.fills.generators.cgan import Start, calibrated
 from ganrec_spark.fills.generators.collapse import score_block, watch
 from ganrec_spark.fills.generators.interactions import Profiles, dense, strengths
 from ganrec_spark.fills.generators.sampled_softmax import places, sample_candidates
-from ganrec_spark.fills.generators.training import Batch, Plan, Trained, train_generator
+from ganrec_spark.fills.generators.training import Batch, GeneratorPlan, TrainedGenerator, train_generator
 from ganrec_spark.fills.generators.vae import Vae
 from ganrec_spark.training.checkpoints import Checkpoints
 from ganrec_spark.training.worker import Worker
@@ -58,13 +58,13 @@ def world() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 START = Start(np.zeros((ITEMS, 8), np.float32), np.zeros(ITEMS, np.float32))
 
 
-def plan(kind: str, epochs: int = 30, **changes: float) -> Plan:
+def plan(kind: str, epochs: int = 30, **changes: float) -> GeneratorPlan:
     items, weights = world()
     settings = {k: float(v) for k, v in Settings().model_dump().items() if isinstance(v, int | float)}
     settings |= {"learning_rate": 0.01, "cgan_embedding_size": 8, "vae_latent_size": 8, "vae_hidden_size": 32} | changes
     nobody = np.full((64, 0), -1, np.int32)
     watched = timeless(items[:64], weights[:64])
-    return Plan(kind, ITEMS, epochs, epochs, 4, 7, settings, START, np.arange(ITEMS), watched, nobody)
+    return GeneratorPlan(kind, ITEMS, epochs, epochs, 4, 7, settings, START, np.arange(ITEMS), watched, nobody)
 
 
 def batches(seed: int = 0, poisoned_from: int | None = None) -> Iterator[Batch]:
@@ -78,7 +78,7 @@ def batches(seed: int = 0, poisoned_from: int | None = None) -> Iterator[Batch]:
         yield torch.from_numpy(items[rows].astype(np.int64)), chosen
 
 
-def train(a_plan: Plan, checkpoints: Checkpoints | None = None, **how: int) -> Trained:
+def train(a_plan: GeneratorPlan, checkpoints: Checkpoints | None = None, **how: int) -> TrainedGenerator:
     return train_generator(Worker(), a_plan, batches(**how), checkpoints or Checkpoints(), lambda epoch, values: None)
 
 
@@ -219,7 +219,7 @@ def test_the_epoch_that_validation_prefers_is_kept() -> None:
     learnt = train(replace(plan("cgan"), watch_held_out=held_out))
     judged = {epoch: value for epoch, name, value in learnt.history if name == "validation_ndcg"}
     assert list(judged) == list(range(31))
-    assert judged[learnt.kept_epoch] == max(judged.values()) > judged[0] + 0.1
+    assert judged[learnt.epoch] == max(judged.values()) > judged[0] + 0.1
     # From a start that knows the groups, steps as long as these lead away: nothing after it is kept.
     vectors = np.zeros((ITEMS, 8), np.float32)
     vectors[:20, 0] = vectors[20:, 1] = 1.0
@@ -227,7 +227,7 @@ def test_the_epoch_that_validation_prefers_is_kept() -> None:
     popular[held_out[held_out >= 0]] = 5.0
     start = Start(vectors, popular, 50.0, 1.0)
     spoilt = train(replace(plan("cgan", 3, learning_rate=3.0), watch_held_out=held_out, start=start))
-    assert spoilt.kept_epoch == 0
+    assert spoilt.epoch == 0
     assert spoilt.stopped == "all epochs done"
     impatient = replace(plan("cgan", 30, learning_rate=3.0), watch_held_out=held_out, start=start, patience=2)
     stopped = train(impatient)

@@ -6,7 +6,8 @@ import pytest
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
-from ganrec_spark.raw.text import Layout, decoded, json_names, layout, likely_columns, lines, quotes_span_lines, unique
+from ganrec_spark.raw.names import likely_columns, unique
+from ganrec_spark.raw.text import Layout, decoded, json_names, layout, lines, quotes_span_lines
 from ganrec_spark.raw.times import TimeForm, recognised
 
 WANTED: dict[str, str | int] = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "timestamp"}

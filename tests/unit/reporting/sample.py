@@ -15,11 +15,11 @@ def metric(recommender: str, fill: str, value: float, split: str = "test", segme
     return {**row, "value": value, **bounds, "n_users": 100}
 
 
-def decision(candidate: str, lift: float, accepted: bool = False, level: str = "screen") -> dict[str, Any]:
+def decision(fill: str, lift: float, accepted: bool = False, level: str = "screen") -> dict[str, Any]:
     bounds = {"sparse_lift": lift, "sparse_ci_low": lift - 0.04, "sparse_ci_high": lift + 0.04}
     verdict = "accepted" if accepted else "interval_includes_zero"
     words = f"sparse users {lift:+.1%}"
-    return {"candidate": candidate, "level": level, "verdict": verdict, "accepted": accepted, "reason": words, **bounds}
+    return {"fill": fill, "level": level, "verdict": verdict, "accepted": accepted, "reason": words, **bounds}
 
 
 METRICS = [
@@ -56,7 +56,7 @@ FACTS = Facts(
     metrics_before=[metric("blend", "none", 0.375)],
     run_before="2026-10-31",
     decisions=DECISIONS,
-    fill_segments=[{"candidate": "vae_top1", "segment": "sparse", "lift": 0.01, "ci_low": 0.002, "ci_high": 0.02}],
+    fill_segments=[{"fill": "vae_top1", "segment": "sparse", "lift": 0.01, "ci_low": 0.002, "ci_high": 0.02}],
     published_fill="vae_top1",
     no_filling="",
     rejected={},
@@ -70,7 +70,7 @@ def report(facts: Facts = FACTS) -> str:
     listed = {
         "user_id": HOSTILE,
         "item_id": HOSTILE,
-        "sources": ["als"],
+        "members": ["als"],
         "reason": "history",
         "because_item_id": HOSTILE,
     }

@@ -9,11 +9,18 @@ from numpy.typing import NDArray
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import TrainingError
+from ganrec_spark.evaluation.choice import foremost, highest, search
 from ganrec_spark.recommenders.item_item import search as item_item_search
-from ganrec_spark.recommenders.item_item.fit import Setting
+from ganrec_spark.recommenders.item_item.fit import ItemItemSetting
 from ganrec_spark.recommenders.item_item.profiles import profile_matrix
 from ganrec_spark.recommenders.item_item.scoring import by_weights
-from ganrec_spark.recommenders.item_item.search import Found, Search, beyond_the_edge, search_half_life, search_rank
+from ganrec_spark.recommenders.item_item.search import (
+    Found,
+    ItemItemSearch,
+    half_the_rank,
+    next_lambda,
+    shorter,
+)
 from ganrec_spark.recommenders.item_item.sums import near_pairs
 
 
@@ -33,9 +40,8 @@ from ganrec_spark.recommenders.item_item.sums import near_pairs
 def test_the_search_for_lambda_goes_on_beyond_the_better_edge(
     found: dict[float, float], following: float | None
 ) -> None:
-    expected = [] if following is None else [{"method": "ease", "ease_regularisation": following}]
-    own: list[tuple[Setting, float]] = [({"method": "ease", "ease_regularisation": key}, found[key]) for key in found]
-    assert beyond_the_edge([({"method": "rp3beta", "rp3_beta": 0.3}, 0.9), *own]) == expected
+    judged = {value: np.array([ndcg]) for value, ndcg in found.items()}
+    assert next_lambda(highest(judged), judged) == following
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def test_the_search_for_the_half_life_goes_on_while_the_shortest_is_the_best(
         found.append(value)
         return np.array([values[value]])
 
-    assert search_half_life((None, 8.0, 2.0), judge) == best
+    assert search((None, 8.0, 2.0), judge, foremost, shorter) == best
     assert found == tried
 
 
@@ -76,7 +82,7 @@ def test_the_rank_is_halved_while_that_is_better(values: dict[int, float], best:
         found.append(rank)
         return np.array([values[rank]])
 
-    assert search_rank(max(values), judge) == best
+    assert search([max(values)], judge, foremost, half_the_rank) == best
     assert found == tried
 
 
@@ -130,11 +136,11 @@ def test_near_pairs_are_those_of_a_dense_kernel() -> None:
 def test_pairs_in_time_are_tried_with_the_best_lambda(
     monkeypatch: pytest.MonkeyPatch, found: dict[tuple[float, float | None], float], chosen: tuple[float, float | None]
 ) -> None:
-    search = searched(monkeypatch, found, ("ease_regularisation", "pair_half_life"), timed=True, differ=False)
+    search = searched(monkeypatch, found, ("ease_regularisation", "pair_half_life_visits"), timed=True, differ=False)
     setting, weights = search.best
     assert tuple(weights.values()) == chosen
-    assert (setting["ease_regularisation"], setting.get("pair_half_life")) == chosen
-    assert setting["history_half_life"] == 2.0
+    assert (setting["ease_regularisation"], setting.get("pair_half_life_visits")) == chosen
+    assert setting["history_half_life_visits"] == 2.0
     assert len(search.tried) == len(found)
 
 
@@ -176,11 +182,11 @@ def searched(
     keys: tuple[str, ...],
     timed: bool,
     differ: bool,
-) -> Search:
+) -> ItemItemSearch:
     """Return the search of EASE's settings, without Spark, where `found` is the NDCG by the values of `keys`."""
 
-    def fitted(setting: Setting) -> dict[str, Any]:
-        return {key: setting.get(key, None if key == "pair_half_life" else 0) for key in keys}
+    def fitted(setting: ItemItemSetting) -> dict[str, Any]:
+        return {key: setting.get(key, None if key == "pair_half_life_visits" else 0) for key in keys}
 
     def ndcg(judged: list[float], weights: dict[str, Any], k: int) -> NDArray[np.float64]:
         assert judged == [weights.get("rating_slope", 0)]  # whose ratings count as those that were fitted
@@ -194,12 +200,12 @@ def searched(
 
 def made(
     monkeypatch: pytest.MonkeyPatch,
-    fit: Callable[[Setting], Any],
+    fit: Callable[[ItemItemSetting], Any],
     ndcg: Callable[[list[float], Any, int], NDArray[np.float64]],
     timed: bool = False,
     differ: bool = False,
     damping: str = "[0.0]",
-) -> Search:
+) -> ItemItemSearch:
     """Return a search without Spark; those who judge are a list of their slope."""
     fitter = SimpleNamespace(fit=fit, keep=lambda slope: None)
     monkeypatch.setattr(item_item_search, "Fitter", lambda *arguments: fitter)
@@ -207,14 +213,17 @@ def made(
     monkeypatch.setattr(item_item_search, "judged_ndcg", ndcg)
     monkeypatch.setattr(item_item_search, "has_ages", lambda judged: timed)
     monkeypatch.setattr(item_item_search, "ratings_differ", lambda ratings: differ)
-    monkeypatch.setattr(Search, "judges", lambda self, slope: [slope])
+    monkeypatch.setattr(ItemItemSearch, "judges", lambda self, slope: [slope])
     config = load_config(overrides=[f"item_item.ease_damping={damping}"], environ={})
-    return Search(config.item_item, None, np.arange(3, dtype=np.int32), None, 1, lambda text: None)
+    return ItemItemSearch(config.item_item, None, np.arange(3, dtype=np.int32), None, 1, lambda text: None)
 
 
 def test_a_trial_that_cannot_be_fitted_leaves_the_best_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fit(setting: Setting) -> float:
-        if setting.keys() & {"rating_slope", "ease_damping", "pair_half_life"} or setting["ease_regularisation"] < 100:
+    def fit(setting: ItemItemSetting) -> float:
+        if (
+            setting.keys() & {"rating_slope", "ease_damping", "pair_half_life_visits"}
+            or setting["ease_regularisation"] < 100
+        ):
             raise TrainingError("not positive definite")
         return float(setting["ease_regularisation"])
 
@@ -244,7 +253,7 @@ def test_the_better_mixture_of_the_two_best_is_taken_unless_the_best_is_ahead(
     monkeypatch: pytest.MonkeyPatch, quarter: float, half: float, noise: float, chosen: str
 ) -> None:
     monkeypatch.setattr(item_item_search, "mixed", lambda first, second, share: (first, second, round(share, 6)))
-    monkeypatch.setattr(Search, "_spread", lambda self, weights: {"EASE": 6.0, "GFCF": 2.0}[weights])
+    monkeypatch.setattr(ItemItemSearch, "_spread", lambda self, weights: {"EASE": 6.0, "GFCF": 2.0}[weights])
     # A share of a quarter is a third of the best one's, and the second's scores are a third as far apart.
     found = {("EASE", "GFCF", 1.0): quarter, ("EASE", "GFCF", 3.0): half}
     spread = np.array([noise, -noise, noise, -noise])

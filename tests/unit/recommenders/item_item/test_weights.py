@@ -24,7 +24,7 @@ def low() -> LowPass:
     return LowPass(thin(), left.astype(np.float32), right.astype(np.float32))
 
 
-@pytest.mark.parametrize(("first", "second"), itertools.product((dense, thin, low), repeat=2))
+@pytest.mark.parametrize(("first", "second"), list(itertools.product((dense, thin, low), repeat=2)))
 def test_a_mixture_scores_as_the_sum_of_both_scores(first, second) -> None:  # type: ignore[no-untyped-def]
     one: Weights = first()
     other: Weights = second()

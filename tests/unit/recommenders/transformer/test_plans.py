@@ -9,13 +9,13 @@ import pytest
 from ganrec_spark.recommenders.transformer.fit import _fingerprint
 from ganrec_spark.recommenders.transformer.network import Shape
 from ganrec_spark.recommenders.transformer.plans import as_chosen
-from ganrec_spark.recommenders.transformer.training import Plan
+from ganrec_spark.recommenders.transformer.training import SasRecPlan
 
 
-def plans(*radii: float) -> list[Plan]:
+def plans(*radii: float) -> list[SasRecPlan]:
     shape, catalogue = Shape(5, 4, 8, 1, 1, 0.0), np.arange(5)
     return [
-        Plan(shape, 100, 3, 2, i, 0.01, 4, 5.0, 2.0, catalogue, adversary_radius=radius, name=f"sasrec_{i}")
+        SasRecPlan(shape, 100, 3, 2, i, 0.01, 4, 5.0, 2.0, catalogue, adversary_radius=radius, name=f"sasrec_{i}")
         for i, radius in enumerate(radii)
     ]
 

@@ -16,8 +16,8 @@ from ganrec_spark.recommenders.transformer.plans import popularity_ndcg
 from ganrec_spark.recommenders.transformer.training import (
     Batch,
     Judges,
-    Plan,
-    Trained,
+    SasRecPlan,
+    TrainedSasRec,
     _bucketed,
     _of_equal_sum,
     _out_of_patience,
@@ -25,6 +25,7 @@ from ganrec_spark.recommenders.transformer.training import (
     train_sasrec,
     validation_ndcg,
 )
+from ganrec_spark.training.checkpoints import Checkpoints
 from ganrec_spark.training.worker import Worker
 
 ITEMS, LENGTH = 12, 6
@@ -61,7 +62,7 @@ def judges() -> Judges:
     return Judges(items, lengths, np.arange(len(items)), ((last + 1) % ITEMS).astype(np.int64))
 
 
-PLAN = Plan(
+PLAN = SasRecPlan(
     SHAPE,
     epochs=30,
     steps=3,
@@ -108,7 +109,7 @@ def test_what_is_kept_is_the_mean_of_the_weights_of_all_steps() -> None:
         model: torch.nn.Module | None = None
 
         def broadcast(self, module: torch.nn.Module) -> None:
-            self.model = module
+            self.model = module if isinstance(module, SASRec) else self.model
 
         def step(self, optimizer: torch.optim.Optimizer) -> None:
             super().step(optimizer)
@@ -195,8 +196,8 @@ def test_a_killed_training_resumes_to_the_same_state(goes_on: bool) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        train_sasrec(Worker(), plan, stream(), save=save_and_die)
-    resumed = train_sasrec(Worker(), plan, stream(), load=lambda: saved[-1])
+        train_sasrec(Worker(), plan, stream(), Checkpoints(save=save_and_die))
+    resumed = train_sasrec(Worker(), plan, stream(), Checkpoints(load=lambda: saved[-1]))
     assert resumed.history == whole.history
     for name, tensor in network(whole.state).state_dict().items():
         assert torch.equal(tensor, network(resumed.state).state_dict()[name]), name
@@ -205,8 +206,8 @@ def test_a_killed_training_resumes_to_the_same_state(goes_on: bool) -> None:
 def test_a_finished_training_resumes_to_its_result() -> None:
     plan = replace(PLAN, epochs=4)
     saved: list[bytes] = []
-    whole = train_sasrec(Worker(), plan, stream(), save=saved.append)
-    again = train_sasrec(Worker(), plan, stream(), load=lambda: saved[-1])
+    whole = train_sasrec(Worker(), plan, stream(), Checkpoints(save=saved.append))
+    again = train_sasrec(Worker(), plan, stream(), Checkpoints(load=lambda: saved[-1]))
     assert (again.state, again.epoch, again.history) == (whole.state, whole.epoch, whole.history)
 
 
@@ -222,7 +223,7 @@ def test_a_finished_training_resumes_to_its_result() -> None:
     ],
 )
 def test_patience_ends_when_validations_hardly_rise(values: list[float], min_gain: float, stops: bool) -> None:
-    found = Trained(epoch=1, history=[(at, "validation_ndcg", value) for at, value in enumerate(values, 1)])
+    found = TrainedSasRec(epoch=1, history=[(at, "validation_ndcg", value) for at, value in enumerate(values, 1)])
     assert _out_of_patience(replace(PLAN, patience=2, min_gain=min_gain), found) == stops
 
 

@@ -1,0 +1,117 @@
+"""From a table's declaration to SQL and frames: how it is created, which rows are of a run, what a frame must be."""
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+
+from ganrec_spark.errors import LakeError
+from ganrec_spark.plan.run_id import RunId
+from ganrec_spark.plan.table import Column as TableColumn
+from ganrec_spark.plan.table import Table
+from ganrec_spark.plan.tables import TABLE_BY_NAME
+
+
+def declared(table: str) -> Table:
+    """Return the declaration of a table. Raises LakeError for an unknown name."""
+    try:
+        return TABLE_BY_NAME[table]
+    except KeyError:
+        raise LakeError(f"table '{table}': not declared in tables.py") from None
+
+
+def check_run_id(run_id: str) -> str:
+    """Return `run_id` if it is one, and so safe in SQL and paths. Raises ConfigError otherwise."""
+    return str(RunId.parse(run_id))
+
+
+def of_run(declaration: Table, run_id: str, phase: str | None) -> Column:
+    """Return the condition on rows of a run (and phase). Raises LakeError where a phase is missing."""
+    condition = F.col("run_id") == F.lit(run_id)
+    if not declaration.phased:
+        return condition
+    if phase is None:
+        raise LakeError(f"table '{declaration.name}', run '{run_id}': expected a phase, found none")
+    return condition & (F.col("phase") == F.lit(phase))
+
+
+def local_frame(spark: SparkSession, columns: Iterable[TableColumn], rows: Sequence[tuple[object, ...]]) -> DataFrame:
+    """Return rows of the driver as a frame with these columns.
+
+    By way of Arrow, so that few rows become part of the plan: Spark runs no task to bring them there, and a write of
+    them takes a third of the time.
+    """
+    types = StructType.fromDDL(", ".join(f"`{column.name}` {column.type}" for column in columns))
+    schema = to_arrow_schema(cast(StructType, types))
+    values: list[Sequence[object]] = [*zip(*rows, strict=True)] if rows else [()] * len(schema)
+    arrays = [pa.array(own).cast(field.type) for own, field in zip(values, schema, strict=True)]
+    return spark.createDataFrame(pa.table(arrays, schema=schema))
+
+
+def as_declared(frame: DataFrame, declaration: Table) -> DataFrame:
+    """Return the declared columns: NULL where the rows are older, without what an earlier version had beside them."""
+    keys = ["run_id", *(["phase"] if declaration.phased else [])] if declaration.scope == "run" else []
+    later = {column.name: column.type for column in declaration.columns if column.name not in frame.columns}
+    names = [*keys, *(column.name for column in declaration.columns)]
+    return frame.select(*[F.lit(None).cast(later[name]).alias(name) if name in later else name for name in names])
+
+
+def conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None) -> DataFrame:
+    """Return the frame with run_id (and phase) and the declared columns. Raises LakeError where it has others."""
+    expected = [column.name for column in declaration.columns]
+    if sorted(frame.columns) != sorted(expected):
+        raise LakeError(
+            f"table '{declaration.name}', run '{run_id}': expected columns {expected}, found {frame.columns}"
+        )
+    keys = [F.lit(run_id).alias("run_id")]
+    if declaration.phased:
+        keys.append(F.lit(phase).alias("phase"))
+    return frame.select(*keys, *cast_columns(declaration))
+
+
+def cast_columns(declaration: Table) -> list[Column]:
+    """Return the declared columns, cast to their types."""
+    return [F.col(column.name).cast(column.type).alias(column.name) for column in declaration.columns]
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _definition(column: TableColumn) -> str:
+    return f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}"
+
+
+def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """Return what ALTER TABLE has to do to a table of these columns, partitioned by `parts`, to be as declared."""
+    renamed = {old: new for old, new in declaration.renamed.items() if old in present and new not in present}
+    known = {*present, *renamed.values()}
+    missing = [_definition(column) for column in declaration.columns if column.name not in known]
+    wanted = {"run_id", "phase", *declaration.partition_by}
+    changes = [f"RENAME COLUMN `{old}` TO `{new}`" for old, new in renamed.items()]
+    changes += [f"DROP PARTITION FIELD `{name}`" for name in parts if name not in wanted]
+    return changes + ([f"ADD COLUMNS ({', '.join(missing)})"] if missing else [])
+
+
+def create_statement(full_name: str, declaration: Table) -> str:
+    """Return the statement that creates the table where it is missing."""
+    columns = [_definition(column) for column in declaration.columns]
+    partition = list(declaration.partition_by)
+    if declaration.scope == "run":
+        if declaration.phased:
+            columns.insert(0, "`phase` string COMMENT 'choose (fitted on train) or final (train + validation)'")
+            partition.insert(0, "phase")
+        columns.insert(0, "`run_id` string COMMENT 'run that wrote the row'")
+        partition.insert(0, "run_id")
+    partitioning = f"PARTITIONED BY ({', '.join(partition)})" if partition else ""
+    key = f" Key: {', '.join(declaration.key)}." if declaration.key else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {full_name} ({', '.join(columns)}) USING iceberg {partitioning} "
+        f"COMMENT {_quote('One row: ' + declaration.grain + '.' + key)} "
+        "TBLPROPERTIES ('format-version'='2', 'write.metadata.delete-after-commit.enabled'='true', "
+        "'write.metadata.previous-versions-max'='20')"
+    )

@@ -1,0 +1,122 @@
+"""The stages that run in both phases: those of the recommenders, the fills between them."""
+
+from ganrec_spark.plan.members import MEMBERS, Member, list_tables
+from ganrec_spark.plan.stage import Stage
+
+
+def _held_in(phase: str) -> tuple[str, ...]:
+    return ("train_ratings",) if phase == "choose" else ("train_ratings", "validation_ratings")
+
+
+def plain_stages(phase: str, before_fills: bool) -> tuple[Stage, ...]:
+    """Return the stages of one phase of the members that keep no tables but their lists, and what they chose.
+
+    Module stages.<name> reads the phase's ratings and, to choose, those held out or what phase choose chose. A member
+    that may fill knows observed ratings alone, for it comes before the fills, and so before merge.
+    """
+    declared = [member for member in MEMBERS if member.doc and member.may_fill == before_fills]
+    return tuple(_plain_stage(member, member.doc or "", phase) for member in declared)
+
+
+def _plain_stage(member: Member, doc: str, phase: str) -> Stage:
+    ratings = _held_in(phase) if member.may_fill else ("merged_ratings",)
+    choices = (f"{member.name}_choices",) if member.chooses else ()
+    chosen_by = ("validation_ratings",) if choices and phase == "choose" else choices
+    sections = ("recommend",) if member.section is None else (member.section, "recommend")
+    return Stage(
+        f"{member.name}_{phase}",
+        member.name,
+        doc,
+        (*ratings, "known_dislikes", *chosen_by),
+        (*choices, *list_tables([member.name])),
+        sections,
+        phase,
+        profile="scoring",
+    )
+
+
+def before_fills_stages(phase: str) -> tuple[Stage, ...]:
+    """Return the stages of one phase that come before augment, for what they rank first may be a fill for the others.
+
+    The Transformer's, and those of plain members that may fill.
+    """
+    return (
+        Stage(
+            f"sequences_{phase}",
+            "sequences",
+            "Order each user's observed items in time, in equal row groups for Petastorm.",
+            _held_in(phase),
+            ("user_sequences",),
+            ("parquet", "transformer", "distributed"),
+            phase,
+        ),
+        Stage(
+            f"transformer_{phase}",
+            "transformer",
+            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
+            (
+                "user_sequences",
+                "known_dislikes",
+                "train_ratings",
+                "validation_ratings",  # choose: who judges; final: history
+                *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
+            ),
+            ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
+            ("transformer", "recommend", "distributed"),
+            phase,
+            profile="training",
+        ),
+        *plain_stages(phase, before_fills=True),
+    )
+
+
+def after_fills_stages(phase: str) -> tuple[Stage, ...]:
+    """Return merge and the other recommenders of one phase; the data behind them differs, the code does not."""
+    return (
+        Stage(
+            f"merge_{phase}",
+            "merge",
+            "Join observed ratings with the accepted fill.",
+            (*_held_in(phase), "gate_decisions", "generated_ratings"),
+            ("merged_ratings",),
+            ("merge",),
+            phase,
+        ),
+        Stage(
+            f"popularity_{phase}",
+            "popularity",
+            "Rank items by their observed users, of all time (the baseline) and lately (for users without history).",
+            ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "trending_choices"),
+            ("popularity_candidates", "trending_choices", "trending_candidates"),
+            ("trending", "recommend") if phase == "choose" else ("recommend",),
+            phase,
+            profile="scoring",
+        ),
+        Stage(
+            f"als_{phase}",
+            "als",
+            "Fit ALS on the merged ratings and rank the whole catalogue for every user.",
+            (
+                "merged_ratings",
+                "known_dislikes",
+                "user_sparsity",
+                "als_choices",
+                *(("als_unfilled_factors", "als_filled_factors", "validation_ratings") if phase == "choose" else ()),
+            ),
+            ("als_factors", "als_quality", "als_candidates"),
+            ("als", "recommend"),
+            phase,
+            profile="scoring",
+        ),
+        Stage(
+            f"item_item_{phase}",
+            "item_item",
+            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
+            ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "item_item_choices"),
+            ("item_item_weights", "item_item_choices", "item_item_candidates"),
+            ("item_item", "recommend"),
+            phase,
+            profile="scoring",
+        ),
+        *plain_stages(phase, before_fills=False),
+    )

@@ -1,0 +1,136 @@
+"""Tables of the blend, of what is published and measured, and of what ran."""
+
+from ganrec_spark.plan.members import MEMBER_NAMES, RECOMMENDERS, TAIL, TUNED, in_words
+from ganrec_spark.plan.table import Table, columns
+
+PUBLISHED_TABLES: tuple[Table, ...] = (
+    Table(
+        "blend_weights",
+        "the weight of one recommender in one blend",
+        ("fill", "recommender"),
+        columns(f"""
+            fill string: none or the accepted fill: which variant of the members was blended
+            recommender string: {in_words(MEMBER_NAMES)}
+            weight double: share in the fusion, 0 to 1; they sum to 1
+            fusion string: what is added up: ranks (reciprocal ranks) or scores (between a list's lowest and highest)
+            validation_ndcg double: NDCG@10 of this blend on validation; NULL with a fill, which it is not chosen by
+            member_ndcg double: NDCG@10 of the recommender alone on validation; NULL with a fill
+            published boolean: true for the blend whose lists are published
+        """),
+    ),
+    Table(
+        "rerank_choices",
+        "how trees that reorder one blend's head did on validation",
+        ("fill",),
+        columns("""
+            fill string: none or the accepted fill: which variant of the members was blended
+            n_users bigint: validation users that were looked at
+            n_hits bigint: of them, those with a held-out item in the head: the ones that trees can learn from
+            ndcg_change double: NDCG@10 with trees, cross-fitted, minus that without, over n_users
+            ndcg_change_low double: lower bound of its 95 % interval
+            sparse_ndcg_change double: the same change for sparse users
+            accepted boolean: true where the trees are used
+            gains string: JSON, feature -> share of what the splits gained
+            trees string: the trees of phase final as LightGBM's text; empty where they are not used
+        """),
+    ),
+    Table(
+        "recommendations",
+        "one recommended item of one user",
+        ("user_id", "rank"),
+        columns(f"""
+            user_id string: the source's id
+            rank int: position in the user's list, from 1
+            item_id string: the source's id
+            score double: blend score, descending with rank; comparable within one user only
+            members array<string>: recommenders with a weight above 0 that listed the item; {TAIL} where it fills up
+            reason string: history (a history item explains it), similar_users, popular
+            because_item_id string: the history item that explains it best; NULL where none does
+            user_idx int: dense index of the user
+            item_idx int: dense index of the item
+        """),
+        renamed={"sources": "members"},
+    ),
+    Table(
+        "unserved_users",
+        "one eligible user without a full list",
+        ("user_id",),
+        columns("""
+            user_id string: the source's id
+            user_idx int: dense index of the user
+            code string: too_few_items (fewer than n unseen available items are left), blocked
+            n_available int: items that could have been listed
+        """),
+    ),
+    Table(
+        "metrics",
+        "one metric of one recommender on one segment of users",
+        ("recommender", "fill", "split", "segment", "metric", "k"),
+        columns(f"""
+            recommender string: {in_words(RECOMMENDERS)}
+            fill string: none or the accepted fill
+            split string: validation (phase choose) or test (phase final)
+            segment string: all, sparse, dense, cold (no training rating), or bucket:RANGE of training ratings
+            metric string: precision, recall, ndcg, mrr, map, coverage, gini, novelty, diversity, rmse
+            k int: cut-off of the list; 0 where none applies
+            value double: mean over the segment's users (coverage, gini: over the lists)
+            ci_low double: lower 95 % bound; NULL where a metric is no mean over users
+            ci_high double: upper 95 % bound
+            n_users bigint: users with held-out ratings in the segment
+        """),
+    ),
+    Table(
+        "publish_checks",
+        "one quality check of the run",
+        ("name",),
+        columns("""
+            name string: check
+            value double: what was found
+            limit double: what was demanded
+            passed boolean: whether it held
+            message string: the check in words
+            severity string: refuse (the run is not published) or warn
+        """),
+    ),
+    Table(
+        "current_run",
+        "the published run; one row, replaced in one commit",
+        (),
+        columns("""
+            published_run_id string: run that the published views show
+            edition string: which of the run's editions
+            published_at timestamp: when it was pointed to, UTC
+        """),
+        scope="pointer",
+    ),
+    Table(
+        "tuning_trials",
+        "one setting of one recommender that `ganrec tune` tried",
+        ("trial",),
+        columns(f"""
+            trial string: member, basis and number
+            member string: {in_words(TUNED)}
+            basis string: hash of the rows and settings that trials must share to be compared
+            number int: 0, 1, ... in the order they were tried
+            settings string: JSON, configuration key -> value
+            ndcg double: NDCG@10 on validation
+            seconds double: wall time of the trial
+        """),
+        partition_by=("trial",),
+    ),
+    Table(
+        "stage_log",
+        "the last execution of one stage of one run",
+        ("stage",),
+        columns("""
+            stage string: name in pipeline.STAGES
+            fingerprint string: hashes of the code, settings, source files and rows that the stage's rows follow from
+            outcome string: running, done, skipped (not called for) or failed
+            message string: what the stage reported
+            seconds double: wall time
+            finished_at timestamp: when it ended, while it runs when it began, UTC
+            execution string: id of this execution, which the fingerprints of stages that read its rows hold
+            owner string: the process: host, namespace of process ids, process id, when it started
+        """),
+    ),
+)
