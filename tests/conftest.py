@@ -10,6 +10,8 @@ import ganrec_spark  # noqa: F401  (before NumPy: it chooses the kernels)
 TESTS = Path(__file__).parent
 # In the order they run: what fails fast comes first.
 TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "cluster")
+# One of several workers begins with what takes long, so that nobody waits for it at the end.
+OF_SEVERAL = ("e2e", "spark", "distributed", "airflow", "architecture", "unit", "cluster")
 # Their tests look at one published run, which takes minutes to make.
 SHARING = ("tests/e2e/test_pipeline.py", "tests/e2e/test_errors.py")
 
@@ -27,8 +29,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.add_marker(_tier(item))
     items.sort(key=lambda item: TIERS.index(_tier(item)))
-    if hasattr(config, "workerinput"):  # one of several: what takes long begins first, so that none waits for it
-        items.sort(key=lambda item: (not item.nodeid.startswith(SHARING), -TIERS.index(_tier(item))))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (not item.nodeid.startswith(SHARING), OF_SEVERAL.index(_tier(item))))
 
 
 @pytest.hookimpl(optionalhook=True)

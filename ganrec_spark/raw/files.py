@@ -4,15 +4,12 @@ import bz2
 import gzip
 import os
 import re
-import shutil
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
 
-import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -20,10 +17,9 @@ from pyspark.sql import SparkSession
 from ganrec_spark.errors import InputError
 from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
+from ganrec_spark.raw.stand_ins import GLOB, PACKED, hidden, needs_stand_in, readable
 
 SAMPLE_BYTES = 1 << 18
-_PACKED = (".zip", ".zst")
-_STREAMS = (".gz", ".bz2")  # by their names Spark unpacks them itself
 # What a file begins with that is packed, or a workbook, whatever its name says.
 _MAGIC = {
     rb"\x1f\x8b": "gzip",
@@ -31,9 +27,9 @@ _MAGIC = {
     rb"\x28\xb5\x2f\xfd": "zstandard",
     rb"PK\x03\x04": "zip (or .xlsx)",
 }
-_EMPTY_FILES = 100  # looked past for one that has something in it
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _PART = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
+_TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi"}  # what is in the folder of a table, beside files of old rows
 
 
 @dataclass(frozen=True)
@@ -48,17 +44,18 @@ class Files:
     parts: tuple[str, ...] = ()
 
 
-def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Files:
+def located(spark: SparkSession, source: str, scratch: Path | None = None, ordered: bool = False) -> Files:
     """Return the files of a source: one file, all of a folder and of those in it, or what a glob matches.
 
     A path that exists is that path, whatever characters its name has. Names that begin with `_` or `.` are left out, as
-    everywhere in Spark. zip and zst are unpacked into `scratch`. Raises InputError where there are none.
+    everywhere in Spark. zip and zst are unpacked into `scratch`; with `ordered` the other files are linked there,
+    too, for the order of their paths is theirs. Raises InputError where there are none.
     """
     local = Path(source).expanduser()
     if "://" not in source and local.exists():
         root = local.absolute()
+        _require_no_table(source, [path.name for path in root.iterdir()] if root.is_dir() else [])
         files = [root] if root.is_file() else sorted(local_files(root))
-        files = [file for file in files if file == root or not _hidden(file.relative_to(root))]
         if lost := [file for file in files if not file.exists()]:
             raise InputError(
                 f"source '{source}': expected readable files, found '{lost[0].relative_to(root)}', a link to nothing; "
@@ -66,25 +63,40 @@ def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Fi
             )
         named = [(file, str(file.relative_to(root)) if file != root else file.name) for file in files]
         if scratch is not None:
-            named = [inner for file, name in named for inner in _unpacked(file, name, scratch, source)]
+            stand_in = len(named) > 1 and ordered and any(needs_stand_in(file, name, True) for file, name in named)
+            several = len(named) > 1 or any(file.suffix.lower() == ".zip" for file in files)
+            named = [
+                inner for file, name in named for inner in readable(file, name, scratch, source, several, stand_in)
+            ]
         uris, relative = [f"file://{file}" for file, _ in named], [name for _, name in named]
     else:
         root_uri, found = _remote(spark, source)
         uris = sorted(found)
         relative = [uri.removeprefix(root_uri).lstrip("/") for uri in uris]
+    if 0 < sum(GLOB.search(uri.partition("://")[2]) is not None for uri in uris) < len(uris):
+        raise InputError(
+            f"source '{source}': expected names without any of [ ] {{ }} * ? in a folder of several files, which Spark "
+            "would read twice; rename what has them, or name each file as a source of its own"
+        )
     if not uris:
         found_instead = "a folder without files" if local.exists() else "nothing there"
         raise InputError(
             f"source '{source}': expected a readable file, folder or table, found {found_instead}; check the delivery, "
             "ingest.source, ingest.test_source and ingest.format"
         )
-    packed = [uri for uri in uris if uri.lower().endswith(_PACKED)]
+    packed = [uri for uri in uris if uri.lower().endswith(PACKED)]
     if packed:
         raise InputError(
             f"source '{source}': expected files that Spark reads as they are, found {packed[0]}; unpack it, or pack it "
             "as gz or bz2"
         )
     parts = {tuple(name for name, _ in _PART.findall(path)) for path in relative}
+    names = [name.lower() for name in max(parts, key=len)]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"source '{source}': expected each part (name=value/) once above a file, found {'/'.join(names)}; "
+            "rename one"
+        )
     if len(parts) > 1:
         raise InputError(
             f"source '{source}': expected the same parts (name=value/) above every file, found "
@@ -96,19 +108,26 @@ def located(spark: SparkSession, source: str, scratch: Path | None = None) -> Fi
 def local_files(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder and of those in it, through links, too: each once, by its own path if it is there.
 
-    A link may lead to what is in the folder anyway (`latest`), or back to the folder itself.
+    A link may lead to what is in the folder anyway (`latest`), back to the folder itself, or to what lies under a name
+    that is left out. Raises OSError where a folder cannot be read.
     """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
     found: dict[str, Path] = {}
     waiting, seen = [folder], set[str]()
     while waiting:
-        for place, folders, names in os.walk(waiting.pop(0)):  # not through links: what is here by itself comes first
+        # Not through links: what is here by itself comes first.
+        for place, folders, names in os.walk(waiting.pop(0), onerror=refuse):
+            folders[:] = [name for name in folders if not hidden(Path(name))]
             real = os.path.realpath(place)
             if real in seen:
                 folders.clear()
                 continue
             seen.add(real)
             waiting += [link for link in (Path(place) / name for name in folders) if link.is_symlink()]
-            for path in (Path(place) / name for name in names):
+            for path in (Path(place) / name for name in names if not hidden(Path(name))):
                 target = os.path.realpath(path)
                 if target not in found or not path.is_symlink():
                     found[target] = path
@@ -123,7 +142,7 @@ def remote_files(spark: SparkSession, source: str) -> Iterator[tuple[Any, Any]]:
         statuses = [system.getFileStatus(path)]
     else:  # as in a folder: what begins with _ or . is none of the data
         matched = list(system.globStatus(path) or [])
-        statuses = [status for status in matched if not _hidden(Path(status.getPath().getName()))]
+        statuses = [status for status in matched if not hidden(Path(status.getPath().getName()))]
     for status in statuses:
         if not status.isDirectory():
             yield status, status
@@ -139,8 +158,9 @@ def sampled(spark: SparkSession, files: Files) -> tuple[str, bytes]:
     Raises InputError where these are packed still: the name does not say how.
     """
     uri, sample = files.uris[0], b""
-    for uri in files.uris[:_EMPTY_FILES]:
-        if sample := first_bytes(spark, uri):
+    for uri in files.uris:
+        sample = first_bytes(spark, uri)
+        if sample.strip():
             break
     packed = next((kind for magic, kind in _MAGIC.items() if re.match(magic, sample)), None)
     if packed:
@@ -155,7 +175,7 @@ def part_values(files: Files) -> dict[str, tuple[str, ...]]:
     """Return the values that each part has, in the order of the files, as text; empty where it has none."""
     found: dict[str, dict[str, None]] = {name: {} for name in files.parts}
     for uri in files.uris:
-        for name, value in _PART.findall(uri):
+        for name, value in dict(_PART.findall(uri)).items():  # the last one: what lies above the source does not count
             if name in found:
                 found[name][unquote(unquote(value)).replace(_NO_VALUE, "")] = None
     return {name: tuple(values) for name, values in found.items()}
@@ -185,10 +205,12 @@ def local_stream(uri: str) -> IO[bytes]:
 
 def part_value(uri_column: str, name: str) -> str:
     """Return SQL for the value of a hive-style part in a column of paths, as text; NULL where it has none."""
-    pattern = f"/{re.escape(name)}=([^/]*)/".replace("\\", "\\\\").replace("'", "\\'")
-    # Encoded twice: as a path, and inside it by whoever made the folders.
+    # The last one: what lies above the source does not count.
+    pattern = f".*/{re.escape(name)}=([^/]*)/".replace("\\", "\\\\").replace("'", "\\'")
+    # Encoded twice: as a path, and inside it by whoever made the folders, if they did.
     once = f"url_decode(replace(regexp_extract({uri_column}, '{pattern}', 1), '+', '%2B'))"
-    return f"nullif(url_decode(replace({once}, '+', '%2B')), '{_NO_VALUE}')"
+    twice = f"coalesce(try_url_decode(replace({once}, '+', '%2B')), {once})"
+    return f"nullif({twice}, '{_NO_VALUE}')"
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -197,45 +219,13 @@ def _opened(path: Path) -> IO[bytes]:
     return stream
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(("_", ".")) and "=" not in part for part in path.parts)
-
-
-def _unpacked(file: Path, name: str, scratch: Path, source: str) -> Iterator[tuple[Path, str]]:
-    """Yield the file and its name below the source, or what stands for it below `scratch`.
-
-    That is what is in a zip or zst, and a link with a name that Hadoop can read: no colon, .gz and not .GZ.
-    """
-    suffix = file.suffix.lower()
-    shouted = suffix in _STREAMS and file.suffix != suffix
-    if suffix not in _PACKED and ":" not in file.name and not shouted:
-        yield file, name
-        return
-    folder = scratch / str(len(list(scratch.glob("*"))) if scratch.exists() else 0)
-    folder.mkdir(parents=True)
-    if suffix not in _PACKED:  # Hadoop takes what stands before a colon for a scheme
-        target = folder / (file.stem + suffix if shouted else file.name).replace(":", "_")
-        target.symlink_to(file)
-        yield target, name
-        return
-    try:
-        if suffix == ".zst":
-            target = folder / file.stem
-            with pa.input_stream(str(file), compression="zstd") as packed, target.open("wb") as plain:
-                shutil.copyfileobj(packed, plain)
-            yield target, name
-            return
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                inside = Path(entry.filename)
-                if not entry.is_dir() and not _hidden(inside):
-                    # extract keeps the entry's folders, and nothing outside of `folder`.
-                    yield Path(archive.extract(entry, folder)), str(Path(name).parent / inside)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+def _require_no_table(source: str, names: list[str]) -> None:
+    """Raise InputError for the folder of a table: files of rows that were replaced lie beside those that count."""
+    if kind := next((_TABLES[name] for name in names if name in _TABLES), None):
         raise InputError(
-            f"source '{source}': expected an archive that can be unpacked, found '{name}': {error}; deliver it again, "
-            "without a password, or pack it as gz or bz2"
-        ) from error
+            f"source '{source}': expected files, found the folder of a {kind} table; read it as a table "
+            "(ingest.format=table), or export it"
+        )
 
 
 def _hadoop_path(spark: SparkSession, uri: str) -> Any:
@@ -249,12 +239,22 @@ def _remote(spark: SparkSession, source: str) -> tuple[str, list[str]]:
     try:
         for status, above in remote_files(spark, source):
             file = status.getPath().toString()
-            if not _hidden(Path(file.removeprefix(above.getPath().toString()).lstrip("/"))):
+            if not hidden(Path(file.removeprefix(above.getPath().toString()).lstrip("/"))):
                 found.append(file)
+        _require_no_table(source, _beside(spark, source))
     except (Py4JError, PySparkException) as error:
         require_up(str(error), f"source '{source}'")
         raise InputError(
             f"source '{source}': expected a readable file, folder or table, found: {reason(error)}; "
             "check ingest.source and the file system's settings (spark.properties)"
         ) from error
-    return _hadoop_path(spark, source).toString(), [re.sub("^file:/(?!/)", "file:///", uri) for uri in found]
+    above = re.split(r"/[^/]*[\[\]{}*?]", _hadoop_path(spark, source).toString(), maxsplit=1)[0]
+    root, *uris = (re.sub("^file:/(?!/)", "file:///", uri) for uri in (above, *found))
+    return root, uris
+
+
+def _beside(spark: SparkSession, source: str) -> list[str]:
+    """Return which of the folders that tables have a URI has."""
+    paths = {name: _hadoop_path(spark, f"{source.rstrip('/')}/{name}") for name in _TABLES}
+    configuration = spark._jsc.hadoopConfiguration()
+    return [name for name, path in paths.items() if path.getFileSystem(configuration).exists(path)]

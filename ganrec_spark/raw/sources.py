@@ -5,19 +5,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.raw.files import SAMPLE_BYTES, Files, located, part_value, sampled
-from ganrec_spark.raw.names import resolve
-from ganrec_spark.raw.readers import MALFORMED, read_json, read_parquet, read_text
+from ganrec_spark.raw.json_files import read_json
+from ganrec_spark.raw.names import plain, resolve
+from ganrec_spark.raw.readers import MALFORMED, read_parquet, read_text
 from ganrec_spark.raw.text import decoded, is_json, layout, lines
 
 _FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".bz2", ".dat")
@@ -58,6 +61,11 @@ def read_column(spark: SparkSession, source: str, name: str, advice: str) -> Dat
     table = not named
     with explained(source, advice):
         frame = _read(spark, Ingest(format="table" if table else "auto"), source, {"item": name}, None)
+        if MALFORMED in cast(StructType, frame.schema["raw"].dataType).names:
+            malformed = F.count_if(F.col(f"raw.{MALFORMED}").isNotNull()).alias("malformed")
+            odd = frame.agg(malformed, F.count("item")).collect()[0]["malformed"]  # Spark reads no such column alone
+            if odd:
+                raise InputError(f"source '{source}': expected rows of one length, found {odd} others; mend them")
     return frame.select(F.col("item").alias(name))
 
 
@@ -70,7 +78,8 @@ def _read(
             origin, names = F.lit(source), frame.columns
             place: list[Column] = []
         else:
-            frame, names = _read_files(spark, ingest, located(spark, source, scratch), wanted)
+            files = located(spark, source, scratch, ordered=ingest.tie_order == "source")
+            frame, names = _read_files(spark, ingest, files, wanted)
             hidden = frame.metadataColumn("_metadata")
             origin = hidden["file_path"]
             place = [origin, hidden["file_block_start"], F.monotonically_increasing_id()]
@@ -131,6 +140,7 @@ _UNREADABLE = (
     "ParquetDecodingException",
     "ArrayIndexOutOfBoundsException",
     "SchemaColumnConvertNotSupportedException",
+    "UnsupportedOperationException",
 )
 
 
@@ -138,7 +148,7 @@ def _read_files(
     spark: SparkSession, ingest: Ingest, files: Files, wanted: dict[str, str | int]
 ) -> tuple[DataFrame, list[str]]:
     """Return the rows of all files, and the names of their columns; text has MALFORMED besides."""
-    source, kind = files.source, str(ingest.format)
+    source, kind, parts = files.source, str(ingest.format), {plain(name) for name in files.parts}
     first, sample = sampled(spark, files) if kind != "parquet" else (files.uris[0], b"")
     if kind == "auto" and (sample.startswith(b"PAR1") or first.endswith(".parquet")):
         kind = "parquet"
@@ -150,17 +160,17 @@ def _read_files(
         head = lines(text, len(sample) < SAMPLE_BYTES)
         if not head:
             raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
-        wanted = {role: name for role, name in wanted.items() if name not in files.parts}
+        wanted = {role: name for role, name in wanted.items() if plain(name) not in parts}
         if is_json(head, kind):
-            frame, names = read_json(spark, files, head, encoding, wanted)
+            frame, names = read_json(spark, ingest, files, first, head, encoding, wanted)
         else:
             where = source if len(files.uris) == 1 else f"{source} ({first})"
             found = layout(head, encoding, ingest, where, wanted)
             frame, names = read_text(spark, ingest, files, first, found, wanted)
-    names = [name for name in names if name not in files.parts]  # what a folder says counts
-    parts = [F.expr(part_value(_PATH, name)).alias(name) for name in files.parts]
+    names = [name for name in names if plain(name) not in parts]  # what a folder says counts
     if parts:
-        frame = frame.select(*[F.col(quoted(name)) for name in frame.columns if name not in files.parts], *parts)
+        said = [F.expr(part_value(_PATH, name)).alias(name) for name in files.parts]
+        frame = frame.select(*[F.col(quoted(name)) for name in frame.columns if plain(name) not in parts], *said)
     return frame, [*names, *files.parts]
 
 

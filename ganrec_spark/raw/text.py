@@ -3,12 +3,13 @@
 import codecs
 import contextlib
 import csv
+import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
@@ -54,6 +55,8 @@ def decoded(sample: bytes, ingest: Ingest, source: str) -> tuple[str, str]:
     marked = next((name for bom, name in _BOMS if sample.startswith(bom)), None)
     encoding = ingest.encoding or marked or _unmarked(sample)
     try:
+        if not codecs.lookup(encoding)._is_text_encoding:
+            raise LookupError("expected an encoding of text")
         encoding = codecs.lookup(encoding).name
         if encoding == _UTF16 and marked is None:  # what the name leaves open, the zeros say
             encoding = _unmarked(sample)
@@ -120,7 +123,8 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
             f"{shown(sample[0])}; name the separator in ingest.delimiter"
         )
     header = named or (ingest.header and delimiter != "::")
-    numbered = [cell.strip() for cell in rows[0] if cell.strip()] == [str(place) for place in range(len(rows[0]))]
+    filled = [cell.strip() for cell in rows[0] if cell.strip()]
+    numbered = filled == [str(place) for place in range(len(filled))]  # pandas, for want of names
     if header and not names and not numbered and any(re.fullmatch(r"[+-]?[0-9.]+", cell.strip()) for cell in rows[0]):
         raise InputError(
             f"source '{source}': expected a first line that names the columns, found one with numbers; set "
@@ -147,7 +151,7 @@ def layout(sample: Sequence[str], encoding: str, ingest: Ingest, source: str, wa
         )
     kept = tuple(tuple(row) for row in rows[header:] if len(row) == len(columns))
     _require_no_times_as_ids(source, wanted, columns, kept)
-    return Layout(delimiter, encoding, quoted and delimiter != "::", header, unique(columns), kept, sample[0])
+    return Layout(delimiter, encoding, quoted and len(delimiter) == 1, header, unique(columns), kept, sample[0])
 
 
 def json_names(sample: Sequence[str], source: str) -> tuple[tuple[str, ...], tuple[dict[str, object], ...]]:
@@ -176,22 +180,24 @@ def _elements(text: str) -> Iterator[object]:
             yield value
 
 
-def quotes_span_lines(streams: Iterable[IO[bytes]], layout: Layout, places: Sequence[int]) -> bool:
-    """Whether quotes that one line leaves open are closed, as quotes are, in a later one; else they are characters.
+def rows_in_quotes(streams: Iterable[IO[bytes]], layout: Layout) -> bool:
+    """Whether quotes that one line leaves open are closed, as quotes are, in a later one, and mean one thing alone.
 
-    They are, too, where two of them would make one value, in one of the columns `places` that are read, of the ends
-    of whole lines: a title with a quote before it, and another with a quote behind it.
+    They do not where every line of such a text would be a row by itself: a title with a quote before it, and another
+    with a quote behind it, would swallow what lies between.
     """
     width, delimiter = len(layout.names), layout.delimiter
     for stream in streams:
-        reader = codecs.getreader(layout.encoding)(stream, "replace")
+        reader = io.TextIOWrapper(cast(BinaryIO, stream), layout.encoding, errors="replace", newline="")
         try:
             for row in csv.reader(reader, delimiter=delimiter, quotechar=QUOTE, strict=True):
-                for place in places:
-                    first, *later = _LINES.split(row[place]) if place < len(row) else [""]
-                    if later and (first.count(delimiter), later[-1].count(delimiter)) == (width - 1 - place, place):
+                for place, value in enumerate(row):
+                    first, *later = _LINES.split(value)
+                    counts = [place + first.count(delimiter), *(line.count(delimiter) for line in later)]
+                    counts[-1] += len(row) - 1 - place
+                    if later and all(count == width - 1 for count in counts):
                         return False
-        except csv.Error:
+        except (csv.Error, UnicodeError):
             return False
         finally:
             stream.close()
@@ -227,7 +233,9 @@ def as_wide(columns: list[str], width: int, rows: Sequence[Sequence[str]]) -> li
         return columns[:width]
     if more > 0 and all(not cell.strip() for row in rows if len(row) == width for cell in row[-more:]):
         return [*columns, *[""] * more]
-    return ["", *columns] if more == 1 else columns  # as R writes it
+    first = [row[0].strip() for row in rows if len(row) == width]
+    counted = first[:1] in (["0"], ["1"]) and first == [str(int(first[0]) + place) for place in range(len(first))]
+    return ["", *columns] if more == 1 and counted else columns  # names of rows, as R writes them
 
 
 def _parsed(sample: Sequence[str], delimiter: str, quoted: bool) -> list[list[str]]:

@@ -13,8 +13,9 @@ from ganrec_spark.spark.session import build_session
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     root = tmp_path_factory.mktemp("lake")
     active = SparkSession.getActiveSession()
-    yield build_session(
+    session = build_session(
         load_config(overrides=[f"lake.root={root}", "spark.master=local[2]", "spark.shuffle_partitions=2"], environ={})
     )
+    yield session
     if active is None:  # else it belongs to the Spark tests
-        SparkSession.getActiveSession().stop()  # type: ignore[union-attr]
+        session.stop()

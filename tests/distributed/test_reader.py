@@ -77,7 +77,7 @@ def test_batches_may_be_larger_than_the_shard(tmp_path: Path) -> None:
 
 def test_fewer_row_groups_than_workers_is_said(tmp_path: Path) -> None:
     few = write(tmp_path, 10, 2)
-    with pytest.raises(TrainingError, match=r"3 workers.*partition\.row_groups"), read_batches(few, ["items"], 2, 0, 3):
+    with pytest.raises(TrainingError, match=r"3 workers.*parquet\.row_groups"), read_batches(few, ["items"], 2, 0, 3):
         pass
     with pytest.raises(TrainingError, match="found none"), read_batches([], ["items"], 2):
         pass

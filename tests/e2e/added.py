@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
     lists = lake.read("chain_candidates", RUN, "final").collect()
     metrics = lake.read("metrics", RUN).where("split = 'test' AND metric = 'ndcg' AND k = 1 AND segment = 'all'")
     sources = Counter(
-        name for row in lake.read("recommendations", RUN).where("rank = 1").collect() for name in row.sources
+        name for row in lake.read("recommendations", RUN).where("rank = 1").collect() for name in row.members
     )
     found = {
         "members": MEMBER_NAMES,

@@ -111,7 +111,7 @@ def test_parquet_times_of_any_type_and_a_folder_of_files(spark: SparkSession, tm
         ("odd.csv", b"PAR1 and then nothing", {"format": "parquet"}, ["odd.csv", "expected readable"]),
         (
             "cut.csv.gz",
-            gzip.compress(HEADER.encode() * 9)[:30],
+            gzip.compress(HEADER.encode() * 9, mtime=0)[:30],
             {},
             ["expected readable, complete files", "ended before"],
         ),
@@ -206,7 +206,9 @@ def test_quoted_text_over_lines_is_text_and_lone_quotes_are_characters(spark: Sp
     head = "user_id,item_id,rating,timestamp,text\n"
     forged = 'u1,i1,3.5,1700000000,"nice\nvictim,i1,5,1700000000,"\nu2,i2,4,1700000000,ok\n'
     (tmp_path / "forged.csv").write_text(head + forged)
-    assert checked(spark, tmp_path / "forged.csv", {}) == ONE
+    with pytest.raises(InputError, match="expected every quote to be closed"):  # each of its lines could be a row
+        checked(spark, tmp_path / "forged.csv", {})
+    assert checked(spark, tmp_path / "forged.csv", {"quote": '"'}) == ONE
     (tmp_path / "ids.csv").write_text(HEADER + '"a\nb",i1,3,1700000000\n')
     assert checked(spark, tmp_path / "ids.csv", {}) == [("a\nb", "i1", 3.0, WHEN, None)]
     (tmp_path / "lone.tsv").write_text('u1\t"weird\t3\nu2\t7" single\t4\nu3\t"al"s\t4\nu4\tplain\t5\n')

@@ -7,7 +7,7 @@ import pytest
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.names import likely_columns, unique
-from ganrec_spark.raw.text import Layout, decoded, json_names, layout, lines, quotes_span_lines
+from ganrec_spark.raw.text import Layout, decoded, json_names, layout, lines, rows_in_quotes
 from ganrec_spark.raw.times import TimeForm, recognised
 
 WANTED: dict[str, str | int] = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "timestamp"}
@@ -105,7 +105,7 @@ QUOTED = [
 @pytest.mark.parametrize(("text", "spans"), QUOTED)
 def test_open_quotes_span_lines_only_where_they_are_closed_as_quotes_are(text: str, spans: bool) -> None:
     seen = Layout(",", "utf-8", True, False, ("a", "b"), (), "")
-    assert quotes_span_lines([io.BytesIO(text.encode())], seen, (0, 1)) == spans
+    assert rows_in_quotes([io.BytesIO(text.encode())], seen) == spans
 
 
 def test_json_objects_a_line_or_in_one_array() -> None:

@@ -1,0 +1,110 @@
+"""JSON as Spark reads it, so that no row is lost: an object a line, or one array a file."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, DoubleType, StringType, StructField, StructType
+
+from ganrec_spark.config.sections import Ingest
+from ganrec_spark.errors import InputError
+from ganrec_spark.raw.files import Files
+from ganrec_spark.raw.names import resolve
+from ganrec_spark.raw.readers import GIVEN, MALFORMED, samples_of
+from ganrec_spark.raw.text import decoded, json_names, lines
+
+# Of a line or a file: it is one value and nothing after it, values follow each other, or it ends too early.
+_WHOLE, _SEVERAL, _CUT = "whole", "several", "cut"
+# What a line of several objects has: after one's end something else than more of the object around it. Parts of
+# nested objects look alike, so what it finds is looked at again.
+_NESTED = r"^\s*(\{\s*(\"|\})|\[.*\]\s*$)"  # an object or an array as text
+_MAY_BE_SEVERAL = r"\}\s*[^\s,\}\]]|\}\s*,\s*\{"
+
+
+def read_json(
+    spark: SparkSession,
+    ingest: Ingest,
+    files: Files,
+    first: str,
+    head: list[str],
+    encoding: str,
+    wanted: dict[str, str | int],
+) -> tuple[DataFrame, list[str]]:
+    """Return the rows of JSON files, one object a line or an array a file, with MALFORMED; and the keys in `head`.
+
+    Raises InputError where something would be left out: what follows the first value of a line or a file, or an array
+    that is cut.
+    """
+    names, objects = json_names(head, files.source)
+    several = head[0].lstrip().startswith("[")
+    if encoding.startswith(("utf-16", "utf-32")):
+        raise InputError(f"source '{files.source}': expected JSON in UTF-8, found {encoding}; convert it")
+    for uri, sample in samples_of(spark, files, first):
+        text, _ = decoded(sample, ingest, uri)
+        beginning = lines(text, whole=False)
+        if beginning and beginning[0].lstrip().startswith("[") != several:
+            raise InputError(
+                f"source '{files.source}': expected the same form in every file, found arrays and objects; bring them "
+                "into one form, or read them apart"
+            )
+        objects += json_names(beginning, files.source)[1] if beginning else ()
+    _require_one_value(spark, files, several)
+    roles = resolve(files.source, wanted, names)
+    keys = [roles[role] for role in ("user", "item") if role in roles]
+    kinds = {key: _id_kind(files.source, key, objects) for key in keys}
+    schema = StructType([StructField(name, kinds.get(name, StringType())) for name in (*names, MALFORMED)])
+    frame = spark.read.options(**GIVEN).json(
+        list(files.uris),
+        schema=schema,
+        columnNameOfCorruptRecord=MALFORMED,
+        multiLine=several,
+        encoding=encoding,
+        lineSep="\n",
+    )
+    for key in keys:
+        if kinds[key] == StringType():  # what the sample did not show
+            nested = F.col(f"`{key}`").rlike(_NESTED)
+            frame = frame.withColumn(MALFORMED, F.coalesce(MALFORMED, F.when(nested, F.col(f"`{key}`"))))
+    return frame, list(names)
+
+
+def _id_kind(source: str, name: str, objects: Sequence[dict[str, object]]) -> DataType:
+    """Return how a key of ids is read: as text, but numbers with a point as numbers, for as text they lose digits."""
+    values = [one[name] for one in objects if one.get(name) is not None]
+    if (nested := next((value for value in values if isinstance(value, dict | list)), None)) is not None:
+        kind = "an object" if isinstance(nested, dict) else "an array"
+        raise InputError(f"source '{source}': expected ids in key {name}, found {kind}; name another key")
+    numbers = bool(values) and all(isinstance(value, float | int) for value in values)
+    return DoubleType() if numbers and any(isinstance(value, float) for value in values) else StringType()
+
+
+def _require_one_value(spark: SparkSession, files: Files, array: bool) -> None:
+    """Raise InputError where Spark would read the first one of several values alone, or half of an array."""
+    text = spark.read.options(**GIVEN).text(list(files.uris), wholetext=array, lineSep=None if array else "\n")
+    suspects = text if array else text.where(F.col("value").rlike(_MAY_BE_SEVERAL))
+    found = {row.found for row in suspects.mapInArrow(_kinds, "found string").distinct().collect()}
+    if _SEVERAL in found:
+        where, what = ("array a file", "more after one") if array else ("object a line", "several in one")
+        raise InputError(
+            f"source '{files.source}': expected one JSON {where}, found {what}; write each object in a line of its "
+            "own, or all of a file as one array"
+        )
+    if array and _CUT in found:
+        raise InputError(f"source '{files.source}': expected whole JSON arrays, found one cut short; deliver it again")
+
+
+def _kinds(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    decoder = json.JSONDecoder()
+
+    def kind(text: str) -> str:
+        text = text.strip().removeprefix("\ufeff").strip()
+        try:
+            _, end = decoder.raw_decode(text) if text else (None, 0)
+        except (json.JSONDecodeError, RecursionError):
+            return _CUT
+        return _SEVERAL if text[end:].strip(", \t\r\n") else _WHOLE
+
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"found": sorted({kind(text or "") for text in batch["value"].to_pylist()})})
