@@ -128,7 +128,7 @@ def _has_decimal_comma(seen: Seen, rating: object) -> bool:
 
 
 def _by_values(ingest: Ingest, seen: Seen, named: Mapping[str, object]) -> dict[str, object]:
-    """Return role -> position, from 1, by what the values look like: times, few numbers, kinds, then who and what.
+    """Return role -> position, from 1, by what the values look like: times, kinds, few numbers, then who and what.
 
     Columns that a role of `named` has are left out; a role that `ingest` sets to null has none.
     """
@@ -140,19 +140,19 @@ def _by_values(ingest: Ingest, seen: Seen, named: Mapping[str, object]) -> dict[
     for place in [*written, *counted][: "timestamp" not in named]:
         found["timestamp"] = place + 1
         places.remove(place)
-    rates = ingest.columns.rating is not None and not {"rating", "event"} & named.keys()
+    rates = not {"rating", "event"} & named.keys()
+    for place in places:  # before ratings, for in a log of events few numbers are categories
+        kinds = {value.strip() for value in columns[place]}
+        if rates and len(places) > 2 and len(kinds) <= FEW and kinds & ingest.event_weights.keys():
+            found["event"] = place + 1
+            places.remove(place)
+            break
+    rates = rates and ingest.columns.rating is not None and "event" not in found
     for place in reversed(places):
         values = columns[place]
         few = 1 < len(set(values)) <= len(values) / 2
         if rates and place > 1 and few and all(map(_is_rating, values)):
             found["rating"] = place + 1
-            places.remove(place)
-            break
-    rated = {"rating", "event"} & {*found, *named}
-    for place in places:
-        kinds = {value.strip() for value in columns[place]}
-        if not rated and len(places) > 2 and len(kinds) <= FEW and kinds & ingest.event_weights.keys():
-            found["event"] = place + 1
             places.remove(place)
             break
     open_roles = [role for role in ("user", "item") if role not in named]

@@ -183,8 +183,9 @@ def test_advice_shows_no_ids(spark: SparkSession, tmp_path: Path) -> None:
     frame, ingest = checked(spark, tmp_path / "a.csv")
     assert advice_on(frame, "bad_rating", ingest).startswith("bad_rating: 'aaaa9@a.aaa'; see ingest.decimal")
     assert advice_on(frame, "bad_time", ingest).startswith("bad_time: 'aaa9'; say how")
-    (tmp_path / "b.csv").write_text("event,item_id\n" + "".join(f"jane{n},i\njane{n},j\n" for n in range(9)))
-    settings = {"feedback": "implicit", "columns": {"user": "item_id", "event": "event", "timestamp": None}}
+    rows = "".join(f"jane{n},i,x\njane{n},j,x\n" for n in range(9))
+    (tmp_path / "b.csv").write_text(f"user_id,item_id,note\n{rows}")
+    settings = {"feedback": "implicit", "columns": {"event": "user_id", "rating": None, "timestamp": None}}
     frame, ingest = checked(spark, tmp_path / "b.csv", **settings)
     told = advice_on(frame, "unknown_event", ingest)
     assert told.startswith("unknown events: 9 different ones, so that ingest.columns.event may not be")
