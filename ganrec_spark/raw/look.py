@@ -4,11 +4,14 @@ import json
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+import yaml
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import DateType, NumericType, StringType, StructType, TimestampNTZType, TimestampType
 
 from ganrec_spark.config.load import with_values
 from ganrec_spark.config.sections import Config, Ingest
@@ -23,6 +26,7 @@ from ganrec_spark.raw.text import as_wide, decoded, is_json, json_names, layout,
 from ganrec_spark.raw.times import doubt, time_form
 
 _ROWS = 10_000
+_TIMES = (DateType, TimestampType, TimestampNTZType)
 _STEPS, _LARGEST_STAR = 2, 100.0  # a scale of ratings has more values than that, and ends there; beyond it are counts
 
 
@@ -37,20 +41,20 @@ def _look(spark: SparkSession, config: Config, source: str, as_of: datetime, scr
         seen = _seen(spark, config.ingest, source, scratch / "first")
     columns = [f"  {place}. {name}: {_values(seen.rows, place - 1)}" for place, name in enumerate(seen.names, 1)]
     told = [f"{source}: {seen.what}", "columns:", *columns]
+    defaults = Ingest().model_dump(mode="json")
     given = {
         name: value
         for name, value in config.ingest.model_dump(mode="json").items()
-        if value != getattr(Ingest(), name) and name not in ("source", "test_source", "columns", "event_weights")
+        if value != defaults[name] and name not in ("source", "test_source")
     }
     values = given | fitting_settings(config.ingest, seen)
     fitting = with_values(config, {f"ingest.{name}": value for name, value in values.items()}).ingest
     try:
         rows = read_source(spark, fitting, source, scratch / "again")
-        sample = spark.createDataFrame(rows.limit(_ROWS).collect(), rows.schema) if rows.take(1) else rows
-        told += _checked(sample, fitting, as_of)
+        told += _checked(_first_rows(spark, rows), fitting, as_of)
     except InputError as error:
         told.append(f"ingest would refuse it: {error}")
-    words = [("source", json.dumps(source)), *_flat(values)]
+    words = [("source", source), *_flat(values)]
     options = [f"--set {shlex.quote(f'ingest.{name}={_yaml(value)}')}" for name, value in words]
     return [*told, "settings:", f"  {' '.join(options)}"]
 
@@ -96,8 +100,21 @@ def _widened(
     return (*names, *parts), tuple((*row, *inside) for row in rows)
 
 
+def _first_rows(spark: SparkSession, rows: DataFrame) -> DataFrame:
+    """Return the first rows of a source, read once. Times are brought as text: Python has no year 10000, nor 0."""
+    kinds = {field.name: field.dataType for field in rows.schema.fields}
+    times = [name for name, kind in kinds.items() if isinstance(kind, _TIMES)]
+    raw = kinds["raw"].fields if isinstance(kinds["raw"], StructType) else []
+    parts = {field.name: F.col(f"raw.{quoted(field.name)}") for field in raw}
+    whole = [field.name for field in raw if isinstance(field.dataType, StringType | NumericType)]
+    texts = [(column if name in whole else column.cast("string")).alias(name) for name, column in parts.items()]
+    brought = rows.withColumns({name: F.col(name).cast("string") for name in times} | {"raw": F.struct(*texts)})
+    first = spark.createDataFrame(brought.limit(_ROWS).collect(), brought.schema)
+    return first.withColumns({name: F.col(name).try_cast(kinds[name]) for name in times})
+
+
 def _texts(frame: DataFrame) -> tuple[tuple[str, ...], ...]:
-    rows = frame.select([F.col(f"`{name}`").cast("string") for name in frame.columns]).limit(1000).collect()
+    rows = frame.select([F.col(quoted(name)).cast("string") for name in frame.columns]).limit(1000).collect()
     return tuple(tuple("" if value is None else value for value in row) for row in rows)
 
 
@@ -125,8 +142,8 @@ def _checked(sample: DataFrame, ingest: Ingest, as_of: datetime) -> list[str]:
         F.count_distinct("item_id").alias("items"),
         F.min("rating").alias("low"),
         F.max("rating").alias("high"),
-        F.min("ts").alias("oldest"),
-        F.max("ts").alias("newest"),
+        F.min("ts").cast("string").alias("oldest"),
+        F.max("ts").cast("string").alias("newest"),
     ).collect()[0]
     n_valid = sum(count for (_, rule), count in counts.items() if rule is None)
     told = [
@@ -183,11 +200,18 @@ def _flat(values: dict[str, object]) -> list[tuple[str, object]]:
             flat += [(f"columns.{role}", one) for role, one in value.items() if columns[role] != one]
         elif name == "event_weights" and isinstance(value, dict):
             known = Ingest().event_weights
-            flat.append((name, {kind: weight for kind, weight in value.items() if known.get(kind) != weight}))
+            without = dict.fromkeys(known.keys() - value.keys())  # null takes a kind away
+            flat.append((name, {k: weight for k, weight in (value | without).items() if known.get(k, -1) != weight}))
         else:
             flat.append((name, value))
     return flat
 
 
 def _yaml(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """Return a value as --set reads it, and a text as it is where YAML does not read it as something else."""
+    spellings = [json.dumps(value, ensure_ascii=False), json.dumps(value)]  # YAML takes a character's code as one of 16
+    for text in [value, *spellings] if isinstance(value, str) else spellings:
+        with suppress(yaml.YAMLError):
+            if yaml.safe_load(text) == value:
+                return text
+    return spellings[-1]

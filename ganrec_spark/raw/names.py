@@ -58,7 +58,7 @@ def explain_missing(source: str, wanted: dict[str, str | int], found: Sequence[s
     """Raise InputError saying which of the wanted columns are not there, and the settings that would fit."""
     present = {plain(name) for name in found}
     missing = [str(name) for name in wanted.values() if isinstance(name, int) or plain(name) not in present]
-    where = f"first line {shown(line)}" if line else f"columns {', '.join(found)}"
+    where = f"first line {shown(line)}" if line else _columns_shown(found)
     likely = [f"--set ingest.columns.{role}={name}" for role, name in likely_columns(found, wanted).items()]
     hint = f" It looks as if {' '.join(likely)} would fit." if likely else ""
     raise InputError(
@@ -79,11 +79,27 @@ def likely_columns(found: Sequence[str], wanted: dict[str, str | int]) -> dict[s
 
 def shown(line: str) -> str:
     """Return a line as a message may show it: one that names columns as it is, of others no value, for some are ids."""
-    cells = [cell.strip(' "') for cell in re.split(r"::|[^\w .:-]+", line)]
-    named = any(cell.lower() in _KNOWN or re.fullmatch(r"\w+(_|-| )[iI][dD]|\w+I[dD]", cell) for cell in cells)
-    if named and len(line) < 1000 and not re.search(r"[0-9@]", line):
+    if usual_names(re.split(r"::|[^\w .:-]+", line)) and len(line) < 1000 and not re.search(r"[0-9@]", line):
         return repr(line[:200])
     return f"of {len(line)} characters, that begins with data ({'digits' if line[:1].isdigit() else 'text'})"
+
+
+def usual_names(cells: Iterable[str]) -> bool:
+    """Whether cells are what columns are called: half of them are known, and not by chance, as a film is called Action.
+
+    One known name alone is enough where there is no other cell, or where it says that it is an id's.
+    """
+    given = [cell.strip(' "') for cell in cells if cell.strip(' "')]
+    ids = [cell for cell in given if re.fullmatch(r"\w+(_|-| )[iI][dD]|\w+I[dD]", cell)]
+    known = [cell for cell in given if cell in ids or cell.lower() in _KNOWN]
+    return 0 < len(given) <= 2 * len(known) and (bool(ids) or len(known) > 1 or len(given) == 1)
+
+
+def _columns_shown(found: Sequence[str]) -> str:
+    """Return names of columns as a message may show them; JSON that is keyed by user has ids in their place."""
+    if usual_names(found) and not any(re.search(r"[0-9@]", name) for name in found):
+        return f"columns {', '.join(found)}"
+    return f"{len(found)} columns of other names (ganrec look shows them)"
 
 
 def plain(name: object) -> str:

@@ -1,5 +1,6 @@
 """What became of the rows: how many broke which rule, what they look like, and which key would take them."""
 
+import re
 from collections.abc import Sequence
 
 from pyspark.sql import DataFrame
@@ -7,13 +8,21 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
+from ganrec_spark.raw.guesses import FEW
 from ganrec_spark.raw.rules import IGNORED
 
 _COMMON = 0.01
+_EXAMPLES = 100
+# What people write in place of a number or a time; any other word may be somebody's name.
+_SAID = (
+    "none null nan nat na inf unknown missing never soon now today many few good bad like dislike yes no true false "
+    "star stars jan feb mar apr may jun jul aug sep oct nov dec mon tue wed thu fri sat sun utc gmt t z am pm"
+)
+_WORDS = set(_SAID.split())
 Counts = dict[tuple[str, str | None], int]  # (origin, rule) -> rows; rule None: valid
-# What takes rows of a rule, or what to do about them. Examples are values of ratings and times, never ids.
+# What takes rows of a rule, or what to do about them. Examples are how values look, for some may be ids.
 _KEYS = {
-    "bad_rating": "see ingest.decimal and ingest.columns.rating",
+    "bad_rating": "see ingest.decimal, which is not for commas between thousands, and ingest.columns.rating",
     "bad_time": "say how times are written in ingest.timestamp_format, or set ingest.columns.timestamp to null",
     "malformed_row": "lines have another number of values than the file has columns; see ingest.delimiter and quote",
     "bad_encoding": "the file is no UTF-8; say what it is in ingest.encoding (latin-1, cp1252, ...)",
@@ -47,9 +56,7 @@ def advice_on(checked: DataFrame, rule: str, ingest: Ingest) -> str:
     """Return what rows of a rule look like, and the key that would take them; nothing where there is none."""
     rows = checked.where(F.col("rule") == rule)
     if rule == "unknown_event":
-        kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(5).collect()
-        found = ", ".join(f"'{row['event']}' {row['count']}" for row in kinds)
-        return f"unknown events: {found}; give them a weight (ingest.event_weights.NAME), 0 to leave them out"
+        return _on_kinds(checked, rows)
     if rule == "rating_out_of_range":
         low, high = rows.agg(F.min("rating"), F.max("rating")).collect()[0]
         return (
@@ -59,17 +66,39 @@ def advice_on(checked: DataFrame, rule: str, ingest: Ingest) -> str:
     if rule == "conflicting_duplicate":
         return "several ratings of one user and item: ingest.feedback=implicit adds them up, explicit keeps the newest"
     if rule == "future_time":
-        newest = rows.agg(F.max("ts")).collect()[0][0]
+        newest = rows.agg(F.max("ts").cast("string")).collect()[0][0]  # Python has no year 10000
         return f"times up to {newest} UTC lie after the run's date"
     if rule in ("bad_rating", "bad_time"):
         # Where no row is valid the column may be the wrong one, and its values ids.
         if checked.where(F.col("rule").isNull()).isEmpty():
             return f"{rule}: {_KEYS[rule]}"
         column = "raw_rating" if rule == "bad_rating" else "raw_time"
-        values = rows.select(F.col(column).alias("value")).distinct()
-        found = ", ".join(repr(row["value"]) for row in values.orderBy("value").limit(3).collect())
-        return f"{rule}: {found}; {_KEYS[rule]}"
+        values = rows.select(F.col(column).alias("value")).distinct().orderBy("value").limit(_EXAMPLES).collect()
+        shapes = list(dict.fromkeys(shape(row["value"]) for row in values))
+        return f"{rule}: {', '.join(shapes[:3])}; {_KEYS[rule]}"
     return f"{rule}: {_KEYS[rule]}" if rule in _KEYS else ""
+
+
+def shape(value: str | None) -> str:
+    """Return how a value looks, which tells nobody's id: digits as 9, letters as a but for a few common words."""
+    if value is None:
+        return "none at all"
+    words = re.sub(r"[^\W\d_]+", lambda word: word[0] if word[0].lower() in _WORDS else "a" * len(word[0]), value)
+    return repr(re.sub(r"[^\x20-\x7e]", "a", re.sub(r"\d", "9", words)))
+
+
+def _on_kinds(checked: DataFrame, rows: DataFrame) -> str:
+    """Return advice on unknown kinds of events; they are named unless they may be ids of another column."""
+    kinds = rows.groupBy("event").count().orderBy(F.desc("count"), "event").limit(FEW + 1).collect()
+    names = [str(row["event"]) for row in kinds]
+    if len(names) > FEW or 2 * len(names) >= checked.count() or any("@" in name for name in names):
+        different = rows.agg(F.count_distinct("event")).collect()[0][0]
+        return (
+            f"unknown events: {different} different ones, so that ingest.columns.event may not be the column with the "
+            "kinds of events; name another, or give each kind a weight (ingest.event_weights.NAME)"
+        )
+    found = ", ".join(f"'{row['event']}' {row['count']}" for row in kinds[:5])
+    return f"unknown events: {found}; give them a weight (ingest.event_weights.NAME), 0 to leave them out"
 
 
 def check_counts(counts: Counts, ingest: Ingest, run_id: str, advice: Sequence[str] = ()) -> None:

@@ -98,8 +98,10 @@ def doubt(rows: DataFrame, ingest: Ingest, form: TimeForm) -> str:
     """Return a warning where all of the first times lie before anybody rated anything, else nothing."""
     kind = rows.schema["timestamp"].dataType
     ts = time_column(F.col("timestamp"), kind, form, ingest.timestamp_unit)
-    newest = rows.limit(_SAMPLE).select(ts.alias("ts")).agg(F.max("ts").cast("string")).collect()[0][0]
-    if newest is None or newest >= _FIRST_YEAR:
+    last, limit = F.max("ts"), F.lit(f"{_FIRST_YEAR}-01-01").cast("timestamp")
+    first = rows.limit(_SAMPLE).select(ts.alias("ts"))
+    newest, early = first.agg(last.cast("string"), last < limit).collect()[0]
+    if not early:
         return ""
     return (
         f"column '{ingest.columns.timestamp}': the first times all lie before {_FIRST_YEAR}, until {newest}; "
