@@ -36,6 +36,9 @@ RAW_VALUES = {"rating": "raw_rating", "timestamp": "raw_time"}
 IGNORED = ("ignored_event", "not_rated", "not_yet_given")
 
 
+_NULL = "\\N"  # as MySQL and PostgreSQL write what is missing
+
+
 def apply_rules(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm | None = None) -> DataFrame:
     """Return each raw row with user_id, item_id, rating, ts, event and `rule`: the first rule broken, or NULL.
 
@@ -158,7 +161,7 @@ def _rule(ingest: Ingest, malformed: Column, as_of: datetime) -> Column:
     infinite = F.isnan(rating) | rating.isin(float("inf"), float("-inf"))
     return (
         F.when(malformed, "malformed_row")
-        .when(user.isNull() | item.isNull(), "missing_id")
+        .when(user.isNull() | item.isNull() | (user == _NULL) | (item == _NULL), "missing_id")
         .when(garbled, "bad_encoding")
         .when(F.col("inexact"), "inexact_id")
         .when(rating.isNull(), unusable)

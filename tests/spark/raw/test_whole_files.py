@@ -226,6 +226,11 @@ def test_a_list_of_ids_with_a_row_too_long_is_refused(spark: SparkSession, tmp_p
         read_column(spark, str(tmp_path / "b.csv"), "item_id", "mend it")
 
 
+def test_what_databases_write_for_what_is_missing_is_no_id(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text(1) + "\\N,i2\nu3,\\N\n")
+    assert pairs(spark, tmp_path, "a.csv", **PAIRS) == both(1)
+
+
 def test_values_beyond_the_header_are_no_names_of_rows_unless_they_count(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user_id,item_id\n" + "".join(f"u{n},i{n},note{n}\n" for n in range(20)))
     assert pairs(spark, tmp_path, "a.csv", **PAIRS) == []
