@@ -5,6 +5,7 @@ Environment: GANREC_SPARSITY__MAX_RATINGS=10 sets sparsity.max_ratings. Values a
 """
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,14 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError
 
 ENV_PREFIX = "GANREC_"
+# What keys and sections were called by earlier versions.
+_RENAMED = {
+    "partition": "parquet",
+    "generator.history_half_life": "generator.history_half_life_visits",
+    "item_item.history_half_life": "item_item.history_half_life_visits",
+    "item_item.pair_half_life": "item_item.pair_half_life_visits",
+}
+_LOG = logging.getLogger("ganrec")
 
 
 def load_config(
@@ -34,7 +43,7 @@ def load_config(
     layers.append(_read_overrides(overrides))
     merged: dict[str, Any] = {}
     for layer in layers:
-        merged = _deep_merge(merged, layer)
+        merged = _deep_merge(merged, _by_todays_names(layer))
     return _validated(_over_default_maps(merged, Config()))
 
 
@@ -80,6 +89,19 @@ def _require_no_truth_as_key(content: dict[Any, Any], above: str) -> None:
             )
         if isinstance(value, dict):
             _require_no_truth_as_key(value, f"{above}.{key}".lstrip("."))
+
+
+def _by_todays_names(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer with keys that were called otherwise by their names of today, and say so."""
+    for old, new in _RENAMED.items():
+        section, last, name = *old.rpartition(".")[::2], new.rpartition(".")[2]
+        above = layer.get(section) if section else layer
+        if not isinstance(above, dict) or last not in above:
+            continue
+        value = above.pop(last)
+        above[name] = _deep_merge(value, above[name]) if isinstance(value, dict) and name in above else value
+        _LOG.warning("%s is called %s now (docs/adr/0039-one-word-one-meaning.md)", old, new)
+    return layer
 
 
 def _read_file(path: str | Path) -> dict[str, Any]:

@@ -131,3 +131,13 @@ def test_maps_merge_over_the_defaults_in_every_layer(tmp_path: Path) -> None:
 def test_a_kind_of_event_that_yaml_takes_for_a_truth_value_is_not_renamed(text: str) -> None:
     with pytest.raises(ConfigError, match=r"ingest.event_weights: found (True|False) as a key; quote on, off"):
         load_config(overrides=[f"ingest.event_weights={text}"], environ={})
+
+
+def test_keys_are_taken_by_their_earlier_names_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("partition: {length: 7}\nparquet: {row_groups: 3}\nitem_item: {pair_half_life: [2.0]}\n")
+    config = load_config(file, ["generator.history_half_life=[null]", "partition.row_groups=5"], environ={})
+    assert (config.parquet.length, config.parquet.row_groups) == (7, 5)
+    assert config.item_item.pair_half_life_visits == (2.0,)
+    assert config.generator.history_half_life_visits == (None,)
+    assert "partition is called parquet now" in caplog.text
