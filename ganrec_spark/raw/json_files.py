@@ -11,15 +11,15 @@ from pyspark.sql.types import DataType, DoubleType, StringType, StructField, Str
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import Files
-from ganrec_spark.raw.names import resolve
+from ganrec_spark.raw.names import quoted, resolve
 from ganrec_spark.raw.readers import GIVEN, MALFORMED, samples_of
 from ganrec_spark.raw.text import decoded, json_names, lines
 
 # Of a line or a file: it is one value and nothing after it, values follow each other, or it ends too early.
 _WHOLE, _SEVERAL, _CUT = "whole", "several", "cut"
+_NESTED = r"^\s*(\{\s*(\"|\})|\[.*\]\s*$)"  # an object or an array as text
 # What a line of several objects has: after one's end something else than more of the object around it. Parts of
 # nested objects look alike, so what it finds is looked at again.
-_NESTED = r"^\s*(\{\s*(\"|\})|\[.*\]\s*$)"  # an object or an array as text
 _MAY_BE_SEVERAL = r"\}\s*[^\s,\}\]]|\}\s*,\s*\{"
 
 
@@ -49,7 +49,8 @@ def read_json(
                 f"source '{files.source}': expected the same form in every file, found arrays and objects; bring them "
                 "into one form, or read them apart"
             )
-        objects += json_names(beginning, files.source)[1] if beginning else ()
+        if any("{" in line for line in beginning):  # an array may be empty
+            objects += json_names(beginning, files.source)[1]
     _require_one_value(spark, files, several)
     roles = resolve(files.source, wanted, names)
     keys = [roles[role] for role in ("user", "item") if role in roles]
@@ -65,8 +66,8 @@ def read_json(
     )
     for key in keys:
         if kinds[key] == StringType():  # what the sample did not show
-            nested = F.col(f"`{key}`").rlike(_NESTED)
-            frame = frame.withColumn(MALFORMED, F.coalesce(MALFORMED, F.when(nested, F.col(f"`{key}`"))))
+            nested = F.col(quoted(key)).rlike(_NESTED)
+            frame = frame.withColumn(MALFORMED, F.coalesce(MALFORMED, F.when(nested, F.col(quoted(key)))))
     return frame, list(names)
 
 

@@ -18,10 +18,11 @@ from ganrec_spark.config.sections import Config, Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import SAMPLE_BYTES, located, part_values, sampled
 from ganrec_spark.raw.guesses import FEW, NUMBER, Seen, fitting_settings, is_header, time_form_of
+from ganrec_spark.raw.names import quoted
 from ganrec_spark.raw.readers import read_parquet
 from ganrec_spark.raw.rejects import advice_on, common_rules, count_rules
 from ganrec_spark.raw.rules import IGNORED, apply_rules, mark_duplicates
-from ganrec_spark.raw.sources import explained, quoted, read_source
+from ganrec_spark.raw.sources import explained, read_source
 from ganrec_spark.raw.text import as_wide, decoded, is_json, json_names, layout, lines
 from ganrec_spark.raw.times import doubt, time_form
 

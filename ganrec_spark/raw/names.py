@@ -105,3 +105,8 @@ def _columns_shown(found: Sequence[str]) -> str:
 def plain(name: object) -> str:
     """Return a name as it is compared: without blanks around it, in lower case."""
     return str(name).strip().lower()
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as Spark's parser wants it, whatever characters it has."""
+    return f"`{name.replace('`', '``')}`"

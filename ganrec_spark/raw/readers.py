@@ -15,7 +15,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import Files, first_bytes, local_stream
-from ganrec_spark.raw.names import resolve, shown, unique
+from ganrec_spark.raw.names import quoted, resolve, shown, unique
 from ganrec_spark.raw.text import QUOTE, Layout, decoded, lines, rows_in_quotes
 
 # Holds a text line that does not have as many values as the file has columns; NULL for every other row.
@@ -61,7 +61,7 @@ def read_text(
         ignoreTrailingWhiteSpace=False,
     )
     if found.header:  # a header amid the rows is no row, where files were put one behind the other
-        again = [F.regexp_replace(F.col(f"`{name}`"), "^\ufeff", "") == F.lit(name) for name in roles.values()]
+        again = [F.regexp_replace(F.col(quoted(name)), "^\ufeff", "") == F.lit(name) for name in roles.values()]
         is_header = reduce(Column.__and__, again)
         frame = frame.withColumn(MALFORMED, F.coalesce(MALFORMED, F.when(is_header, F.lit(found.first_line))))
     return frame, list(names)

@@ -20,8 +20,8 @@ from pyspark.sql.types import (
 from ganrec_spark.config.load import from_environment
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
+from ganrec_spark.raw.names import quoted
 from ganrec_spark.raw.readers import MALFORMED
-from ganrec_spark.raw.sources import quoted
 from ganrec_spark.raw.times import TimeForm, time_column, time_form
 
 # A number as people write it: 4d, 0x10 and digits of other scripts are none. What is not finite has a rule of its own.

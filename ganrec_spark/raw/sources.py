@@ -19,7 +19,7 @@ from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.raw.files import SAMPLE_BYTES, Files, located, part_value, sampled
 from ganrec_spark.raw.json_files import read_json
-from ganrec_spark.raw.names import plain, resolve
+from ganrec_spark.raw.names import plain, quoted, resolve
 from ganrec_spark.raw.readers import MALFORMED, read_parquet, read_text
 from ganrec_spark.raw.text import decoded, is_json, layout, lines
 
@@ -95,11 +95,6 @@ def _read(
         F.struct(*[F.col(quoted(name)) for name in kept]).alias("raw"),
         *position,
     )
-
-
-def quoted(name: str) -> str:
-    """Return a column's name as Spark's parser wants it, whatever characters it has."""
-    return f"`{name.replace('`', '``')}`"
 
 
 @contextmanager

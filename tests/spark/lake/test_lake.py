@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
 from ganrec_spark.errors import ConfigError, LakeError
+from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 
@@ -97,3 +99,12 @@ def test_columns_carry_their_meaning(lake: Lake, spark: SparkSession) -> None:
     comments = {row.col_name: row.comment for row in described}
     assert comments["user_idx"] == "dense index of the user in table users"
     assert "run_id" in comments
+
+
+def test_rows_of_the_driver_keep_their_values_or_are_refused(spark: SparkSession) -> None:
+    columns = declared("merged_ratings").columns
+    rows = [(1, 2, 3.5, DAY, True, "none"), (2, 3, 4, DAY, None, None)]
+    assert [tuple(row) for row in local_frame(spark, columns, rows).collect()] == rows
+    assert local_frame(spark, columns, []).collect() == []
+    with pytest.raises(pa.ArrowInvalid, match="truncated"):
+        local_frame(spark, columns, [(1.5, 2, 3.5, DAY, True, "none")])

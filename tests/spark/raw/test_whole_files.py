@@ -163,6 +163,10 @@ def test_json_that_looks_like_several_values_and_is_one_is_read(spark: SparkSess
     (tmp_path / "s" / "a.json").write_text("\n".join([json.dumps(odd), lines(1)[0] + ","]))
     (tmp_path / "s" / "b.json").write_text("\n".join(lines(2, 3)) + "\n")
     assert pairs(spark, tmp_path, **PAIRS) == both(0, 1, 2, 3)
+    (tmp_path / "arrays").mkdir()
+    for name, content in (("a.json", array(1, 2)), ("b.json", "[]")):
+        (tmp_path / "arrays" / name).write_text(content)
+    assert pairs(spark, tmp_path, "arrays", **PAIRS) == both(1, 2)
 
 
 def test_ids_of_json_are_of_one_kind_in_all_files(spark: SparkSession, tmp_path: Path) -> None:
