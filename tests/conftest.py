@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "cluster")
 # One of several workers begins with what takes long, so that nobody waits for it at the end.
 OF_SEVERAL = ("e2e", "spark", "distributed", "airflow", "architecture", "unit", "cluster")
-# Their tests look at one published run, which takes minutes to make.
+# Their tests look at one published run, which takes minutes to make; those of the second file publish it again.
 SHARING = ("tests/e2e/test_pipeline.py", "tests/e2e/test_errors.py")
 
 
@@ -28,7 +28,7 @@ def _tier(item: pytest.Item) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(_tier(item))
-    items.sort(key=lambda item: TIERS.index(_tier(item)))
+    items.sort(key=lambda item: (TIERS.index(_tier(item)), item.nodeid.startswith(SHARING[1])))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (not item.nodeid.startswith(SHARING), OF_SEVERAL.index(_tier(item))))
 

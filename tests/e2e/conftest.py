@@ -24,3 +24,9 @@ def published(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[L
     done = lakeside.recorded(lakeside.root / "used.json", "--metrics-json", str(metrics))
     assert done.returncode == 0, done.stderr[-6000:]
     return lakeside, json.loads(metrics.read_text()), done.stdout
+
+
+@pytest.fixture(scope="session")
+def digests(published: tuple[Lakeside, list[dict[str, object]], str]) -> dict[str, str]:
+    """Return the content hash of every table of the published run."""
+    return published[0].digests()

@@ -15,9 +15,10 @@ def test_bad_configuration_ends_before_spark_starts(published: Published) -> Non
     assert "Spark" not in done.stderr
 
 
-def test_bad_input_is_one_message_with_exit_code_three(published: Published, tmp_path: Path) -> None:
+def test_bad_input_is_one_message_with_exit_code_three(
+    published: Published, digests: dict[str, str], tmp_path: Path
+) -> None:
     lakeside, _, _ = published
-    before = lakeside.digests()
     bad = tmp_path / "ratings.csv"
     bad.write_text("user_id^item_id^rating^timestamp\nu1^i1^5^1600000000\n")
     for source, words in ((bad, "delimiter"), (tmp_path / "missing.csv", "missing.csv")):
@@ -25,7 +26,7 @@ def test_bad_input_is_one_message_with_exit_code_three(published: Published, tmp
         assert done.returncode == 3, done.stderr[-2000:]
         assert words in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
-    assert lakeside.digests() == before
+    assert lakeside.digests() == digests
     publications = lakeside.ganrec("publications").stdout
     assert "2026-11-02" not in publications
 

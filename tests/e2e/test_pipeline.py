@@ -114,24 +114,24 @@ def test_the_sql_command_opens_a_catalog_with_a_password(published: Published) -
     assert int(done.stdout.split()[-1]) > 0
 
 
-def test_running_the_date_again_keeps_everything(published: Published) -> None:
+def test_running_the_date_again_keeps_everything(published: Published, digests: dict[str, str]) -> None:
     lakeside, _, _ = published
-    assert lakeside.pipeline().returncode == 0  # another test ran stage publish again, so the report was out of date
-    before = lakeside.digests()
     again = lakeside.pipeline()
     assert again.returncode == 0, again.stderr[-3000:]
     assert again.stderr.count(": kept in") == len(STAGES)
-    assert lakeside.digests() == before
+    assert lakeside.digests() == digests
     assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
 
 
 # Stage -> seconds after it began: 0 is between two stages, more is in the middle of one.
-KILLS = (("train_generator", 6.0), ("gate", 0.0), ("recommend", 2.0), ("publish", 0.5))
+KILLS = (("train_generator", 6.0), ("recommend", 0.0), ("publish", 0.5))
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(2400)
-def test_killed_drivers_end_in_the_same_tables(published: Published, tmp_path: Path) -> None:
+def test_killed_drivers_end_in_the_same_tables(
+    published: Published, digests: dict[str, str], tmp_path: Path
+) -> None:
     reference, _, _ = published
     lakeside = Lakeside(tmp_path / "lake", reference.source)
     for stage, seconds in KILLS:
@@ -141,7 +141,7 @@ def test_killed_drivers_end_in_the_same_tables(published: Published, tmp_path: P
     done = lakeside.pipeline()
     assert done.returncode == 0, done.stderr[-3000:]
     assert 0 < done.stderr.count(": kept in") < len(STAGES)
-    assert lakeside.digests() == reference.digests()
+    assert lakeside.digests() == digests
     assert len(lakeside.ganrec("publications").stdout.splitlines()) == 1
 
 
