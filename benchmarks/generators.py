@@ -30,7 +30,10 @@ import twin
 from generators_report import write
 from peers import PEERS
 from pyspark.sql import DataFrame, SparkSession
-from quality import DataSet, Lists, Split, judged, prepared, ranked, read_split, run_id, tuned
+from quality_data import DataSet, prepared
+from quality_peers import judged, ranked, tuned
+from quality_run import Split, read_split, run_id
+from sequential import Lists
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 class Measured:
     """A data set's results: cut-offs to show, the command, the stages' seconds by seed, how peers were tuned.
 
-    `table` are the rows of `quality.summary`, `fills` the rows of gate_decisions with their seed.
+    `table` are the rows of `quality_summary.summary`, `fills` the rows of gate_decisions with their seed.
     """
 
     name: str

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from quality import DataSet, judged, our_lists, read_split, run_id, run_pipeline
+from quality_data import DataSet
+from quality_peers import judged
+from quality_run import finished
 
-from ganrec_spark.config.load import load_config
 from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
-from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import MEMBER_NAMES
-from ganrec_spark.spark.session import build_session
 
 _SAMPLES = 2000
 _METRIC = "ndcg@10"
@@ -74,19 +73,12 @@ def subset(folder: Path, number: int, work: Path) -> DataSet:
 
 def measured(data: DataSet, work: Path, settings: list[str]) -> dict[str, object]:
     """Run the pipeline on a subset; return what each member and the published lists reach on test, and the lift."""
-    lake_root = work / data.name
-    run_pipeline(data, lake_root, 0, settings)
-    config = load_config(overrides=[*data.settings, f"lake.root={lake_root}", *settings], environ={})
-    spark = build_session(config, "ganrec benchmark")
-    try:
-        lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-        split, found = read_split(lake, run_id(0), 0), our_lists(lake, run_id(0))
-    finally:
-        spark.stop()
+    run = finished(data, work / data.name, 0, settings)
     values = {
-        name: judged(test, split.test, data.ks).set_index("user_idx")[_METRIC] for (_, name), (_, test) in found.items()
+        name: judged(test, run.split.test, data.ks).set_index("user_idx")[_METRIC]
+        for (_, name), (_, test) in run.lists.items()
     }
-    return {"subset": data.name, "judges": len(split.validation)} | compared(values)
+    return {"subset": data.name, "judges": len(run.split.validation)} | compared(values)
 
 
 def compared(values: dict[str, pd.Series]) -> dict[str, object]:

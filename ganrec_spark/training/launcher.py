@@ -1,6 +1,7 @@
-"""Run a training function on Horovod workers inside Spark tasks; the only module that imports Horovod.
+"""Run a training function on Horovod workers inside Spark tasks.
 
-Horovod is imported where workers run: a driver that trains with one worker needs none.
+No module but this one and horovod_worker.py imports Horovod, and this one only once several workers are wanted: a
+driver that trains with one worker needs none.
 """
 
 import logging
@@ -8,13 +9,11 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Distributed
@@ -22,10 +21,9 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.training.alone import compiler_files_removed, train_alone
 from ganrec_spark.training.reports import Address, Reporter, ReportServer, failure_in_words, python_error
 from ganrec_spark.training.slots import require_slots
-from ganrec_spark.training.worker import Train, Worker
+from ganrec_spark.training.worker import Train
 
 _POLL_SECONDS = 0.5
-_WAIT_SECONDS = 0.0002
 _CYCLE_MS, _IDLE_CYCLE_MS = 1, 100  # between Horovod's rounds: where each step waits for them, and where none does
 _LEAVE_SECONDS = 5.0  # time for the others to notice by themselves that one failed
 
@@ -158,15 +156,9 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     reporter = Reporter(address)
     try:
-        import horovod.torch as hvd
+        from ganrec_spark.training.horovod_worker import joined
 
-        hvd.init()
-        reporter.worker = hvd.rank()
-        reporter.beat()
-        torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // hvd.local_size()))
-        # Numbers below 1e-38 cost CPUs ten times as much; a generator that collapses is full of them.
-        torch.set_flush_denormal(True)
-        worker = _horovod_worker(reporter)
+        worker = joined(reporter, threads)
         with compiler_files_removed():
             result = train(worker, **arguments)
         worker.mean(0.0, "end")  # one that trained alone must not leave before the others
@@ -180,106 +172,3 @@ def _work(train: Train, arguments: dict[str, Any], address: Address, threads: in
             reporter.send("warn", f"worker {reporter.worker}: {traceback.format_exc(limit=-3)}")
             reporter.send("failure", f"{type(error).__name__}: {' '.join(str(error).split())}")
         raise
-
-
-class _LoneWorker(Worker):
-    """A worker among others with a training of its own."""
-
-    def __init__(self, reporter: Reporter, device: torch.device) -> None:
-        self._reporter, self.device = reporter, device
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        super().step(optimizer)
-        self._reporter.beat()
-
-    def mean(self, value: float, name: str) -> float:
-        self._reporter.beat()
-        return value
-
-    def log(self, message: str) -> None:
-        self._reporter.send("log", message)
-
-    def warn(self, message: str) -> None:
-        self._reporter.send("warn", message)
-
-
-def _horovod_worker(reporter: Reporter) -> Worker:  # noqa: C901 - one small class
-    import horovod.torch as hvd
-
-    def await_quietly(handle: int) -> torch.Tensor:
-        """Return the result of `handle`; Horovod's own wait spins, and takes the core that its exchange needs."""
-        while not hvd.poll(handle):
-            time.sleep(_WAIT_SECONDS)
-            reporter.beat()
-        result: torch.Tensor = hvd.synchronize(handle)
-        return result
-
-    class HorovodWorker(Worker):
-        """One of several workers; every method but `log` must be called by all of them in the same order."""
-
-        def __init__(self) -> None:
-            self.index = hvd.rank()
-            self.count = hvd.size()
-            self._clipped: set[int] = set()
-            enough = hvd.nccl_built() and torch.cuda.device_count() >= hvd.local_size()
-            if self.mean(float(bool(enough)), "cuda") == 1:
-                self.device = torch.device("cuda", hvd.local_rank())
-                torch.cuda.set_device(self.device)
-
-        def alone(self) -> Worker:
-            return _LoneWorker(reporter, self.device)
-
-        def broadcast(self, module: torch.nn.Module) -> None:
-            hvd.broadcast_parameters(module.state_dict(), root_rank=0)
-            reporter.beat()
-
-        def broadcast_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-            # Named, because the default is the object's type, which differs between worker 0 and the others.
-            state = hvd.broadcast_object(
-                optimizer.state_dict() if self.index == 0 else None, root_rank=0, name="optimizer"
-            )
-            if self.index > 0:
-                optimizer.load_state_dict(state)
-
-        def wrap(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, name: str) -> torch.optim.Optimizer:
-            # Equal names of two models' parameters would average the one's gradients into the other's.
-            named = [(f"{name}.{key}", parameter) for key, parameter in module.named_parameters()]
-            wrapped: torch.optim.Optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=named)
-            return wrapped
-
-        def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
-            for handle, _ in optimizer._handles.values():  # type: ignore[attr-defined]
-                while handle is not None and not hvd.poll(handle):
-                    time.sleep(_WAIT_SECONDS)
-                    reporter.beat()
-            optimizer.synchronize()  # type: ignore[attr-defined]
-            super().clip(optimizer, module, max_norm)
-            self._clipped.add(id(optimizer))
-
-        def step(self, optimizer: torch.optim.Optimizer) -> None:
-            if id(optimizer) in self._clipped:
-                self._clipped.remove(id(optimizer))
-                with optimizer.skip_synchronize():  # type: ignore[attr-defined]
-                    optimizer.step()
-            else:
-                optimizer.step()
-            reporter.beat()
-
-        def mean(self, value: float, name: str) -> float:
-            number = torch.tensor(value, dtype=torch.float64)
-            result = await_quietly(hvd.allreduce_async(number, name=f"mean.{name}", op=hvd.Average))
-            return float(result)
-
-        def from_first(self, value: float, name: str) -> float:
-            number = torch.tensor(value, dtype=torch.float64)
-            result = await_quietly(hvd.broadcast_async(number, 0, name=f"first.{name}"))
-            return float(result)
-
-        def log(self, message: str) -> None:
-            if self.index == 0:
-                reporter.send("log", message)
-
-        def warn(self, message: str) -> None:
-            reporter.send("warn", message)
-
-    return HorovodWorker()

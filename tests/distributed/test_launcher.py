@@ -137,9 +137,10 @@ def test_one_worker_is_a_call(spark: SparkSession) -> None:
         train_distributed(spark, fit, Distributed(workers=1), accident="raise")
 
 
-def test_torch_leaves_no_files_behind(tmp_path: Path) -> None:
+def test_one_worker_loads_no_horovod_and_torch_leaves_no_files_behind(tmp_path: Path) -> None:
     # In a process of its own: Torch makes its compiler's folder once, with the first optimizer.
     program = """
+import sys
 import torch
 from ganrec_spark.config.sections import Distributed
 from ganrec_spark.training.launcher import train_distributed
@@ -148,7 +149,7 @@ def train(worker):
     torch.optim.Adam(torch.nn.Linear(2, 2).parameters())
     return {"done": True}
 
-print(train_distributed(None, train, Distributed(workers=1)))
+print(train_distributed(None, train, Distributed(workers=1)), 'horovod' in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -157,7 +158,7 @@ print(train_distributed(None, train, Distributed(workers=1)))
         text=True,
         check=False,
     )
-    assert done.stdout.strip() == "{'done': True}", done.stderr
+    assert done.stdout.strip() == "{'done': True} False", done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,11 @@ import pandas as pd
 import peers
 import pytest
 import quality
+import quality_data
+import quality_peers
 import quality_report
+import quality_run
+import quality_summary
 import search
 import sequential
 import ties
@@ -49,7 +53,7 @@ def test_the_peers_rp3beta_is_ours() -> None:
 def test_lists_leave_out_what_was_seen_and_users_without_ratings_get_the_popular_ones() -> None:
     observed = sparse.csr_matrix(np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0]], float))
     wanted = {user: np.array([0]) for user in (0, 1, 3)}
-    found = quality.ranked(lambda block: np.arange(5.0) * np.ones((4, 1)), observed, wanted)
+    found = quality_peers.ranked(lambda block: np.arange(5.0) * np.ones((4, 1)), observed, wanted)
     # Item 4 has no rating; items 0, 2 and 3 have one each.
     assert {user: items.tolist() for user, items in found.items()} == {0: [3, 2], 1: [3, 0], 3: [1, 0, 2, 3]}
 
@@ -57,12 +61,12 @@ def test_lists_leave_out_what_was_seen_and_users_without_ratings_get_the_popular
 def test_a_cut_leaves_the_newest_ratings_and_the_other_users_alone() -> None:
     whole = pd.DataFrame({"user_id": np.repeat(np.arange(200), 30), "item_id": np.tile(np.arange(30), 200)})
     whole["timestamp"] = whole["item_id"]
-    cut = quality.cut_users(whole, 0.5, held_out=2)
+    cut = quality_data.cut_users(whole, 0.5, held_out=2)
     counts = cut.groupby("user_id").size()
     assert set(counts) == {7, 8, 9, 10, 11, 12, 30}
     assert 70 < (counts < 30).sum() < 130
     assert (cut.groupby("user_id")["item_id"].min() == 30 - counts).all()
-    pd.testing.assert_frame_equal(cut, quality.cut_users(whole, 0.5, held_out=2))
+    pd.testing.assert_frame_equal(cut, quality_data.cut_users(whole, 0.5, held_out=2))
 
 
 # Time of every rating by user and item.
@@ -105,7 +109,7 @@ def test_a_folder_split_by_time_has_a_page_of_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     folder.mkdir()
     rated_at(TIMES).to_parquet(folder / "ratings.parquet")
-    data = quality.prepared(folder, 0.0, tmp_path / "work", 0.5)
+    data = quality_data.prepared(folder, 0.0, tmp_path / "work", 0.5)
     assert data.name == "tiny-time-0.5"
     assert data.settings[:2] == (f"ingest.source={tmp_path}/work/tiny-time-0.5.parquet", "split.protocol=temporal")
     assert len(pd.read_parquet(tmp_path / "work" / "tiny-time-0.5.parquet")) == 7
@@ -116,13 +120,13 @@ def test_a_folder_split_by_time_has_a_page_of_its_own(tmp_path: Path) -> None:
         cut=0.0,
         global_time=0.5,
         tie_ascending=False,
-        peers=quality.everyone(),
+        peers=quality_peers.everyone(),
         set=[],
     )
     assert quality.command_line(options) == "benchmarks/quality.py tiny --seeds 1 --global-time 0.5"
     (folder / "ratings.parquet").rename(folder / "train.parquet")
     with pytest.raises(SystemExit, match=r"expected ratings\.parquet"):
-        quality.prepared(folder, 0.0, tmp_path, 0.5)
+        quality_data.prepared(folder, 0.0, tmp_path, 0.5)
 
 
 def test_published_rows_say_what_they_share_with_our_file() -> None:
@@ -155,7 +159,7 @@ def test_the_summary_compares_with_the_peer_that_was_best_on_validation() -> Non
             ]
     values = pd.DataFrame(rows, columns=["user_idx", "recall@10", "ndcg@10", "split", "kind", "system", "seed"])
     segments = {user: ("all", "sparse" if user < 30 else "dense") for user in range(99)}
-    found = quality.summary(values, segments).set_index(["system", "segment", "metric"])
+    found = quality_summary.summary(values, segments).set_index(["system", "segment", "metric"])
     ours = found.loc["ours", "all", "ndcg@10"]
     assert ours["best_peer"] == "A"
     assert ours["value"] == pytest.approx(0.15)
@@ -174,7 +178,7 @@ def test_what_a_fill_changes_is_measured_against_the_same_lists_without(tmp_path
         for split in ("validation", "test")
     ]
     values = pd.DataFrame(rows, columns=["user_idx", "recall@10", "ndcg@10", "split", "kind", "system", "seed"])
-    table = quality.summary(values, {user: ("all", "sparse" if user < 30 else "dense") for user in range(100)})
+    table = quality_summary.summary(values, {user: ("all", "sparse" if user < 30 else "dense") for user in range(100)})
     found = table[table["metric"] == "ndcg@10"].set_index(["system", "segment"])["fill_lift"]
     assert found["als with fill", "sparse"] == pytest.approx(0.5)
     assert found["blend with fill", "all"] == pytest.approx(-0.25)
@@ -193,7 +197,7 @@ def test_an_adversarial_generator_is_compared_with_its_twin_over_the_same_users(
     users = {user: np.array([user]) for user in range(40)}
     hits = {user: np.array([user, 99]) for user in users}
     half = {user: np.array([user if user < 20 else 99]) for user in users}
-    split = quality.Split(ratings(), ratings(), {}, users, {})
+    split = quality_run.Split(ratings(), ratings(), {}, users, {})
     found = generators.compared_lists({"cgan": hits, "cgan_twin": half, "vae": half}, split, (1,))
     rows = found[found["metric"] == "ndcg@1"].set_index("generator")
     assert rows["value"].to_dict() == {"cgan": 1.0, "cgan_twin": 0.5, "vae": 0.5}
@@ -323,9 +327,9 @@ def test_a_peer_that_diverges_is_the_worst_and_ends_no_search() -> None:
 
 
 def test_a_peers_budget_is_at_least_half_of_the_pipelines_time() -> None:
-    assert quality.allowed(None, 600)[0] == 600
-    assert quality.allowed(900, 600) == (900, "Each peer's search had 900 s, 150 % of the pipeline's time.")
-    budget, told = quality.allowed(20, 600)
+    assert quality_peers.allowed(None, 600)[0] == 600
+    assert quality_peers.allowed(900, 600) == (900, "Each peer's search had 900 s, 150 % of the pipeline's time.")
+    budget, told = quality_peers.allowed(20, 600)
     assert budget == 300
     assert told.endswith("50 % of the pipeline's time; --budget 20 was lifted to that, the least there is.")
 
@@ -346,7 +350,7 @@ def test_lifts_are_over_the_best_peer_of_all_and_over_the_best_that_does_not_see
                     for name, part in (("validation", validation), ("test", value))
                 ]
     values = pd.DataFrame(rows, columns=["user_idx", "recall@10", "ndcg@10", "split", "kind", "system", "seed"])
-    table = quality.summary(values, {user: ("all", "sparse" if user < 30 else "dense") for user in range(100)})
+    table = quality_summary.summary(values, {user: ("all", "sparse" if user < 30 else "dense") for user in range(100)})
     ours = table.set_index(["system", "segment", "metric"]).loc["ours", "all", "ndcg@10"]
     assert ours[["best_peer", "best_blind_peer"]].tolist() == ["eSASRec", "EASE"]
     assert ours[["lift", "blind_lift"]].tolist() == pytest.approx([0.25, 1.0])
