@@ -238,13 +238,11 @@ def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
     blocked, available = tmp_path / "blocked.csv", tmp_path / "available.csv"
     blocked.write_text("item_id\ni4\nunknown\n")
     available.write_text("item_id\ni4\ni5\ni6\n")
-    recommend.run(make_context("recommend", f"recommend.blocked_items={blocked}"))
+    recommend.run(make_context("recommend", f"rules.blocked_items={blocked}"))
     rows = listed(world)
     assert len(rows) == len(written.recommendations)
     assert "i4" not in {row.item_id for row in rows}
-    recommend.run(
-        make_context("recommend", f"recommend.blocked_items={blocked}", f"recommend.available_items={available}")
-    )
+    recommend.run(make_context("recommend", f"rules.blocked_items={blocked}", f"rules.available_items={available}"))
     assert {row.item_id for row in listed(world)} == {"i5", "i6"}
     assert codes(world)["u0"] == ("blocked", 2)
     assert codes(world)["u3"] == ("too_few_items", 0)
@@ -255,12 +253,10 @@ def test_a_filter_file_without_item_ids_or_none_at_all_is_one_clear_error(
 ) -> None:
     source = tmp_path / "blocked.csv"
     source.write_text("movie\ni4\n")
-    with pytest.raises(
-        InputError, match=r"recommend\.blocked_items: .*expected columns item_id, found first line 'movie'"
-    ):
-        recommend.run(make_context("recommend", f"recommend.blocked_items={source}"))
-    with pytest.raises(InputError, match=r"recommend\.available_items: .*missing\.csv"):
-        recommend.run(make_context("recommend", f"recommend.available_items={tmp_path / 'missing.csv'}"))
+    with pytest.raises(InputError, match=r"rules\.blocked_items: .*expected columns item_id, found first line 'movie'"):
+        recommend.run(make_context("recommend", f"rules.blocked_items={source}"))
+    with pytest.raises(InputError, match=r"rules\.available_items: .*missing\.csv"):
+        recommend.run(make_context("recommend", f"rules.available_items={tmp_path / 'missing.csv'}"))
 
 
 def test_ids_of_a_filter_are_read_as_the_ratings_are_and_must_be_known(
@@ -276,7 +272,7 @@ def test_ids_of_a_filter_are_read_as_the_ratings_are_and_must_be_known(
     assert named_items(context, str(numbers), "blocked_items").tolist() == [12]
     foreign.write_text("item_id\nI4\n007\n")
     with pytest.raises(InputError, match=r"found 2 ids and none of them among the items: '007', 'I4'"):
-        recommend.run(make_context("recommend", f"recommend.blocked_items={foreign}"))
+        recommend.run(make_context("recommend", f"rules.blocked_items={foreign}"))
     foreign.write_text("item_id\n")
     assert named_items(context, str(foreign), "blocked_items").size == 0
     with pytest.raises(InputError, match="found 0 ids"):
