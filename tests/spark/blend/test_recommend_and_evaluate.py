@@ -12,7 +12,6 @@ import pytest
 from pyspark.sql import Row, SparkSession
 from spark.dictionaries import add_ids
 
-from ganrec_spark.blend.published import named_items
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import InputError
 from ganrec_spark.evaluation.quality import metric_sums
@@ -21,6 +20,7 @@ from ganrec_spark.frames.ship import ship
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.rules.reading import known_rows
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import evaluate, recommend
 
@@ -265,18 +265,21 @@ def test_ids_of_a_filter_are_read_as_the_ratings_are_and_must_be_known(
     quoted, numbers, foreign = (tmp_path / name for name in ("quoted.csv", "numbers.parquet", "foreign.csv"))
     quoted.write_text('item_id\n i4\n"i5 "\n')
     context = make_context("recommend")
-    found = named_items(context, str(quoted), "blocked_items")
-    assert sorted(found) == [4, 5]
+
+    def named_items(source: Path, key: str) -> list[int]:
+        return sorted(row.item_idx for row in known_rows(context, str(source), key, ("item_id",)).collect())
+
+    assert named_items(quoted, "blocked_items") == [4, 5]
     add_ids(world, "items", context.lake.frame("items", [("500", 12, RUN)]))
     pd.DataFrame({"item_id": [500.0, 501.0]}).to_parquet(numbers)
-    assert named_items(context, str(numbers), "blocked_items").tolist() == [12]
+    assert named_items(numbers, "blocked_items") == [12]
     foreign.write_text("item_id\nI4\n007\n")
     with pytest.raises(InputError, match=r"found 2 ids and none of them among the items: '007', 'I4'"):
         recommend.run(make_context("recommend", f"rules.blocked_items={foreign}"))
     foreign.write_text("item_id\n")
-    assert named_items(context, str(foreign), "blocked_items").size == 0
+    assert named_items(foreign, "blocked_items") == []
     with pytest.raises(InputError, match="found 0 ids"):
-        named_items(context, str(foreign), "available_items")
+        named_items(foreign, "available_items")
 
 
 def test_what_a_user_dislikes_is_never_listed_to_them_alone(

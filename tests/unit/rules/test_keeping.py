@@ -13,11 +13,17 @@ STARTS = np.array([0, 0, 0, 0, 1, 3, 4, 4, 4, 4, 4])
 CODES = np.array([0, 0, 1, 0])
 
 
-def served(terms: Terms, n: int = 3, allowed: np.ndarray | None = None, seen: tuple[int, ...] = ()) -> Served:
+def served(
+    terms: Terms,
+    n: int = 3,
+    allowed: np.ndarray | None = None,
+    seen: tuple[int, ...] = (),
+    tail: tuple[int, ...] = (2, 9),
+) -> Served:
     """Return the list of ten items of which the blend has 3, 4, 5, 6; 0, 1, 2, ... are popular in this order."""
     mask = np.ones(10, dtype=bool) if allowed is None else allowed
     catalogue = Catalogue(np.arange(10), mask, np.zeros(11, int), NOBODY)
-    offer = Offer((ITEMS, np.array([0.8, 0.4, 0.2, 0.1])), [ITEMS], np.array([1.0]), np.array([2, 9]))
+    offer = Offer((ITEMS, np.array([0.8, 0.4, 0.2, 0.1])), [ITEMS], np.array([1.0]), np.array(tail))
     return final_list(offer, 30.0, np.array(seen, int), NOBODY, catalogue, n, terms)
 
 
@@ -75,7 +81,7 @@ def test_what_is_drawn_keeps_the_rules() -> None:
     drawn = set()
     for user in range(300):
         terms = Terms(one, {"excluded": np.array([8])}, Exploration(2, 1.0, 0.01, 20, 0, "2026-11-01"), user)
-        items = served(terms, n=3, allowed=allowed, seen=(1,)).items.tolist()
+        items = served(terms, n=3, allowed=allowed, seen=(1,), tail=(2, 9, 0, 7, 8)).items.tolist()
         assert items[0] == 3
         assert len(set(items)) == 3
         drawn |= set(items[1:])
