@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame
 
 from ganrec_spark.blend import rerank
 from ganrec_spark.blend import weights as blend
-from ganrec_spark.blend.serving import Catalogue, final_list
 from ganrec_spark.fills.lift import Systems
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import Shipped
@@ -30,24 +29,6 @@ _LISTS_ARROW = pa.schema(
 )
 _VALUES = "user_idx int, ndcg array<double>"
 _VALUES_ARROW = pa.schema([("user_idx", pa.int32()), ("ndcg", pa.list_(pa.float64()))])
-_SERVED = (
-    "user_idx int, items array<int>, scores array<double>, members array<int>, because array<int>, "
-    "n_unseen int, n_available int, candidates array<array<int>>, candidate_scores array<array<float>>"
-)
-_SERVED_ARROW = pa.schema(
-    [
-        ("user_idx", pa.int32()),
-        ("items", pa.list_(pa.int32())),
-        ("scores", pa.list_(pa.float64())),
-        ("members", pa.list_(pa.int32())),
-        ("because", pa.list_(pa.int32())),
-        ("n_unseen", pa.int32()),
-        ("n_available", pa.int32()),
-        ("candidates", pa.list_(pa.list_(pa.int32()))),
-        ("candidate_scores", pa.list_(pa.list_(pa.float32()))),
-    ]
-)
-
 _EXAMPLES = "user_idx int, fold int, is_sparse boolean, n_relevant int, features binary, hits binary"
 _EXAMPLES_ARROW = pa.schema(
     [
@@ -134,8 +115,8 @@ def grid_values(
                 blend.grid_ndcg(ranked, worth, held, weights, k)
                 for (ranked, worth), held in zip(places, relevant, strict=True)
             ]
-            arrays = _arrays((batch.column("user_idx"), values), _VALUES_ARROW)
-            yield pa.RecordBatch.from_arrays(arrays, schema=_VALUES_ARROW)
+            columns = arrays((batch.column("user_idx"), values), _VALUES_ARROW)
+            yield pa.RecordBatch.from_arrays(columns, schema=_VALUES_ARROW)
 
     table = rows.mapInArrow(judge, _VALUES).orderBy("user_idx").toArrow()
     values: NDArray[np.float64] = table["ndcg"].combine_chunks().flatten().to_numpy()
@@ -147,7 +128,7 @@ def fused_systems(fusions: Mapping[str, Fusion], tail: str, n: int) -> Systems:
 
     def systems(block: pa.RecordBatch) -> Iterator[tuple[str, list[NDArray[np.int32]]]]:
         for fill, fusion in fusions.items():
-            items, _ = _filled_up(fusion.fused(block), lists(block, tail), fusion.constant, n)
+            items, _ = filled_up(fusion.fused(block), lists(block, tail), fusion.constant, n)
             yield fill, items
 
     return systems
@@ -168,7 +149,7 @@ def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
             kept = np.flatnonzero([found.any() for found in hits])
             part = batch.take(pa.array(kept, pa.int64()))
             features = fusion.features(part, [fused[row] for row in kept])
-            arrays = [
+            columns = [
                 part.column("user_idx"),
                 part.column("fold").cast(pa.int32()),
                 part.column("is_sparse"),
@@ -176,7 +157,7 @@ def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
                 pa.array([table.tobytes() for table in features], pa.binary()),
                 pa.array([hits[row].tobytes() for row in kept], pa.binary()),
             ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=_EXAMPLES_ARROW)
+            yield pa.RecordBatch.from_arrays(columns, schema=_EXAMPLES_ARROW)
 
     table = rows.mapInArrow(gather, _EXAMPLES).orderBy("user_idx").toArrow()
     width = len(rerank.feature_names(fusion.members))
@@ -200,14 +181,14 @@ def fuse_lists(rows: DataFrame, fusions: Mapping[str, Fusion], tail: str, n: int
         for batch in batches:
             users, tails = batch.column("user_idx"), lists(batch, tail)
             for fill, fusion in fusions.items():
-                filled = _filled_up(fusion.fused(batch), tails, fusion.constant, n)
-                arrays = _arrays([[fill] * batch.num_rows, users, *filled], _LISTS_ARROW)
-                yield pa.RecordBatch.from_arrays(arrays, schema=_LISTS_ARROW)
+                filled = filled_up(fusion.fused(batch), tails, fusion.constant, n)
+                columns = arrays([[fill] * batch.num_rows, users, *filled], _LISTS_ARROW)
+                yield pa.RecordBatch.from_arrays(columns, schema=_LISTS_ARROW)
 
     return rows.mapInArrow(fuse, _LISTS)
 
 
-def _filled_up(
+def filled_up(
     fused: list[tuple[NDArray[np.int64], NDArray[np.float64]]],
     tails: list[NDArray[np.integer[Any]]],
     constant: float,
@@ -221,44 +202,7 @@ def _filled_up(
     return [items[:n].astype(np.int32) for items, _ in cut], [scores[:n].astype(np.float32) for _, scores in cut]
 
 
-def serve(
-    rows: DataFrame,
-    fusions: Mapping[str, Fusion],
-    published: str,
-    tail: str,
-    n: int,
-    n_candidates: int,
-    facts: Shipped,
-) -> DataFrame:
-    """Return each user's final list of fill `published`: blend.serving.Served as columns, one row per user.
-
-    In: one row per user as every `Fusion` reads them, with user_idx, seen (observed items) and disliked; the list of
-    column `tail` fills up. `facts`: the arrays of blend.serving.Catalogue. Columns candidates, candidate_scores are
-    what `fuse_lists` gives of the same rows, a list per fill in the order of `fusions`.
-    """
-
-    def recommend(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        catalogue = Catalogue(facts["popular"], facts["allowed"], facts["indptr"], facts["neighbours"])
-        for batch in batches:
-            fused, tails = {fill: fusion.fused(batch) for fill, fusion in fusions.items()}, lists(batch, tail)
-            listed = fusions[published]
-            columns = [lists(batch, member) for member in listed.members]
-            served = [
-                final_list(blended, ranked, listed.weights, listed.constant, popular, seen, disliked, catalogue, n)
-                for blended, *ranked, popular, seen, disliked in zip(
-                    fused[published], *columns, tails, lists(batch, "seen"), lists(batch, "disliked"), strict=True
-                )
-            ]
-            own = [[getattr(user, name) for user in served] for name in _SERVED_ARROW.names[1:-2]]
-            filled = [_filled_up(fused[fill], tails, fusion.constant, n_candidates) for fill, fusion in fusions.items()]
-            per_user = [list(zip(*part, strict=True)) for part in zip(*filled, strict=True)]
-            arrays = _arrays([batch.column("user_idx"), *own, *per_user], _SERVED_ARROW)
-            yield pa.RecordBatch.from_arrays(arrays, schema=_SERVED_ARROW)
-
-    return rows.mapInArrow(recommend, _SERVED)
-
-
-def _arrays(columns: Sequence[Any], schema: pa.Schema) -> list[pa.Array]:
+def arrays(columns: Sequence[Any], schema: pa.Schema) -> list[pa.Array]:
     """Return the columns as arrays of the schema's types."""
     return [pa.array(values, of.type) for values, of in zip(columns, schema, strict=True)]
 

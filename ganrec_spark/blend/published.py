@@ -3,37 +3,46 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.blend.fusion import Fusion, serve
+from ganrec_spark.blend.fusion import Fusion
 from ganrec_spark.blend.member_lists import item_slots, member_lists, users_of_run
+from ganrec_spark.blend.served import POPULARITY_BIT, Serving, serve
 from ganrec_spark.blend.serving import NO_REASON
-from ganrec_spark.errors import InputError
+from ganrec_spark.experiment.arms import with_arms
+from ganrec_spark.experiment.explore import exploration_of
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
-from ganrec_spark.raw.rules import id_text
-from ganrec_spark.raw.sources import explained, read_column
+from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY, TAIL
+from ganrec_spark.rules.keeping import bits
+from ganrec_spark.rules.shipped import ShippedRules, rules_set, ship_rules, with_barred
 from ganrec_spark.run.context import Context
 
 _TAIL_BIT = 1 << MEMBER_NAMES.index(TAIL)
 
 
 def served_lists(context: Context, fusions: Mapping[str, Fusion], published: str) -> DataFrame:
-    """Return one row per user of the run: the final list with members and explanations (blend.fusion.serve)."""
+    """Return one row per user of the run: the final list with members and explanations (blend.served.serve)."""
     observed = context.lake.read("merged_ratings", "final").where("observed")
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
     # An item that nobody likes is in no list anyway.
     liked = observed.select("item_idx").distinct()
     disliked = context.lake.read("disliked_ratings").join(liked, "item_idx", "left_semi").groupBy("user_idx")
     refused = disliked.agg(F.sort_array(F.collect_set("item_idx")).alias("disliked"))
+    settings, experiment, forbidden = (
+        context.config.recommend,
+        context.config.experiment,
+        context.lake.read("list_rules"),
+    )
+    facts, rules = _catalogue(context, observed, forbidden)
     rows = member_lists(context, users_of_run(context), "final", tuple(fusions))
     rows = rows.join(seen, "user_idx", "left").join(refused, "user_idx", "left")
-    settings = context.config.recommend
-    facts = _catalogue(context, observed)
-    return serve(rows, fusions, published, TAIL, settings.n, settings.n_candidates, facts)
+    rows = with_arms(with_barred(rows, forbidden, rules, liked), context.lake.read("users"), experiment)
+    listed = {arm.name: arm.lists for arm in experiment.arms}
+    drawn = exploration_of(context.config, context.run_id)
+    how = Serving(published, TAIL, settings.n, settings.n_candidates, listed, rules, drawn)
+    return serve(rows, fusions, how, facts)
 
 
 def served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:
@@ -48,62 +57,45 @@ def served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:
     )
 
 
-def _catalogue(context: Context, observed: DataFrame) -> Shipped:
-    """Ship the arrays of blend.serving.Catalogue. Driver memory: a few numbers per item, nothing per user."""
-    settings, lake = context.config.recommend, context.lake
+def _catalogue(context: Context, observed: DataFrame, forbidden: DataFrame) -> tuple[Shipped, ShippedRules]:
+    """Ship the arrays of blend.serving.Catalogue, and the rules. Driver memory: a few numbers per item."""
     counts = users_per_item(observed)
     popular = counts.orderBy(F.col("n").desc(), "item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int32)
     slots = item_slots(context)
-    allowed = np.zeros(slots, dtype=np.bool_)
-    allowed[popular] = True
-    if settings.available_items is not None:
-        allowed &= _marked(named_items(context, settings.available_items, "available_items"), slots)
-    if settings.blocked_items is not None:
-        allowed &= ~_marked(named_items(context, settings.blocked_items, "blocked_items"), slots)
-    stored = lake.read("item_item_weights", "final")
+    catalogue = np.zeros(slots, dtype=np.bool_)
+    catalogue[popular] = True
+    allowed, rules = ship_rules(context.spark, context.config.rules, forbidden, catalogue)
+    stored = context.lake.read("item_item_weights", "final")
     pairs = stored.select("item_idx", F.explode(F.arrays_zip("neighbours", "weights")).alias("pair"))
     helpful = pairs.select("item_idx", "pair.*").where("weights > 0")
     table = helpful.orderBy("item_idx", F.col("weights").desc(), "neighbours").toPandas()
     lengths = np.bincount(table["item_idx"].to_numpy(dtype=np.int64), minlength=slots)
-    return ship(
+    facts = ship(
         context.spark,
         popular=popular,
         allowed=allowed,
         indptr=np.concatenate([[0], np.cumsum(lengths)]),
         neighbours=table["neighbours"].to_numpy(dtype=np.int32),
     )
+    return facts, rules
 
 
-def named_items(context: Context, source: str, key: str) -> NDArray[np.int64]:
-    """Return the indices of the items named in a file or table with a column item_id, read as the ratings' ids are.
-
-    Ids of items that nobody rated yet do not matter. Raises InputError where there are ids and none is known.
-    """
-    try:
-        listed = read_column(context.spark, source, "item_id", f"check recommend.{key}")
-    except InputError as error:
-        raise InputError(f"recommend.{key}: {error}") from error
-    kind = listed.schema["item_id"].dataType
-    named = listed.select(id_text(F.col("item_id"), kind, "item_id").alias("item_id")).where("item_id <> ''").distinct()
-    with explained(source, f"check recommend.{key}"):
-        known = context.lake.read("items").join(named, "item_id").select("item_idx").toPandas()
-        n_named = named.count()
-    if not len(known) and (n_named or key == "available_items"):
-        found = ", ".join(repr(row.item_id) for row in named.orderBy("item_id").limit(3).collect()) or "none"
-        raise InputError(
-            f"recommend.{key} '{source}': expected ids of items as the ratings have them, found {n_named} ids "
-            "and none of "
-            f"them among the items: {found}; compare them with table items"
-        )
-    say = context.log if len(known) == n_named else context.warn
-    say(f"recommend.{key}: {len(known)} of {n_named} ids are items of this lake")
-    return known["item_idx"].to_numpy(dtype=np.int64)
+def explored_rows(served: DataFrame) -> DataFrame:
+    """Return (user_idx, rank, item_idx, propensity) of the places that were drawn, in the form of explored_places."""
+    places = F.posexplode(F.arrays_zip("items", "propensities")).alias("position", "entry")
+    rank = (F.col("position") + 1).alias("rank")
+    rows = served.select("user_idx", places).where("entry.propensities < 1")
+    return rows.select(
+        "user_idx", rank, F.col("entry.items").alias("item_idx"), F.col("entry.propensities").alias("propensity")
+    )
 
 
-def _marked(indices: NDArray[np.int64], slots: int) -> NDArray[np.bool_]:
-    marked = np.zeros(slots, dtype=np.bool_)
-    marked[indices[indices < slots]] = True
-    return marked
+def effect_rows(context: Context, served: DataFrame) -> DataFrame:
+    """Return in the form of rule_effects how many lists each rule that is set changed."""
+    names = rules_set(context.config.rules)
+    counts = [F.count_if(F.col("changed").bitwiseAND(F.lit(bits([rule]))) > 0).alias(rule) for rule in names]
+    found = served.agg(*counts).collect()[0].asDict() if names else {}
+    return context.lake.frame("rule_effects", list(found.items()))
 
 
 def recommendation_rows(context: Context, served: DataFrame) -> DataFrame:
@@ -129,12 +121,12 @@ def _member_names() -> Column:
     names = [
         F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBER_NAMES)
     ]
-    filled_up = F.when(F.col("bits") == 0, F.lit(TAIL))
+    filled_up = F.when(F.col("bits") == 0, F.lit(TAIL)).when(F.col("bits") == POPULARITY_BIT, F.lit(POPULARITY))
     return F.filter(F.array(*names, filled_up), lambda name: name.isNotNull())
 
 
 def _popular_only() -> Column:
-    return F.col("bits").bitwiseAND(F.lit(~_TAIL_BIT)) == 0
+    return F.col("bits").bitwiseAND(F.lit(~(_TAIL_BIT | POPULARITY_BIT))) == 0
 
 
 def _reason() -> Column:

@@ -1,7 +1,7 @@
 """The list that one user is given: filters, filling up, where each item came from and why."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganrec_spark.blend.weights import fill_up
+from ganrec_spark.experiment.explore import Exploration, explored
+from ganrec_spark.rules.keeping import ListRules, bits
 
 Items = NDArray[np.integer[Any]]
 
@@ -35,57 +37,99 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What one user is offered, before anything is taken out.
+
+    `blended`: items and scores, best first, of the blend of `ranked` by `weights`; the items of `tail`, which the user
+    has not seen, follow. `filler`: the bits of Served.members for what follows.
+    """
+
+    blended: tuple[NDArray[np.int64], NDArray[np.float64]]
+    ranked: Sequence[Items]
+    weights: NDArray[np.float64]
+    tail: Items
+    filler: int = 0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for one user's list beside what they have seen and dislike.
+
+    `barred`: by rule of rules.keeping.PER_USER the items that this user is not listed. `exploration`: None where
+    nothing is drawn.
+    """
+
+    rules: ListRules = field(default_factory=ListRules)
+    barred: Mapping[str, Items] = field(default_factory=dict)
+    exploration: Exploration | None = None
+    user_idx: int = 0
+
+
+@dataclass(frozen=True)
 class Served:
     """One user's list, best first, with parallel arrays, and how many items were left to choose from.
 
-    `members`: bit m is set where member m lists the item and has a weight; 0 where a popular item fills up.
-    `because`: the history item that speaks most for it, NO_REASON where none does. `n_unseen` counts the catalogue
-    without what the user has seen, `n_available` those of them that are allowed.
+    `members`: bit m is set where member m lists the item and has a weight; Offer.filler where a popular item fills up.
+    `because`: the history item that speaks most for it, NO_REASON where none does. `propensities`: the chance that each
+    was drawn, given what stands above; 1 where nothing was. `changed`: rules.keeping.bits of the rules without which
+    the list would be another. `n_unseen` counts the catalogue without what the user has seen, `n_available` those of
+    them that are allowed.
     """
 
     items: Items
     scores: NDArray[np.float64]
     members: Items
     because: Items
+    propensities: NDArray[np.float64]
+    changed: int
     n_unseen: int
     n_available: int
 
 
 def final_list(
-    blended: tuple[NDArray[np.int64], NDArray[np.float64]],
-    ranked: Sequence[Items],
-    weights: NDArray[np.float64],
-    constant: float,
-    tail: Items,
-    seen: Items,
-    disliked: Items,
-    catalogue: Catalogue,
-    n: int,
+    offer: Offer, constant: float, seen: Items, disliked: Items, catalogue: Catalogue, n: int, terms: Terms
 ) -> Served:
-    """Cut `blended`, the items and scores of the blend of `ranked`, without seen, disliked and forbidden items, to n.
+    """Cut the offer, without seen, disliked and forbidden items, by its rules to n.
 
-    Filled up from `tail`, popular items that the user has not seen; where they do not suffice, the whole catalogue is
-    searched, so the list is short only where fewer than n allowed items are left.
+    Filled up from its tail; where that does not suffice, the whole catalogue is searched, so the list is short only
+    where fewer than n items may be listed.
     """
     gone = np.union1d(seen, disliked)
-    for popular in (tail, catalogue.popular):
-        items, scores = fill_up(*blended, popular, constant)
-        kept = catalogue.allowed[items] & ~np.isin(items, gone)
-        items, scores = items[kept][:n], scores[kept][:n]
-        if len(items) == n:
-            break
+    rules, drawn = terms.rules, terms.exploration
+
+    def listed(without: str = "") -> tuple[Items, NDArray[np.float64], NDArray[np.int64]]:
+        """Return what may be listed, with scores, and the places of the n best that the quota admits."""
+        for popular in (offer.tail, catalogue.popular):
+            items, scores = fill_up(*offer.blended, popular, constant)
+            unknown = ~np.isin(items, gone)
+            found = rules.candidates(items[unknown], scores[unknown], catalogue.allowed, terms.barred, without)
+            places = rules.quota(without).first(found[0], n)
+            if len(places) == n:
+                break
+        return *found, places
+
+    items, scores, places = listed()
+    others = {rule: listed(rule) for rule in rules.names}
+    changed = [rule for rule, (own, _, kept) in others.items() if not np.array_equal(own[kept], items[places])]
+    propensities = np.ones(len(places))
+    if drawn:
+        places, propensities = explored(items, scores, n, drawn, terms.user_idx, rules.quota())
+    items, scores = items[places], scores[places]
     members = np.zeros(len(items), dtype=np.int32)
-    for member, (listed, weight) in enumerate(zip(ranked, weights, strict=True)):
+    for member, (ranked, weight) in enumerate(zip(offer.ranked, offer.weights, strict=True)):
         if weight > 0:
-            members |= np.isin(items, listed).astype(np.int32) << member
+            members |= np.isin(items, ranked).astype(np.int32) << member
     because = np.where(members > 0, explain(items, seen, catalogue), NO_REASON)
+    barred = np.unique(np.concatenate([gone, *terms.barred.values()])) if terms.barred else gone
     return Served(
         items,
         scores,
-        members,
+        np.where(members > 0, members, offer.filler).astype(np.int32),
         because,
+        propensities,
+        bits(changed),
         len(catalogue.popular) - len(gone),
-        catalogue.n_allowed - int(catalogue.allowed[gone].sum()),
+        catalogue.n_allowed - int(catalogue.allowed[barred].sum()),
     )
 
 

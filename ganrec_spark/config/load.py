@@ -25,6 +25,8 @@ _RENAMED = {
     "generator.history_half_life": "generator.history_half_life_visits",
     "item_item.history_half_life": "item_item.history_half_life_visits",
     "item_item.pair_half_life": "item_item.pair_half_life_visits",
+    "recommend.available_items": "rules.available_items",
+    "recommend.blocked_items": "rules.blocked_items",
 }
 _LOG = logging.getLogger("ganrec")
 
@@ -94,13 +96,18 @@ def _require_no_truth_as_key(content: dict[Any, Any], above: str) -> None:
 def _by_todays_names(layer: dict[str, Any]) -> dict[str, Any]:
     """Return a layer with keys that were called otherwise by their names of today, and say so."""
     for old, new in _RENAMED.items():
-        section, last, name = *old.rpartition(".")[::2], new.rpartition(".")[2]
+        section, last = old.rpartition(".")[::2]
         above = layer.get(section) if section else layer
         if not isinstance(above, dict) or last not in above:
             continue
         value = above.pop(last)
-        above[name] = _deep_merge(value, above[name]) if isinstance(value, dict) and name in above else value
-        _LOG.warning("%s is called %s now (docs/adr/0039-one-word-one-meaning.md)", old, new)
+        section, name = new.rpartition(".")[::2]
+        target = layer.setdefault(section, {}) if section else layer
+        if not isinstance(target, dict):
+            continue  # what is wrong with the section is told of it
+        merged = _deep_merge(value, target[name]) if isinstance(value, dict) and name in target else value
+        target[name] = merged if isinstance(value, dict) else target.get(name, merged)
+        _LOG.warning("%s is called %s now (CHANGELOG.md)", old, new)
     return layer
 
 

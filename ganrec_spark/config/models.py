@@ -168,8 +168,6 @@ class Recommend(Section):
     rerank_trees: Count = 100
     rerank_users: Count = 50_000
     rerank_min_hits: Count = 200
-    available_items: str | None = None
-    blocked_items: str | None = None
 
     @model_validator(mode="after")
     def _candidates(self) -> "Recommend":

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ganrec_spark.config.lists import Experiment, Explore, Rules
 from ganrec_spark.config.models import (
     Als,
     Augment,
@@ -167,6 +168,7 @@ class Publish(Section):
     min_lift_over_popularity: Annotated[float, Field(ge=0)] = 0.0
     min_volume_ratio: Share = 0.5
     keep_editions: Annotated[int, Field(ge=2)] = 10
+    keep_exposures_days: Count = 30
 
 
 class Report(Section):
@@ -193,6 +195,9 @@ class Config(Section):
     item_item: ItemItem = ItemItem()
     transformer: Transformer = Transformer()
     recommend: Recommend = Recommend()
+    rules: Rules = Rules()
+    experiment: Experiment = Experiment()
+    explore: Explore = Explore()
     evaluate: Evaluate = Evaluate()
     publish: Publish = Publish()
     report: Report = Report()
@@ -203,4 +208,16 @@ class Config(Section):
             raise ValueError("split.protocol=given needs ingest.test_source")
         if max(self.evaluate.ks) > self.recommend.n_candidates:
             raise ValueError("recommend.n_candidates must be at least the largest of evaluate.ks")
+        self._explorable()
         return self
+
+    def _explorable(self) -> None:
+        explore, n = self.explore, self.recommend.n
+        if explore.slots > n:
+            raise ValueError(f"explore.slots {explore.slots} must not exceed recommend.n {n}")
+        pool = self.recommend.n_candidates - n + explore.slots
+        if explore.slots and pool * explore.min_propensity > 1:
+            raise ValueError(
+                f"explore.min_propensity {explore.min_propensity:g} for each of {pool} items that may be drawn "
+                f"(recommend.n_candidates below the fixed places) sums to more than 1; set at most {1 / pool:.4f}"
+            )

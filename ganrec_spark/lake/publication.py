@@ -6,6 +6,7 @@ content, written before the pointer moves and never changed (docs/adr/0003-publi
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -35,9 +36,11 @@ def content_hash(frames: Mapping[str, DataFrame]) -> str:
 def table_digests(lake: Lake, run_id: str) -> dict[str, str]:
     """Return a content hash of every table of one run: equal digests mean equal rows.
 
-    Left out: stage_log and current_run, which hold times, and the editions, which are copies.
+    Left out: stage_log and current_run, which hold times, and the editions with their exposures, which are copies.
     """
-    names = [table.name for table in TABLES if table.scope != "pointer" and table.name != "stage_log"]
+    names = [
+        table.name for table in TABLES if table.scope != "pointer" and table.name not in ("stage_log", "exposures")
+    ]
     digests = {}
     for name in names:
         rows = lake.read_all(name)
@@ -47,12 +50,17 @@ def table_digests(lake: Lake, run_id: str) -> dict[str, str]:
     return digests
 
 
-def write_edition(lake: StageLake) -> str:
-    """Copy this run's tables for readers into an edition named by their content; return its name."""
+def write_edition(lake: StageLake, exposures: DataFrame, named: bool) -> str:
+    """Copy this run's tables for readers into an edition named by their content; return its name.
+
+    Beside them what it shows to whom. `named`: whether the exposures count in the name, too: who is in which arm, and
+    what was drawn with which chance, then never changes under a name that was shown.
+    """
     frames = {name: lake.read(name) for name in EDITED}
-    edition = content_hash(frames)
+    edition = content_hash({**frames, "exposures": exposures} if named else frames)
     for name, frame in frames.items():
         lake.write_edition(f"{name}_editions", frame.withColumn("edition", F.lit(edition)), edition)
+    lake.write_edition("exposures", exposures.withColumn("edition", F.lit(edition)), edition)
     return edition
 
 
@@ -147,6 +155,32 @@ def prune_editions(lake: Lake, keep: int) -> int:
                 f"DELETE FROM {lake.ensure(f'{name}_editions')} WHERE run_id = :run_id AND edition = :edition",
                 args={"run_id": run_id, "edition": edition},
             )
+    return len(doomed)
+
+
+def prune_exposures(lake: Lake, days: int, now: datetime) -> int:
+    """Delete exposures of editions that are gone and that nobody saw for `days`; return of how many editions.
+
+    Feedback may come days after an item was shown, also after many editions: exposures go by age, not with
+    publish.keep_editions. What was never published was shown to nobody.
+    """
+    table, place = lake.ensure("exposures"), "data_file.partition"
+    # First of all: an edition is written before its exposures, so one that is being published counts as kept.
+    rows = lake.spark.table(f"{table}.entries").where("status <> 2").select(f"{place}.run_id", f"{place}.edition")
+    written = {(row.run_id, row.edition) for row in rows.distinct().collect()}
+    kept = set(stored_editions(lake))
+    last_seen: dict[tuple[str, str], datetime] = {}
+    until = now
+    for one in lake.publications():
+        last_seen.setdefault((one.run_id, one.edition), until)
+        until = datetime.fromisoformat(one.committed_at).replace(tzinfo=UTC)
+    fresh = {key for key, seen in last_seen.items() if seen >= now - timedelta(days=days)}
+    doomed = sorted(written - kept - fresh)
+    for run_id, edition in doomed:
+        lake.spark.sql(
+            f"DELETE FROM {table} WHERE run_id = :run_id AND edition = :edition",
+            args={"run_id": run_id, "edition": edition},
+        )
     return len(doomed)
 
 

@@ -1,6 +1,6 @@
 """Tables of the blend, of what is published and measured, and of what ran."""
 
-from ganrec_spark.plan.members import MEMBER_NAMES, RECOMMENDERS, TAIL, TUNED, in_words
+from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY, RECOMMENDERS, TAIL, TUNED, in_words
 from ganrec_spark.plan.table import Table, columns
 
 PUBLISHED_TABLES: tuple[Table, ...] = (
@@ -42,8 +42,8 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
             user_id string: the source's id
             rank int: position in the user's list, from 1
             item_id string: the source's id
-            score double: blend score, descending with rank; comparable within one user only
-            members array<string>: recommenders with a weight above 0 that listed the item; {TAIL} where it fills up
+            score double: blend score, descending with rank where nothing was drawn; comparable within one user only
+            members array<string>: recommenders with a weight that listed the item; {TAIL}, or {POPULARITY}, where it fills up
             reason string: history (a history item explains it), similar_users, popular
             because_item_id string: the history item that explains it best; NULL where none does
             user_idx int: dense index of the user

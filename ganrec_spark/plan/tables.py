@@ -5,12 +5,13 @@ these columns, so the stages never name them. Missing user-item pairs are unknow
 """
 
 from ganrec_spark.plan.fill_tables import FILL_TABLES
+from ganrec_spark.plan.loop_tables import LOOP_TABLES
 from ganrec_spark.plan.member_tables import MEMBER_TABLES
 from ganrec_spark.plan.published_tables import PUBLISHED_TABLES
 from ganrec_spark.plan.rating_tables import RATING_TABLES
 from ganrec_spark.plan.table import Column, Table
 
-TABLES = (*RATING_TABLES, *FILL_TABLES, *MEMBER_TABLES, *PUBLISHED_TABLES)
+TABLES = (*RATING_TABLES, *FILL_TABLES, *MEMBER_TABLES, *PUBLISHED_TABLES, *LOOP_TABLES)
 
 _BY_NAME = {table.name: table for table in TABLES}
 
@@ -35,4 +36,4 @@ EDITIONS = tuple(_editions(name) for name in EDITED)
 TABLE_BY_NAME = _BY_NAME | {table.name: table for table in EDITIONS}
 
 # Views join current_run, so one commit of that row switches every reader at once.
-PUBLISHED_VIEWS = {f"published_{name}": f"{name}_editions" for name in EDITED}
+PUBLISHED_VIEWS = {f"published_{name}": f"{name}_editions" for name in EDITED} | {"published_exposures": "exposures"}

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -55,18 +55,30 @@ def read_source(spark: SparkSession, ingest: Ingest, source: str, scratch: Path 
     return _read(spark, ingest, source, wanted_columns(ingest), scratch)
 
 
-def read_column(spark: SparkSession, source: str, name: str, advice: str) -> DataFrame:
-    """Return one column, `name`, of a file, folder or table, as it is. Raises InputError that ends with `advice`."""
+# What columns of other sources than ratings stand for, where names are looked for and JSON is read.
+_ROLES = {"user_id": "user", "item_id": "item", "factor": "rating", "category": "event"}
+
+
+def read_columns(
+    spark: SparkSession, source: str, names: Sequence[str], advice: str, optional: Sequence[str] = ()
+) -> DataFrame:
+    """Return columns of a file, folder or table, as they are: `names`, and those of `optional` that it has.
+
+    The names are of _ROLES. Raises InputError that ends with `advice`.
+    """
     named = Path(source).suffix.lower() in _FILES or "/" in source or Path(source).expanduser().exists()
     table = not named
     with explained(source, advice):
-        frame = _read(spark, Ingest(format="table" if table else "auto"), source, {"item": name}, None)
-        if MALFORMED in cast(StructType, frame.schema["raw"].dataType).names:
+        wanted: dict[str, str | int] = {_ROLES[name]: name for name in names}
+        frame = _read(spark, Ingest(format="table" if table else "auto"), source, wanted, None)
+        given = {plain(name): name for name in cast(StructType, frame.schema["raw"].dataType).names}
+        if plain(MALFORMED) in given:
             malformed = F.count_if(F.col(f"raw.{MALFORMED}").isNotNull()).alias("malformed")
             odd = frame.agg(malformed, F.count("item")).collect()[0]["malformed"]  # Spark reads no such column alone
             if odd:
                 raise InputError(f"source '{source}': expected rows of one length, found {odd} others; mend them")
-    return frame.select(F.col("item").alias(name))
+    more = [F.col(f"raw.{quoted(given[name])}").alias(name) for name in optional if name in given]
+    return frame.select(*(F.col(_ROLES[name]).alias(name) for name in names), *more)
 
 
 def _read(

@@ -72,7 +72,13 @@ def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
             return [*findings, Finding("ok", "lake", "reachable and empty; the first run makes its tables")], []
         findings.append(_clock(lake))
         repairs: list[Repair] = []
-        for look in (invariants.dictionaries, invariants.doubled_ratings, invariants.published, invariants.runs):
+        for look in (
+            invariants.dictionaries,
+            invariants.doubled_ratings,
+            invariants.published,
+            invariants.exposures,
+            invariants.runs,
+        ):
             told, mended = look(lake)
             findings += told
             repairs += mended

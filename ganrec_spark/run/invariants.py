@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.iceberg import change_properties, current_snapshot, properties
-from ganrec_spark.lake.publication import stored_editions
-from ganrec_spark.lake.store import Lake
+from ganrec_spark.lake.publication import of_edition, stored_editions
+from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.run.log import at_work, withdraw
 from ganrec_spark.run.signs import SIGN_OF_LIFE
@@ -109,6 +109,31 @@ def published(lake: Lake) -> Found:
         ], []
     found = f"run {shown.run_id}, edition {shown.edition}, whose rows are gone: readers see nothing"
     return [Finding("fail", "published", found, "`ganrec rollback`, or run the date again")], []
+
+
+def exposures(lake: Lake) -> Found:
+    """Look whether it is known what readers are shown: every listed item once, with a chance above 0."""
+    shown = lake.published()
+    if shown.run_id is None or shown.edition is None:
+        return [Finding("ok", "exposures", "nothing yet")], []
+    edition = Publication(shown.run_id, shown.edition, "")
+    told = of_edition(lake, "exposures", edition).select("user_idx", "rank", "item_idx", "propensity")
+    listed = of_edition(lake, "recommendations_editions", edition).select("user_idx", "rank", "item_idx")
+    n_told, n_listed = told.count(), listed.count()
+    if not n_told and n_listed:
+        found = f"none of edition {shown.edition}: an earlier version published it"
+        return [Finding("ok", "exposures", found)], []
+    places = ["user_idx", "rank", "item_idx"]
+    strange = told.join(listed, places, "left_anti").count() + listed.join(told, places, "left_anti").count()
+    chances = told.where("NOT coalesce(propensity > 0 AND propensity <= 1, false)").count()
+    if n_told == n_listed and not strange and not chances:
+        return [Finding("ok", "exposures", f"{n_told} of edition {shown.edition}, as its lists are")], []
+    found = (
+        f"{n_told} for {n_listed} listed items of edition {shown.edition}; {strange} of one alone, {chances} "
+        "without a chance"
+    )
+    advice = f"feedback cannot be judged by them; `ganrec stage publish --run-date {shown.run_id}` writes them again"
+    return [Finding("fail", "exposures", found, advice)], []
 
 
 def runs(lake: Lake) -> Found:

@@ -209,6 +209,6 @@ def _outside(spark: SparkSession, config: Config, stage: Stage) -> str:
     """Return the state of the files and tables that the stage reads outside the lake."""
     files = {
         "ingest": (config.ingest.source, config.ingest.test_source),
-        "recommend": (config.recommend.available_items, config.recommend.blocked_items),
+        "recommend": config.rules.sources,
     }
     return source_state(spark, files.get(stage.name, ()))

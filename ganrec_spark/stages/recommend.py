@@ -10,19 +10,28 @@ from ganrec_spark.blend.member_lists import (
     shipped_popularity,
     users_of_run,
 )
-from ganrec_spark.blend.published import recommendation_rows, served_candidates, served_lists, unserved_rows
+from ganrec_spark.blend.published import (
+    effect_rows,
+    explored_rows,
+    recommendation_rows,
+    served_candidates,
+    served_lists,
+    unserved_rows,
+)
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.rules import refusal, segment_rows
 from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
 from ganrec_spark.plan.table import NONE
+from ganrec_spark.rules.reading import rule_rows
 from ganrec_spark.run.context import Context
 
 
 def run(context: Context) -> str:
     """Write blend_weights, rerank_choices, published_fill_segments, blend_candidates of both phases, recommendations.
 
-    And unserved_users. The blend is chosen on the lists without fill; an accepted fill changes what it reads of sparse
-    users, and is published where that is proven to help them.
+    And unserved_users, list_rules, rule_effects, explored_places.
+    The blend is chosen on the lists without fill; an accepted fill changes what it reads of sparse users, and is
+    published where that is proven to help them.
     """
     settings = context.config.recommend
     popularity = {phase: shipped_popularity(context, phase) for phase in ("choose", "final")}
@@ -44,11 +53,14 @@ def run(context: Context) -> str:
     joined = member_lists(context, users_of_run(context), "choose", fills)
     fused_lists = fuse_lists(joined, fusions["choose"], TAIL, settings.n_candidates)
     context.lake.write("blend_candidates", fused_lists, "choose")
-    # Cached: three tables are cut from it.
+    context.lake.write("list_rules", rule_rows(context))
+    # Cached: five tables are cut from it.
     served = served_lists(context, fusions["final"], published).cache()
     context.lake.write("blend_candidates", served_candidates(served, fills), "final")
     n_rows = context.lake.write("recommendations", recommendation_rows(context, served))
     n_unserved = context.lake.write("unserved_users", unserved_rows(context, served))
+    context.lake.write("explored_places", explored_rows(served))
+    context.lake.write("rule_effects", effect_rows(context, served))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBER_NAMES, blend.weights, strict=True))
     reordered = ", reordered by trees" if blend.trees else ""
     reached = f"NDCG@{JUDGED_K} {blend.ndcg:.4f} on {blend.n_users} validation users"

@@ -138,7 +138,7 @@ def test_a_backfill_fails_is_cleared_goes_on_and_publishes_the_latest(
     before = lakeside.ganrec("publications").stdout
     scheduler.environment["AIRFLOW_CONN_SPARK"] = json.dumps({"conn_type": "spark", "host": LOCAL})
     missing = tmp_path / "blocked.csv"
-    faster = ("sparsity.max_ratings=0", "distributed.workers=1", f"recommend.blocked_items={missing}")
+    faster = ("sparsity.max_ratings=0", "distributed.workers=1", f"rules.blocked_items={missing}")
     conf = json.dumps({"overrides": overrides(lakeside, LOCAL, *faster)})
     today = datetime.now(UTC).date()  # yesterday's run is the scheduler's own, as soon as the DAG is unpaused
     dates = [(today - timedelta(days=days)).isoformat() for days in (4, 3, 2)]

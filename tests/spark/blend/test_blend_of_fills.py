@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from spark.dictionaries import add_ids
 
 from ganrec_spark.config.load import load_config
+from ganrec_spark.experiment.arms import arm_of
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import MEMBER_NAMES
@@ -20,12 +21,14 @@ RUN, DAY, FILL = "2026-11-01", datetime(2026, 1, 1), "cgan_top1"
 USERS, ITEMS, N_SPARSE = range(90), 20, 60
 READER = 90  # has rated everything: what nobody rated is not listed
 WRONG, RIGHT, OTHERS = 17, 18, [11, 12]
+ARMS = "experiment.arms=[{name: filled, share: 0.5, lists: published}, {name: plain, share: 0.5, lists: no_fill}]"
+EXPERIMENT = load_config(overrides=[ARMS], environ={}).experiment
 
 
 def test_a_fill_reaches_the_lists_of_sparse_users_alone_where_it_provably_helps_them(
     spark: SparkSession, lake_root: Path
 ) -> None:
-    lake = blended(spark, lake_root, "fills", helps=range(N_SPARSE))
+    lake = blended(spark, lake_root, "fills", range(N_SPARSE), ARMS)
     for phase in ("choose", "final"):
         rows = lake.read("blend_candidates", RUN, phase).where(f"user_idx != {READER}").collect()
         firsts = {(row.fill, row.user_idx): row["items"][:2] for row in rows}
@@ -35,7 +38,9 @@ def test_a_fill_reaches_the_lists_of_sparse_users_alone_where_it_provably_helps_
             assert firsts[FILL, user] == ([WANTED[user], OTHERS[0]] if user < N_SPARSE else OTHERS)
     assert published(lake) == FILL
     tops = {row.user_id: row.item_id for row in lake.read("recommendations", RUN).where("rank = 1").collect()}
-    assert tops == {f"u{user}": f"i{WANTED[user] if user < N_SPARSE else OTHERS[0]}" for user in USERS}
+    filled = {user: user < N_SPARSE and arm_of(f"u{user}", EXPERIMENT) == "filled" for user in USERS}
+    assert sum(filled.values()) == pytest.approx(N_SPARSE / 2, abs=15)
+    assert tops == {f"u{user}": f"i{WANTED[user] if filled[user] else OTHERS[0]}" for user in USERS}
     segments = {row.segment: row for row in lake.read("published_fill_segments", RUN).collect()}
     assert (segments["dense"].lift, segments["dense"].ci_low) == (0.0, 0.0)
     # The held-out item moves from the fourth place to the first.
@@ -60,12 +65,12 @@ def published(lake: Lake) -> str:
 WANTED = {user: RIGHT if user % 2 else WRONG for user in USERS}
 
 
-def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range) -> Lake:
+def blended(spark: SparkSession, lake_root: Path, namespace: str, helps: range, *more: str) -> Lake:
     """Run recommend on ALS's lists without fill, the held-out item fourth, and with one: first, or for others gone."""
     lake, stage = Lake(spark, "lake", namespace), STAGE_BY_NAME["recommend"]
     staged = StageLake(lake, RUN, "recommend", None, stage.reads, stage.writes)
     overrides = [f"lake.root={lake_root}", "recommend.n=3", "recommend.weight_step=0.5", "recommend.reranker=none"]
-    context = Context(spark, load_config(overrides=overrides, environ={}), staged, RUN, None, "")
+    context = Context(spark, load_config(overrides=[*overrides, *more], environ={}), staged, RUN, None, "")
 
     def put(table: str, rows: list[tuple[object, ...]], phase: str | None = None) -> None:
         lake.replace(table, staged.frame(table, rows), RUN, phase)

@@ -12,7 +12,6 @@ import pytest
 from pyspark.sql import Row, SparkSession
 from spark.dictionaries import add_ids
 
-from ganrec_spark.blend.published import named_items
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import InputError
 from ganrec_spark.evaluation.quality import metric_sums
@@ -21,6 +20,7 @@ from ganrec_spark.frames.ship import ship
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.rules.reading import known_rows
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import evaluate, recommend
 
@@ -238,13 +238,11 @@ def test_filters_hold_and_the_users_that_they_cut_short_get_a_code(
     blocked, available = tmp_path / "blocked.csv", tmp_path / "available.csv"
     blocked.write_text("item_id\ni4\nunknown\n")
     available.write_text("item_id\ni4\ni5\ni6\n")
-    recommend.run(make_context("recommend", f"recommend.blocked_items={blocked}"))
+    recommend.run(make_context("recommend", f"rules.blocked_items={blocked}"))
     rows = listed(world)
     assert len(rows) == len(written.recommendations)
     assert "i4" not in {row.item_id for row in rows}
-    recommend.run(
-        make_context("recommend", f"recommend.blocked_items={blocked}", f"recommend.available_items={available}")
-    )
+    recommend.run(make_context("recommend", f"rules.blocked_items={blocked}", f"rules.available_items={available}"))
     assert {row.item_id for row in listed(world)} == {"i5", "i6"}
     assert codes(world)["u0"] == ("blocked", 2)
     assert codes(world)["u3"] == ("too_few_items", 0)
@@ -255,12 +253,10 @@ def test_a_filter_file_without_item_ids_or_none_at_all_is_one_clear_error(
 ) -> None:
     source = tmp_path / "blocked.csv"
     source.write_text("movie\ni4\n")
-    with pytest.raises(
-        InputError, match=r"recommend\.blocked_items: .*expected columns item_id, found first line 'movie'"
-    ):
-        recommend.run(make_context("recommend", f"recommend.blocked_items={source}"))
-    with pytest.raises(InputError, match=r"recommend\.available_items: .*missing\.csv"):
-        recommend.run(make_context("recommend", f"recommend.available_items={tmp_path / 'missing.csv'}"))
+    with pytest.raises(InputError, match=r"rules\.blocked_items: .*expected columns item_id, found first line 'movie'"):
+        recommend.run(make_context("recommend", f"rules.blocked_items={source}"))
+    with pytest.raises(InputError, match=r"rules\.available_items: .*missing\.csv"):
+        recommend.run(make_context("recommend", f"rules.available_items={tmp_path / 'missing.csv'}"))
 
 
 def test_ids_of_a_filter_are_read_as_the_ratings_are_and_must_be_known(
@@ -269,18 +265,21 @@ def test_ids_of_a_filter_are_read_as_the_ratings_are_and_must_be_known(
     quoted, numbers, foreign = (tmp_path / name for name in ("quoted.csv", "numbers.parquet", "foreign.csv"))
     quoted.write_text('item_id\n i4\n"i5 "\n')
     context = make_context("recommend")
-    found = named_items(context, str(quoted), "blocked_items")
-    assert sorted(found) == [4, 5]
+
+    def named_items(source: Path, key: str) -> list[int]:
+        return sorted(row.item_idx for row in known_rows(context, str(source), key, ("item_id",)).collect())
+
+    assert named_items(quoted, "blocked_items") == [4, 5]
     add_ids(world, "items", context.lake.frame("items", [("500", 12, RUN)]))
     pd.DataFrame({"item_id": [500.0, 501.0]}).to_parquet(numbers)
-    assert named_items(context, str(numbers), "blocked_items").tolist() == [12]
+    assert named_items(numbers, "blocked_items") == [12]
     foreign.write_text("item_id\nI4\n007\n")
     with pytest.raises(InputError, match=r"found 2 ids and none of them among the items: '007', 'I4'"):
-        recommend.run(make_context("recommend", f"recommend.blocked_items={foreign}"))
+        recommend.run(make_context("recommend", f"rules.blocked_items={foreign}"))
     foreign.write_text("item_id\n")
-    assert named_items(context, str(foreign), "blocked_items").size == 0
+    assert named_items(foreign, "blocked_items") == []
     with pytest.raises(InputError, match="found 0 ids"):
-        named_items(context, str(foreign), "available_items")
+        named_items(foreign, "available_items")
 
 
 def test_what_a_user_dislikes_is_never_listed_to_them_alone(

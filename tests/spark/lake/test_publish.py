@@ -1,6 +1,7 @@
 """Readers see all of a published run or none; a refused run and a re-run change nothing for them."""
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,10 +12,19 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError, QualityError
 from ganrec_spark.evaluation import publish_checks
 from ganrec_spark.lake.pointer import show
-from ganrec_spark.lake.publication import content_hash, prune_editions, published_before, roll_back, stored_editions
+from ganrec_spark.lake.publication import (
+    content_hash,
+    prune_editions,
+    prune_exposures,
+    published_before,
+    roll_back,
+    stored_editions,
+)
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.plan.tables import EDITED
+from ganrec_spark.run import invariants
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import publish
 
@@ -226,6 +236,80 @@ def test_one_index_for_two_ids_is_refused(world: Context, lake: Lake) -> None:
     add_ids(lake, "users", world.lake.frame("users", [("stranger", 0, "2026-11-01")]))
     with pytest.raises(QualityError, match=r"shared_user_indices.*1 rows too many.*ganrec doctor"):
         publish.run(world)
+
+
+ARMS = "experiment.arms=[{name: blend, share: 0.9, lists: published}, {name: simple, share: 0.1, lists: popularity}]"
+
+
+def test_exposures_are_written_with_the_edition_once_and_go_by_age(
+    world: Context, lake: Lake, spark: SparkSession, make_config: Callable[..., Config]
+) -> None:
+    drawn = world.lake.frame("explored_places", [(0, 10, 10, 0.25), (3, 10, 10, 0.5)])
+    lake.replace("explored_places", drawn, "2026-11-01")
+    publish.run(world)
+    publish.run(world)
+    plain = lake.published().edition
+    view = spark.table(lake.name("published_exposures"))
+    assert view.columns == ["run_id", "edition", "user_idx", "rank", "item_idx", "arm", "propensity"]
+    rows = view.collect()
+    assert len(rows) == N_USERS * 10, "published twice, written once"
+    assert {(row.user_idx, row.rank, row.propensity) for row in rows if row.propensity < 1} == {
+        (0, 10, 0.25),
+        (3, 10, 0.5),
+    }
+    assert {(row.edition, row.arm) for row in rows} == {(plain, "published")}
+    assert [finding.level for finding in invariants.exposures(lake)[0]] == ["ok"]
+
+    # Who is in which arm counts in the name of an edition: what was shown under a name never changes.
+    armed = make_context(lake, make_config(ARMS), "2026-11-01")
+    publish.run(armed)
+    assert lake.published().edition != plain
+    assert {row.edition for row in lake.read_all("exposures").collect()} == {plain, lake.published().edition}
+
+    # Neither age alone nor pruned editions alone take exposures away; both do, but never what readers see.
+    later = datetime.now(UTC) + timedelta(days=40)
+    assert prune_exposures(lake, 30, later) == 0
+    for name in EDITED:
+        spark.sql(f"DELETE FROM {lake.name(f'{name}_editions')} WHERE edition = '{plain}'")
+    assert prune_exposures(lake, 30, datetime.now(UTC)) == 0
+    assert prune_exposures(lake, 30, later) == 1
+    assert {row.edition for row in lake.read_all("exposures").collect()} == {lake.published().edition}
+
+    spark.sql(f"DELETE FROM {lake.name('exposures')} WHERE user_idx = 1")
+    (finding,), _ = invariants.exposures(lake)
+    assert finding.level == "fail"
+    assert "30 for 40 listed items" in finding.found
+    drawn = world.lake.frame("explored_places", [(0, 10, 11, 0.25)])
+    lake.replace("explored_places", drawn, "2026-11-01")
+    with pytest.raises(LakeError, match="found 1 places with others; run stage recommend again"):
+        publish.run(world)
+
+
+def test_lists_that_break_a_rule_are_refused(world: Context, lake: Lake, make_config: Callable[..., Config]) -> None:
+    rules = make_config("rules.blocked_items=b", "rules.item_categories=c", "rules.max_per_category=9")
+    context = make_context(lake, rules, "2026-11-01")
+    blocked = ("blocked", None, 11, None, None, None)
+    lake.replace("list_rules", world.lake.frame("list_rules", [blocked]), "2026-11-01")
+    lake.replace("rule_effects", world.lake.frame("rule_effects", [("blocked", 3)]), "2026-11-01")
+    assert "published edition" in publish.run(context)
+    assert {tuple(row) for row in lake.read("rule_checks", "2026-11-01").collect()} == {
+        ("blocked", 3, 0),
+        ("category", 0, 0),
+    }
+    shown = lake.published()
+    # One user's list gets the blocked item, for real; and all ten items of a list are of one category.
+    listed = lake.read("recommendations", "2026-11-01")
+    broken = listed.withColumn("item_idx", F.expr("IF(user_idx = 2 AND rank = 1, 11, item_idx)"))
+    broken = broken.withColumn("item_id", F.concat(F.lit("i"), "item_idx"))
+    lake.replace("recommendations", broken.localCheckpoint(), "2026-11-01")
+    with pytest.raises(QualityError, match="rule_blocked: expected no list that breaks the rule, found 1"):
+        publish.run(context)
+    assert {row.n_broken for row in lake.read("rule_checks", "2026-11-01").where("rule = 'blocked'").collect()} == {1}
+    same = [("category", None, item, "film", None, None) for item in range(1, 11)]
+    lake.replace("list_rules", world.lake.frame("list_rules", same), "2026-11-01")
+    with pytest.raises(QualityError, match="rule_category: expected no list that breaks the rule, found 3"):
+        publish.run(context)
+    assert lake.published() == shown
 
 
 def test_content_hash_sees_rows_not_order(spark: SparkSession) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ganrec_spark.blend.serving import NO_REASON, Catalogue, Served, final_list
+from ganrec_spark.blend.serving import NO_REASON, Catalogue, Offer, Served, Terms, final_list
 from ganrec_spark.blend.weights import fuse, place_values
 
 NONE = np.array([], dtype=np.int32)
@@ -28,8 +28,8 @@ def served_list(
 ) -> Served:
     shares = np.array(weights)
     blended = fuse(lists, [place_values(np.zeros(len(one)), "ranks", 30.0) for one in lists], shares)
-    own = [np.array(some, int) for some in (tail, seen, disliked)]
-    return final_list(blended, lists, shares, 30.0, *own, items, n)
+    offer = Offer(blended, lists, shares, np.array(tail, int))
+    return final_list(offer, 30.0, np.array(seen, int), np.array(disliked, int), items, n, Terms())
 
 
 def test_sources_and_explanations() -> None:

@@ -141,3 +141,14 @@ def test_keys_are_taken_by_their_earlier_names_and_it_is_said(tmp_path: Path, ca
     assert config.item_item.pair_half_life_visits == (2.0,)
     assert config.generator.history_half_life_visits == (None,)
     assert "partition is called parquet now" in caplog.text
+
+
+def test_rules_are_taken_by_their_earlier_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(
+        "recommend: {n: 7, blocked_items: old.csv, available_items: a.csv}\nrules: {max_per_category: null}\n"
+    )
+    config = load_config(file, ["rules.available_items=b.csv"], {})
+    assert (config.recommend.n, config.rules.blocked_items, config.rules.available_items) == (7, "old.csv", "b.csv")
+    assert "recommend.blocked_items is called rules.blocked_items now" in caplog.text
+    assert load_config(overrides=["recommend.blocked_items=x.csv"], environ={}).rules.blocked_items == "x.csv"

@@ -1,0 +1,1 @@
+"""What was shown, and to whom: arms, exploration, exposures."""

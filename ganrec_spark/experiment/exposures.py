@@ -1,0 +1,27 @@
+"""What a publication shows: one row for each listed item, with the arm that listed it and the chance that it did."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.errors import LakeError
+from ganrec_spark.experiment.arms import arm_column
+from ganrec_spark.run.context import Context
+
+
+def exposure_rows(context: Context) -> DataFrame:
+    """Return (user_idx, rank, item_idx, arm, propensity) of what stage recommend listed.
+
+    Raises LakeError where a drawn place has another item than the list: recommend's tables are not of one execution.
+    """
+    listed = context.lake.read("recommendations")
+    drawn = context.lake.read("explored_places")
+    elsewhere = drawn.join(listed, ["user_idx", "rank", "item_idx"], "left_anti").count()
+    if elsewhere:
+        raise LakeError(
+            f"table 'explored_places', run '{context.run_id}': expected items of recommendations, found {elsewhere} "
+            "places with others; run stage recommend again"
+        )
+    rows = listed.join(drawn.drop("item_idx"), ["user_idx", "rank"], "left")
+    arm = arm_column(F.col("user_id"), context.config.experiment)
+    propensity = F.coalesce("propensity", F.lit(1.0))
+    return rows.select("user_idx", "rank", "item_idx", arm.alias("arm"), propensity.alias("propensity"))

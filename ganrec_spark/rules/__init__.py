@@ -1,0 +1,1 @@
+"""Rules that lists must keep, and the proof that they do."""

@@ -1,0 +1,56 @@
+"""Items that a user was shown often enough without a click: they make room for others."""
+
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.run_id import RunId
+from ganrec_spark.plan.tables import TABLE_BY_NAME
+from ganrec_spark.run.context import Context
+
+FEEDBACK = "feedback_events"
+IMPRESSION = "impression"
+CLICKS = ("click", "cart", "purchase", "rating")
+_FEEDBACK_COLUMNS = "user_idx int, item_idx int, kind string, ts timestamp"
+
+
+def shown_in_vain(exposures: DataFrame, feedback: DataFrame, times: int) -> DataFrame:
+    """Return (user_idx, item_idx): the pairs that were shown `times` times or more, and never clicked.
+
+    In: exposures (run_id, user_idx, item_idx) of what was published, and feedback (user_idx, item_idx, kind). An item
+    was shown once in every run that listed it to the user; of users whose clients tell of impressions, once for each of
+    these. One of CLICKS counts whenever it came.
+    """
+    pairs = ("user_idx", "item_idx")
+    seen = feedback.where(F.col("kind") == IMPRESSION)
+    told = seen.groupBy(*pairs).agg(F.count("*").alias("times"))
+    silent = exposures.join(seen.select("user_idx").distinct(), "user_idx", "left_anti")
+    listed = silent.groupBy(*pairs).agg(F.count_distinct("run_id").alias("times"))
+    clicked = feedback.where(F.col("kind").isin(*CLICKS)).select(*pairs).distinct()
+    often = told.unionByName(listed).where(F.col("times") >= times).select(*pairs)
+    return often.join(clicked, [*pairs], "left_anti")
+
+
+def tired_pairs(context: Context, times: int) -> DataFrame:
+    """Return what was shown in vain until this run: by earlier runs' published editions, and the feedback so far."""
+    lake = context.lake.lake
+    earlier = [
+        (one.run_id, one.edition)
+        for one in lake.publications()
+        if RunId.parse(one.run_id) < RunId.parse(context.run_id)
+    ]
+    return shown_in_vain(_published(lake, earlier), _feedback(context), times)
+
+
+def _published(lake: Lake, editions: Sequence[tuple[str, str]]) -> DataFrame:
+    shown = lake.spark.createDataFrame(list(dict.fromkeys(editions)), "run_id string, edition string")
+    return lake.read_all("exposures").join(F.broadcast(shown), ["run_id", "edition"], "left_semi")
+
+
+def _feedback(context: Context) -> DataFrame:
+    """Return the feedback before the run's moment; none where the lake has no such table."""
+    if FEEDBACK not in TABLE_BY_NAME:
+        return context.spark.createDataFrame([], _FEEDBACK_COLUMNS)
+    return context.lake.lake.read_all(FEEDBACK).where(F.col("ts") < F.lit(context.as_of))

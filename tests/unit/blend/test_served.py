@@ -1,0 +1,43 @@
+"""What an arm offers a user: the blend with and without fill, a member's own list, what is popular."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ganrec_spark.blend.fusion import Fusion
+from ganrec_spark.blend.served import POPULARITY_BIT, Serving, offers_of
+from ganrec_spark.blend.serving import Catalogue
+from ganrec_spark.frames.ship import Shipped
+from ganrec_spark.plan.members import MEMBER_NAMES
+from ganrec_spark.rules.shipped import ShippedRules
+
+FILL = "vae_top1"
+WEIGHTS = np.array([0.4, 0.3, 0.2, 0.1])
+
+
+def test_each_arm_offers_what_it_is_called() -> None:
+    lists = {"als": [1, 2], f"als_{FILL}": [3, 1], "item_item": [2], "transformer": [4, 5], "trending": [0, 6]}
+    arms = ("published", "no_fill", "popularity", "als", "transformer")
+    columns = {name: pa.array([items] * len(arms), pa.list_(pa.int32())) for name, items in lists.items()}
+    seen = pa.array([[0, 1]] * len(arms), pa.list_(pa.int32()))
+    batch = pa.RecordBatch.from_pydict({**columns, "seen": seen})
+    filled = (f"als_{FILL}", *MEMBER_NAMES[1:])
+    fusions = {
+        fill: Fusion(members, WEIGHTS, "ranks", 30.0, 30, Shipped({}))
+        for fill, members in (("none", MEMBER_NAMES), (FILL, filled))
+    }
+    fused = {"none": [(np.array([1]), np.array([0.1]))] * 5, FILL: [(np.array([3]), np.array([0.2]))] * 5}
+    how = Serving(FILL, "trending", 2, 3, {}, ShippedRules())
+    catalogue = Catalogue(np.array([5, 4, 3, 2, 1, 0]), np.ones(7, bool), np.zeros(8, int), np.array([], int))
+    blend, plain, popular, als, transformer = offers_of(batch, fused, fusions, how, arms, catalogue)
+    assert blend.blended[0].tolist() == [3]
+    assert plain.blended[0].tolist() == [1]
+    assert [one.tolist() for one in plain.ranked] == [[1, 2], [2], [4, 5], [0, 6]]
+    assert blend.tail.tolist() == plain.tail.tolist() == transformer.tail.tolist() == [0, 6]
+    assert (popular.blended[0].tolist(), popular.tail.tolist()) == ([], [5, 4, 3, 2, 1]), "enough for who has seen two"
+    assert popular.filler == POPULARITY_BIT
+    # The list that goes into the published blend: of ALS the one with the fill.
+    assert als.blended[0].tolist() == [3, 1]
+    assert transformer.blended[0].tolist() == [4, 5]
+    assert transformer.blended[1] == pytest.approx([1 / 31, 1 / 32])
+    assert transformer.weights.tolist() == [0, 0, 1, 0]
