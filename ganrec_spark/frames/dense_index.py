@@ -1,5 +1,6 @@
 """Dense positions 0, 1, 2, ... for keys, without sorting everything in one task; the dictionaries of ids by them."""
 
+from collections.abc import Callable
 from itertools import accumulate
 
 from pyspark.sql import Column, DataFrame, Window
@@ -33,6 +34,14 @@ def extend_dictionary(lake: StageLake, valid: DataFrame, table: str, kind: str) 
 
     Ids that a killed attempt appended are there already, so a second attempt adds only the rest.
     """
+    return lake.extend(table, missing_ids(valid, table, kind, lake.run_id))
+
+
+def missing_ids(valid: DataFrame, table: str, kind: str, seen_by: str) -> Callable[[DataFrame], Addition]:
+    """Return what Lake.extend asks: which ids of column `kind`_id a dictionary lacks, numbered from its end on.
+
+    `seen_by` becomes their first_run_id. `valid` must be the same rows however often it is read.
+    """
 
     def missing(known: DataFrame) -> Addition:
         fresh = valid.select(f"{kind}_id").distinct().join(known.select(f"{kind}_id"), f"{kind}_id", "left_anti")
@@ -43,9 +52,9 @@ def extend_dictionary(lake: StageLake, valid: DataFrame, table: str, kind: str) 
             raise InputError(
                 f"table '{table}': expected at most {_MAX_INDEX} ids, found {first + count}; start a new lake"
             )
-        return Addition(numbered.withColumn("first_run_id", F.lit(lake.run_id)), count, f"{kind}_idx", first)
+        return Addition(numbered.withColumn("first_run_id", F.lit(seen_by)), count, f"{kind}_idx", first)
 
-    return lake.extend(table, missing)
+    return missing
 
 
 def with_indices(lake: StageLake, valid: DataFrame) -> DataFrame:

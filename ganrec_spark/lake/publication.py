@@ -35,9 +35,9 @@ def content_hash(frames: Mapping[str, DataFrame]) -> str:
 def table_digests(lake: Lake, run_id: str) -> dict[str, str]:
     """Return a content hash of every table of one run: equal digests mean equal rows.
 
-    Left out: stage_log and current_run, which hold times, and the editions, which are copies.
+    Left out: stage_log, current_run and logs of events, which hold times, and the editions, which are copies.
     """
-    names = [table.name for table in TABLES if table.scope != "pointer" and table.name != "stage_log"]
+    names = [table.name for table in TABLES if table.scope in ("run", "append") and table.name != "stage_log"]
     digests = {}
     for name in names:
         rows = lake.read_all(name)

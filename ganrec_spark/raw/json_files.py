@@ -1,7 +1,7 @@
 """JSON as Spark reads it, so that no row is lost: an object a line, or one array a file."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -11,7 +11,7 @@ from pyspark.sql.types import DataType, DoubleType, StringType, StructField, Str
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import Files
-from ganrec_spark.raw.names import quoted, resolve
+from ganrec_spark.raw.names import plain, quoted, resolve
 from ganrec_spark.raw.readers import GIVEN, MALFORMED, samples_of
 from ganrec_spark.raw.text import decoded, json_names, lines
 
@@ -31,6 +31,7 @@ def read_json(
     head: list[str],
     encoding: str,
     wanted: dict[str, str | int],
+    optional: Mapping[str, str | int],
 ) -> tuple[DataFrame, list[str]]:
     """Return the rows of JSON files, one object a line or an array a file, with MALFORMED; and the keys in `head`.
 
@@ -52,6 +53,9 @@ def read_json(
         if any("{" in line for line in beginning):  # an array may be empty
             objects += json_names(beginning, files.source)[1]
     _require_one_value(spark, files, several)
+    # Keys that may be missing need not be in the sample.
+    known = {plain(name) for name in names}
+    names = (*names, *(name for name in optional.values() if isinstance(name, str) and plain(name) not in known))
     roles = resolve(files.source, wanted, names)
     keys = [roles[role] for role in ("user", "item") if role in roles]
     kinds = {key: _id_kind(files.source, key, objects) for key in keys}
