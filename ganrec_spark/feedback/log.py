@@ -103,7 +103,8 @@ def _newest(log: DataFrame, now: datetime) -> datetime | None:
             f"table '{LOG}': expected a clock that is not behind the newest event's reception, found it "
             f"{behind.total_seconds():.0f} s behind; nothing was taken: set this machine's clock (NTP) and run it again"
         )
-    return min(ts.replace(tzinfo=UTC), now)
+    newest: datetime = ts.replace(tzinfo=UTC)
+    return min(newest, now)
 
 
 def _judged(lake: Lake, config: Config, rows: DataFrame, newest: datetime | None, now: datetime) -> DataFrame:

@@ -51,7 +51,7 @@ def _said(events: DataFrame, feedback: Feedback, ingest: Ingest, explicit: bool)
     parts = [F.lit(part) for pair in sorted(feedback.kinds.items()) for part in pair]
     weight = F.create_map(*parts)[F.col("kind")] if parts else F.lit(None).cast("double")
     value, is_rating = F.col("value"), F.col("kind") == RATING
-    limit = {"auto": 0.0, None: None}.get(ingest.liked_from, ingest.liked_from)  # type: ignore[call-overload]
+    limit = 0.0 if ingest.liked_from == "auto" else ingest.liked_from
     below = F.lit(False) if limit is None else value < F.lit(limit)
     unrated = F.lit(False) if ingest.unrated is None else value == F.lit(ingest.unrated)
     sort = (

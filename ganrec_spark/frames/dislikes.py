@@ -40,8 +40,8 @@ def learned(
     """Return `ratings` with the dislikes among them, as ALS takes them; just as they are where `weight` is 0.
 
     Implicit: the rating is -weight * mean |observed rating|, whatever the source's scale; ALS, as MLlib, takes it for
-    preference 0. Explicit ALS predicts ratings, so dislikes are taken as they are. Events of dislike have no rating (NULL)
-    and no weight.
+    preference 0. Explicit ALS predicts ratings, so dislikes are taken as they are. Events of dislike have no
+    rating (NULL) and no weight.
     """
     if dislikes is None or not weight:
         return ratings

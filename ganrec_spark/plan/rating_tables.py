@@ -24,7 +24,7 @@ RATING_TABLES: tuple[Table, ...] = (
     ),
     Table(
         "disliked_ratings",
-        "one valid rating below ingest.liked_from, or an event of dislike (rating NULL): no hit, never listed to the user",
+        "one valid rating below ingest.liked_from, or an event of dislike (rating NULL): no hit, never listed",
         ("user_idx", "item_idx", "origin"),
         columns(RATING + _ORIGIN),
     ),

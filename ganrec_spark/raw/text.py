@@ -68,7 +68,7 @@ def decoded(sample: bytes, ingest: Ingest, source: str) -> tuple[str, str]:
     head = _LINES.split(text[:10_000], maxsplit=_HEAD_LINES)[:_HEAD_LINES]
     strange = [any(sign in line for sign in ("\ufffd", "\x00")) for line in head if line.strip()]
     # A row that is no text is one that rules reject; a header, or half of the lines, say that the file is another.
-    if any(strange[:1]) and _JSON.match(head[0]) is None or 2 * sum(strange) >= max(len(strange), 2):
+    if (any(strange[:1]) and _JSON.match(head[0]) is None) or 2 * sum(strange) >= max(len(strange), 2):
         raise InputError(
             f"source '{source}': expected {encoding.upper()} text or Parquet, found other bytes in its first lines; "
             "say in ingest.encoding what it is (latin-1, cp1252, utf-16, ...)"
