@@ -1,26 +1,28 @@
 """Which exposure an event answers: the one that the client names, else the last one before the event."""
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.schema import local_frame
-from ganrec_spark.lake.store import Lake
+from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.plan.table import columns
 
 _SHOWN = columns("run_id string: run\nedition string: edition\nshown_at string: since when readers saw it, UTC")
 _PAIR = ["user_idx", "item_idx"]
 
 
-def known_editions(lake: Lake) -> list[str]:
+def known_editions(lake: Lake, publications: Sequence[Publication]) -> list[str]:
     """Return every edition that was ever published or has exposures."""
-    shown = {one.edition for one in lake.publications()}
+    shown = {one.edition for one in publications}
     if _has_rows(lake, "exposures"):
         shown |= {row.edition for row in lake.read_all("exposures").select("edition").distinct().collect()}
     return sorted(shown)
 
 
-def with_exposures(lake: Lake, events: DataFrame) -> DataFrame:
+def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publication]) -> DataFrame:
     """Return the events with edition, rank, arm and propensity of the exposure that they answer; NULL without one.
 
     In and out: one row per event: user_idx, item_idx, ts, edition, rank and others. An exposure begins with the
@@ -28,10 +30,10 @@ def with_exposures(lake: Lake, events: DataFrame) -> DataFrame:
     that edition, else the last of user and item that is not after `ts`. What the client says of edition and rank
     stays; the propensity is that of the exposure's rank, so that of another rank it is NULL.
     """
-    publications = [(one.run_id, one.edition, one.committed_at) for one in lake.publications()]
     if not publications or not _has_rows(lake, "exposures"):
         return events.withColumns({"arm": F.lit(None).cast("string"), "propensity": F.lit(None).cast("double")})
-    shown = local_frame(lake.spark, _SHOWN, publications).withColumn("shown_at", F.col("shown_at").cast("timestamp"))
+    rows = [(one.run_id, one.edition, one.committed_at) for one in publications]
+    shown = local_frame(lake.spark, _SHOWN, rows).withColumn("shown_at", F.col("shown_at").cast("timestamp"))
     exposures = lake.read_all("exposures").join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
     exposure = F.struct("shown_at", "edition", "rank", "arm", "propensity")
     own = (

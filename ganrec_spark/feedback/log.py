@@ -4,6 +4,7 @@ Three kinds of commits, in this order: the quarantine, the dictionaries, the log
 yet, so a process that dies between two of them has lost nothing and doubled nothing: the same rows are given again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from ganrec_spark.feedback.exposed import known_editions, with_exposures
 from ganrec_spark.feedback.rules import apply_rules, source_settings, wanted_columns
 from ganrec_spark.frames.dense_index import missing_ids
 from ganrec_spark.lake import events
-from ganrec_spark.lake.store import Lake
+from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.raw.sources import event_rows, read_events
 
 _CLOCK_BACK = timedelta(minutes=1)  # Iceberg refuses commits that are older than that
@@ -78,11 +79,12 @@ def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | N
     now = now or datetime.now(UTC)
     log = events.snapshot(lake, LOG)
     newest = _newest(log, now)
-    judged = _judged(lake, config, rows, newest, now).persist()
+    publications = lake.publications()
+    judged = _judged(lake, config, rows, publications, newest, now).persist()
     try:
         marked = _without_duplicates(judged, log, timedelta(days=config.feedback.watermark_days)).persist()
         try:
-            return _taken(lake, marked, config, newest, now)
+            return _taken(lake, marked, config, publications, newest, now)
         finally:
             marked.unpersist()
     finally:
@@ -107,12 +109,19 @@ def _newest(log: DataFrame, now: datetime) -> datetime | None:
     return min(newest, now)
 
 
-def _judged(lake: Lake, config: Config, rows: DataFrame, newest: datetime | None, now: datetime) -> DataFrame:
+def _judged(
+    lake: Lake,
+    config: Config,
+    rows: DataFrame,
+    publications: Sequence[Publication],
+    newest: datetime | None,
+    now: datetime,
+) -> DataFrame:
     """Return the rows with the first rule that they broke, of all rules."""
     judged = apply_rules(rows, config.feedback, config.ingest, now)
     rule = F.col("rule")
     if "edition" in rows.columns:
-        unknown = ~F.col("edition").isin(known_editions(lake))
+        unknown = ~F.col("edition").isin(known_editions(lake, publications))
         rule = F.coalesce(rule, F.when(F.col("edition").isNotNull() & unknown, "unknown_edition"))
     if newest is not None:
         oldest = newest - timedelta(days=config.feedback.watermark_days)
@@ -153,7 +162,14 @@ def _around(rows: DataFrame, window: timedelta) -> Column:
     return F.col("ts").between(low - span, high + span)
 
 
-def _taken(lake: Lake, marked: DataFrame, config: Config, newest: datetime | None, now: datetime) -> Taken:
+def _taken(
+    lake: Lake,
+    marked: DataFrame,
+    config: Config,
+    publications: Sequence[Publication],
+    newest: datetime | None,
+    now: datetime,
+) -> Taken:
     """Write what there is to write, in the order that a death in between cannot harm."""
     late = F.count_if(F.col("ts") < F.lit(newest)) if newest else F.lit(0)
     counts = {
@@ -175,7 +191,7 @@ def _taken(lake: Lake, marked: DataFrame, config: Config, newest: datetime | Non
     )
     numbered = _numbered(lake, valid).withColumn("received_at", F.lit(now).cast("timestamp"))
     around = _around(valid, timedelta(days=config.feedback.watermark_days))
-    new = events.append(lake, LOG, with_exposures(lake, numbered), among=around)
+    new = events.append(lake, LOG, with_exposures(lake, numbered, publications), among=around)
     known = sum(rejected.values()) - quarantined
     # Others may have taken some of them meanwhile.
     return Taken(new, min(fresh.late, new), duplicates + fresh.n - new, rejected, known, new_users, new_items)

@@ -55,7 +55,8 @@ def apply_rules(rows: DataFrame, feedback: Feedback, ingest: Ingest, now: dateti
     types = {field.name: field.dataType for field in rows.schema.fields}
     settings = source_settings(feedback, ingest)
     form = time_form(rows, settings)
-    user = id_text(F.col("user"), types["user"], str(feedback.columns.user))
+    # A message of a stream may be any bytes.
+    user = F.make_valid_utf8(id_text(F.col("user"), types["user"], str(feedback.columns.user)))
     raw, shown = F.col("raw"), user
     if ingest.pseudonym_salt:
         shown = pseudonym(user, from_environment("ingest.pseudonym_salt", ingest.pseudonym_salt))
@@ -67,9 +68,9 @@ def apply_rules(rows: DataFrame, feedback: Feedback, ingest: Ingest, now: dateti
         (F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in fields else F.lit(False)).alias("malformed"),
         user.alias("source_id"),
         shown.alias("user_id"),
-        id_text(F.col("item"), types["item"], str(feedback.columns.item)).alias("item_id"),
+        F.make_valid_utf8(id_text(F.col("item"), types["item"], str(feedback.columns.item))).alias("item_id"),
         _text(rows, "event_id").alias("given_id"),
-        F.btrim(F.col("kind").cast("string"), F.lit(_BLANKS)).alias("kind"),
+        F.make_valid_utf8(F.btrim(F.col("kind").cast("string"), F.lit(_BLANKS))).alias("kind"),
         _text(rows, "value").alias("given_value"),
         _number(rows, "value").alias("value"),
         time_column(F.col("timestamp"), types["timestamp"], form, settings.timestamp_unit).alias("ts"),
@@ -87,7 +88,7 @@ def apply_rules(rows: DataFrame, feedback: Feedback, ingest: Ingest, now: dateti
     return judged.select(
         event_id.alias("event_id"),
         *("user_id", "item_id", "kind", "value", "ts", "edition", "rank", "rule", "source"),
-        F.substring(text, 1, _LONGEST_ROW).alias("row"),
+        F.substring(F.make_valid_utf8(text), 1, _LONGEST_ROW).alias("row"),
         F.sha2(row_as_json(judged.schema["raw"].dataType, missing=False), 256).alias("row_key"),
     )
 
@@ -130,8 +131,8 @@ def _text(rows: DataFrame, role: str) -> Column:
     if kind is None:
         return F.lit(None).cast("string")
     if not isinstance(kind, StringType | NumericType):
-        return F.col(role).cast("string")
-    return F.nullif(id_text(F.col(role), kind, role), F.lit(NULL))
+        return F.make_valid_utf8(F.col(role).cast("string"))
+    return F.nullif(F.make_valid_utf8(id_text(F.col(role), kind, role)), F.lit(NULL))
 
 
 def _number(rows: DataFrame, role: str) -> Column:

@@ -6,7 +6,7 @@ from itertools import accumulate
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.errors import InputError
+from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Addition
 
@@ -62,3 +62,12 @@ def with_indices(lake: StageLake, valid: DataFrame) -> DataFrame:
     users = lake.read("users").select("user_id", "user_idx")
     items = lake.read("items").select("item_id", "item_idx")
     return valid.join(users, "user_id").join(items, "item_id").select("user_idx", "item_idx", "rating", "ts", "origin")
+
+
+def require_as_many(expected: int, found: int) -> None:
+    """Raise LakeError where ratings are more or fewer once they have indices: an id has several, or none."""
+    if found != expected:
+        raise LakeError(
+            f"tables 'users' and 'items': expected one row for each id, so that {expected} ratings stay as many, "
+            f"found {found} after the join; the dictionaries are damaged, `ganrec doctor` says how"
+        )

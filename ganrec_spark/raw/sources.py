@@ -106,7 +106,6 @@ def _read(
     scratch: Path | None,
     optional: dict[str, str | int] | None = None,
 ) -> DataFrame:
-    optional = optional or {}
     with explained(source):
         if ingest.format == "table":
             frame = spark.table(source)
@@ -118,7 +117,7 @@ def _read(
             hidden = frame.metadataColumn("_metadata")
             origin = hidden["file_path"]
             place = [origin, hidden["file_block_start"], F.monotonically_increasing_id()]
-    roles = resolve(source, wanted, names) | present(optional, names)
+    roles = resolve(source, wanted, names) | present(optional or {}, names)
     return _in_roles(frame, ingest, roles, names, origin, place)
 
 
@@ -185,7 +184,7 @@ def _read_files(
     ingest: Ingest,
     files: Files,
     wanted: dict[str, str | int],
-    optional: dict[str, str | int],
+    optional: dict[str, str | int] | None,
 ) -> tuple[DataFrame, list[str]]:
     """Return the rows of all files, and the names of their columns; text has MALFORMED besides."""
     source, kind, parts = files.source, str(ingest.format), {plain(name) for name in files.parts}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from ganrec_spark.errors import InputError, LakeError
+from ganrec_spark.errors import InputError
 from ganrec_spark.feedback.ratings import known_events, with_feedback
-from ganrec_spark.frames.dense_index import extend_dictionary, with_indices
+from ganrec_spark.frames.dense_index import extend_dictionary, require_as_many, with_indices
 from ganrec_spark.raw.checked import checked_rows
 from ganrec_spark.raw.merged import known_pseudonyms, liked_or_not, merge_events, threshold
 from ganrec_spark.raw.rejects import (
@@ -54,11 +54,11 @@ def run(context: Context) -> str:
         n_valid, events = everyone.count(), known_events(context.lake.read_log("feedback_events"), context.as_of)
         counted = context.config.feedback.as_ratings
         if counted:
-            _require_as_many(n_valid, rated.count() + against.count())
+            require_as_many(n_valid, rated.count() + against.count())
             rated, against = with_feedback(rated, against, events, context.config.feedback, ingest)
         n_ratings, n_disliked = context.lake.write("ratings", rated), context.lake.write("disliked_ratings", against)
         if not counted:
-            _require_as_many(n_valid, n_ratings + n_disliked)
+            require_as_many(n_valid, n_ratings + n_disliked)
         n_events = events.count()
     finally:
         if everyone is not None:
@@ -73,11 +73,3 @@ def run(context: Context) -> str:
     elif n_events:
         advice.append(f"{n_events} events of the log are not used (feedback.as_ratings)")
     return "; ".join([counts_in_words(counts, n_valid, new_users, new_items), *advice])
-
-
-def _require_as_many(expected: int, found: int) -> None:
-    if found != expected:
-        raise LakeError(
-            f"tables 'users' and 'items': expected one row for each id, so that {expected} ratings stay as many, "
-            f"found {found} after the join; the dictionaries are damaged, `ganrec doctor` says how"
-        )

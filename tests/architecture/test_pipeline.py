@@ -13,7 +13,7 @@ from ganrec_spark.plan.stage import Stage
 from ganrec_spark.plan.tables import EDITIONS, TABLE_BY_NAME, TABLES
 
 LOGS = {table.name for table in TABLES if table.scope == "events"}  # by `ganrec feedback`, whatever run there is
-WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials"} | LOGS  # by runner.py and tuning.py
+WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials", "exposures"} | LOGS  # by runner.py and tuning.py
 
 
 def test_every_table_has_one_writing_module() -> None:

@@ -147,13 +147,15 @@ def test_bytes_that_are_no_text_are_rejected_alone(spark, lake: Lake, config: Co
             b'{"event_id":"d","user_id":"u1","item_id":"i1","kind":"click","timestamp":"2026-11-20"}',
             b'{"event_id":"f","user_id":"u1","item_id":"i1","kind":"rating","timestamp":"2026-11-20","value":4}',
             b"no JSON",
+            b'{"event_id":"g","user_id":"u1","item_id":"i1","kind":"click","timestamp":"2026-11-20"}{"user_id":"u2"}',
+            b"",
         ],
     }.items():
         source = tmp_path / name
         head = HEADER.encode() if name.endswith("csv") else b""
         source.write_bytes(head + b"\n".join([*lines, lines[-1] if head else b""]) + b"\n")
         taken = append_events(lake, config, source_rows(spark, config, str(source)), NOW)
-        assert taken.rejected == ({"bad_encoding": 1} if head else {"bad_encoding": 1, "malformed_row": 1}), name
+        assert taken.rejected == ({"bad_encoding": 1} if head else {"bad_encoding": 1, "malformed_row": 2}), name
     assert [row[0] for row in log(lake)] == ["b", "d", "f"]
 
 

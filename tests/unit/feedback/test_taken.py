@@ -9,8 +9,8 @@ def test_the_sentence_names_every_row_once() -> None:
     taken = Taken(5, 2, 3, {"bad_time": 1, "too_late": 4, "bad_rank": 1}, 2, 1, 0)
     assert taken.read == 5 + 3 + 6
     assert taken.in_words() == (
-        "14 rows read, 5 new events (2 of them late), 3 duplicates, 6 rejected (too_late 4, bad_rank 1, bad_time 1; 2 of "
-        "them are in the quarantine already), 1 new users, 0 new items"
+        "14 rows read, 5 new events (2 of them late), 3 duplicates, 6 rejected (too_late 4, bad_rank 1, bad_time 1; 2 "
+        "of them are in the quarantine already), 1 new users, 0 new items"
     )
     assert Taken(0, 0, 0, {}, 0, 0, 0).in_words() == (
         "0 rows read, 0 new events (0 of them late), 0 duplicates, 0 rejected, 0 new users, 0 new items"
