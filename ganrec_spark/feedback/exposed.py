@@ -14,14 +14,6 @@ _SHOWN = columns("run_id string: run\nedition string: edition\nshown_at string: 
 _PAIR = ["user_idx", "item_idx"]
 
 
-def known_editions(lake: Lake, publications: Sequence[Publication]) -> list[str]:
-    """Return every edition that was ever published or has exposures."""
-    shown = {one.edition for one in publications}
-    if _has_rows(lake, "exposures"):
-        shown |= {row.edition for row in lake.read_all("exposures").select("edition").distinct().collect()}
-    return sorted(shown)
-
-
 def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publication]) -> DataFrame:
     """Return the events with edition, rank, arm and propensity of the exposure that they answer; NULL without one.
 

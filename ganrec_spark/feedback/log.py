@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError
-from ganrec_spark.feedback.exposed import known_editions, with_exposures
+from ganrec_spark.feedback.exposed import with_exposures
 from ganrec_spark.feedback.rules import apply_rules, source_settings, wanted_columns
 from ganrec_spark.frames.dense_index import missing_ids
 from ganrec_spark.lake import events
@@ -23,7 +23,7 @@ from ganrec_spark.raw.sources import event_rows, read_events
 
 _CLOCK_BACK = timedelta(minutes=1)  # Iceberg refuses commits that are older than that
 LOG, REJECTED = "feedback_events", "rejected_feedback"
-TOO_LATE, _DUPLICATE = "too_late", "duplicate"
+TOO_LATE, _UNKNOWN_EDITION, _DUPLICATE = "too_late", "unknown_edition", "duplicate"
 _SEEN_BY = "feedback"  # first_run_id of ids that came with events
 
 
@@ -80,7 +80,7 @@ def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | N
     log = events.snapshot(lake, LOG)
     newest = _newest(log, now)
     publications = lake.publications()
-    judged = _judged(lake, config, rows, publications, newest, now).persist()
+    judged = _judged(config, rows, publications, newest, now).persist()
     try:
         marked = _without_duplicates(judged, log, timedelta(days=config.feedback.watermark_days)).persist()
         try:
@@ -110,7 +110,6 @@ def _newest(log: DataFrame, now: datetime) -> datetime | None:
 
 
 def _judged(
-    lake: Lake,
     config: Config,
     rows: DataFrame,
     publications: Sequence[Publication],
@@ -121,8 +120,8 @@ def _judged(
     judged = apply_rules(rows, config.feedback, config.ingest, now)
     rule = F.col("rule")
     if "edition" in rows.columns:
-        unknown = ~F.col("edition").isin(known_editions(lake, publications))
-        rule = F.coalesce(rule, F.when(F.col("edition").isNotNull() & unknown, "unknown_edition"))
+        unknown = ~F.col("edition").isin(sorted({one.edition for one in publications}))
+        rule = F.coalesce(rule, F.when(F.col("edition").isNotNull() & unknown, _UNKNOWN_EDITION))
     if newest is not None:
         oldest = newest - timedelta(days=config.feedback.watermark_days)
         rule = F.coalesce(rule, F.when(F.col("ts") < F.lit(oldest), TOO_LATE))
@@ -133,9 +132,10 @@ def _judged(
 def _without_duplicates(judged: DataFrame, log: DataFrame, window: timedelta) -> DataFrame:
     """Return the rows with rule `duplicate` where the log, or an earlier row of the batch, has their event.
 
-    An event that is too late by now may be in the log since it was not.
+    An event that breaks a rule of the lake's by now may be in the log since it did not.
     """
-    may_be_known = F.col("event_id").isNotNull() & (F.col("rule").isNull() | (F.col("rule") == TOO_LATE))
+    by_lake = F.col("rule").isin(TOO_LATE, _UNKNOWN_EDITION)
+    may_be_known = F.col("event_id").isNotNull() & (F.col("rule").isNull() | by_lake)
     known = log.where(_around(judged.where(may_be_known), window)).select("event_id", F.lit(True).alias("in_log"))
     once = Window.partitionBy(F.coalesce("event_id", "row_key"), "valid").orderBy("ts", "row", "source")
     placed = (

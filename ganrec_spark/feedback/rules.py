@@ -8,9 +8,10 @@ from pyspark.sql.types import DataType, NumericType, StringType, StructType
 
 from ganrec_spark.config.load import from_environment
 from ganrec_spark.config.sections import Feedback, Ingest
+from ganrec_spark.errors import InputError
 from ganrec_spark.raw.readers import MALFORMED
 from ganrec_spark.raw.rules import NULL, id_text, inexact, number, pseudonym, row_as_json, without_user
-from ganrec_spark.raw.times import time_column, time_form
+from ganrec_spark.raw.times import TimeForm, time_column, time_form
 
 # The kind whose events have a value on the scale of ingest.rating_min to rating_max.
 RATING = "rating"
@@ -54,7 +55,7 @@ def apply_rules(rows: DataFrame, feedback: Feedback, ingest: Ingest, now: dateti
     """
     types = {field.name: field.dataType for field in rows.schema.fields}
     settings = source_settings(feedback, ingest)
-    form = time_form(rows, settings)
+    form = _time_form(rows, settings)
     # A message of a stream may be any bytes.
     user = F.make_valid_utf8(id_text(F.col("user"), types["user"], str(feedback.columns.user)))
     raw, shown = F.col("raw"), user
@@ -91,6 +92,16 @@ def apply_rules(rows: DataFrame, feedback: Feedback, ingest: Ingest, now: dateti
         F.substring(F.make_valid_utf8(text), 1, _LONGEST_ROW).alias("row"),
         F.sha2(row_as_json(judged.schema["raw"].dataType, missing=False), 256).alias("row_key"),
     )
+
+
+def _time_form(rows: DataFrame, settings: Ingest) -> TimeForm:
+    """Return how times are written; where that cannot be told, as of one message, those that are ISO or numbers count."""
+    try:
+        return time_form(rows, settings)
+    except InputError:
+        if not isinstance(rows.schema["timestamp"].dataType, StringType | NumericType):
+            raise
+        return TimeForm()
 
 
 def _rule(feedback: Feedback, ingest: Ingest, whole: Column, now: datetime) -> Column:

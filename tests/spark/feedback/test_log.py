@@ -212,6 +212,18 @@ def test_thousands_of_events_of_one_user_are_one_user(spark: SparkSession, lake:
     assert lake.read_all("feedback_events").count() == 30_000
 
 
+def test_a_message_that_nobody_understands_is_rejected(spark: SparkSession, lake: Lake, config: Config) -> None:
+    poison = [("u1", "i1", "click", "01/02/2026", None), ("u1", bytearray(b"\xff\xfe"), "click", "2026-11-20", "")]
+    for row in poison:
+        item = "binary" if isinstance(row[1], bytearray) else "string"
+        schema = f"user_id string, item_id {item}, kind string, timestamp string, value string"
+        taken = append_events(lake, config, frame_rows(spark.createDataFrame([row], schema), config, "a stream"), NOW)
+        assert sum(taken.rejected.values()) == 1
+    rules = {row.rule for row in lake.read_all("rejected_feedback").collect()}
+    assert rules == {"bad_time", "bad_encoding"}
+    assert log(lake) == []
+
+
 def test_pseudonyms_stand_for_users_in_the_quarantine_too(lake: Lake, take: Take, make_config) -> None:
     salted = make_config("ingest.pseudonym_salt=salt")
     taken = take(event(1, user="alice"), event(2, user="alice", kind="poke"), "a,alice", config=salted)
