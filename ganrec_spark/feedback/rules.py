@@ -95,7 +95,7 @@ def apply_rules(rows: DataFrame, feedback: Feedback, ingest: Ingest, now: dateti
 
 
 def _time_form(rows: DataFrame, settings: Ingest) -> TimeForm:
-    """Return how times are written; where that cannot be told, as of one message, those that are ISO or numbers count."""
+    """Return how times are written; where one message does not tell, those that are ISO or numbers count."""
     try:
         return time_form(rows, settings)
     except InputError:
