@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from ganrec_spark import __version__
-from ganrec_spark.cli import checks, lakes, runs, tune
+from ganrec_spark.cli import checks, feedback, lakes, runs, tune
 from ganrec_spark.cli.options import common, one_run
 from ganrec_spark.cli.process import EXIT_CODES, guarded
 
@@ -23,6 +23,7 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
     ("doctor", "look for what would stop a run or has damaged the lake", checks.doctor, checks.doctor_options),
     ("run", "run all stages of one date", runs.run_pipeline_command, runs.pipeline_options),
     ("stage", "run one stage of one date", runs.run_stage_command, runs.stage_options),
+    ("feedback", "append events, what people did, to the log", feedback.feedback, feedback.feedback_options),
     ("stages", "list the stages in order, with what they read and write", runs.stages, _none),
     ("publications", "list what was published when", lakes.publications, common),
     ("rollback", "point readers back to an earlier run", lakes.rollback, lakes.rollback_options),

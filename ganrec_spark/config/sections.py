@@ -21,7 +21,7 @@ from ganrec_spark.config.models import (
     Transformer,
     Trending,
 )
-from ganrec_spark.config.types import Count, Section, Share
+from ganrec_spark.config.types import Count, Positive, Section, Share
 
 
 class Run(Section):
@@ -118,6 +118,34 @@ class Ingest(Section):
         return self
 
 
+class EventColumns(Section):
+    user: _Column = "user_id"
+    item: _Column = "item_id"
+    kind: _Column = "kind"
+    timestamp: _Column = "timestamp"
+    event_id: _Column | None = "event_id"
+    value: _Column | None = "value"
+    edition: _Column | None = "edition"
+    rank: _Column | None = "rank"
+
+
+class Feedback(Section):
+    columns: EventColumns = EventColumns()
+    kinds: dict[Annotated[str, Field(min_length=1)], float] = {
+        "impression": 0.0,
+        "click": 2.0,
+        "cart": 3.0,
+        "purchase": 5.0,
+        "rating": 1.0,
+        "dislike": -1.0,
+        "hide": -1.0,
+    }
+    watermark_days: Positive = 7.0
+    timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"
+    timestamp_format: Annotated[str, Field(min_length=1)] | None = None
+    as_ratings: bool = False
+
+
 class Split(Section):
     protocol: Literal["leave_last_out", "temporal", "ratio", "given", "none"] = "leave_last_out"
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -183,6 +211,7 @@ class Config(Section):
     spark: Spark = Spark()
     distributed: Distributed = Distributed()
     ingest: Ingest = Ingest()
+    feedback: Feedback = Feedback()
     split: Split = Split()
     sparsity: Sparsity = Sparsity()
     parquet: Parquet = Parquet()

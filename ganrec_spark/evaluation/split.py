@@ -95,7 +95,7 @@ def _part_by(place: Column) -> Column:
 
 
 def _own(ratings: DataFrame) -> DataFrame:
-    return ratings.where(F.col("origin") == "source")
+    return ratings.where(F.col("origin") != "test_source")
 
 
 def _labelled(ratings: DataFrame, part: Column) -> DataFrame:

@@ -1,11 +1,12 @@
 """Dense positions 0, 1, 2, ... for keys, without sorting everything in one task; the dictionaries of ids by them."""
 
+from collections.abc import Callable
 from itertools import accumulate
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ganrec_spark.errors import InputError
+from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Addition
 
@@ -33,6 +34,14 @@ def extend_dictionary(lake: StageLake, valid: DataFrame, table: str, kind: str) 
 
     Ids that a killed attempt appended are there already, so a second attempt adds only the rest.
     """
+    return lake.extend(table, missing_ids(valid, table, kind, lake.run_id))
+
+
+def missing_ids(valid: DataFrame, table: str, kind: str, seen_by: str) -> Callable[[DataFrame], Addition]:
+    """Return what Lake.extend asks: which ids of column `kind`_id a dictionary lacks, numbered from its end on.
+
+    `seen_by` becomes their first_run_id. `valid` must be the same rows however often it is read.
+    """
 
     def missing(known: DataFrame) -> Addition:
         fresh = valid.select(f"{kind}_id").distinct().join(known.select(f"{kind}_id"), f"{kind}_id", "left_anti")
@@ -43,9 +52,9 @@ def extend_dictionary(lake: StageLake, valid: DataFrame, table: str, kind: str) 
             raise InputError(
                 f"table '{table}': expected at most {_MAX_INDEX} ids, found {first + count}; start a new lake"
             )
-        return Addition(numbered.withColumn("first_run_id", F.lit(lake.run_id)), count, f"{kind}_idx", first)
+        return Addition(numbered.withColumn("first_run_id", F.lit(seen_by)), count, f"{kind}_idx", first)
 
-    return lake.extend(table, missing)
+    return missing
 
 
 def with_indices(lake: StageLake, valid: DataFrame) -> DataFrame:
@@ -53,3 +62,12 @@ def with_indices(lake: StageLake, valid: DataFrame) -> DataFrame:
     users = lake.read("users").select("user_id", "user_idx")
     items = lake.read("items").select("item_id", "item_idx")
     return valid.join(users, "user_id").join(items, "item_id").select("user_idx", "item_idx", "rating", "ts", "origin")
+
+
+def require_as_many(expected: int, found: int) -> None:
+    """Raise LakeError where ratings are more or fewer once they have indices: an id has several, or none."""
+    if found != expected:
+        raise LakeError(
+            f"tables 'users' and 'items': expected one row for each id, so that {expected} ratings stay as many, "
+            f"found {found} after the join; the dictionaries are damaged, `ganrec doctor` says how"
+        )

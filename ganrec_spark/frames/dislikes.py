@@ -40,13 +40,14 @@ def learned(
     """Return `ratings` with the dislikes among them, as ALS takes them; just as they are where `weight` is 0.
 
     Implicit: the rating is -weight * mean |observed rating|, whatever the source's scale; ALS, as MLlib, takes it for
-    preference 0. Explicit ALS predicts ratings, so dislikes are taken as they are.
+    preference 0. Explicit ALS predicts ratings, so dislikes are taken as they are. Events of dislike have no
+    rating (NULL) and no weight.
     """
     if dislikes is None or not weight:
         return ratings
-    against = dislikes
+    against = dislikes.where(F.col("rating").isNotNull())
     if implicit:
         typical = F.broadcast(observed.agg(F.avg(F.abs("rating")).alias("typical")))
         rating = (F.lit(-weight) * F.col("typical")).alias("rating")
-        against = dislikes.crossJoin(typical).select("user_idx", "item_idx", rating, "ts")
+        against = against.crossJoin(typical).select("user_idx", "item_idx", rating, "ts")
     return ratings.unionByName(against, allowMissingColumns=True)

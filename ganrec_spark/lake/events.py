@@ -1,6 +1,6 @@
 """Logs of events: rows are only ever added, each once by the table's key, whoever writes at the same time."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
@@ -11,21 +11,47 @@ from ganrec_spark.lake.store import Lake
 _TRIES = 20
 
 
-def append(lake: Lake, table: str, events: DataFrame) -> int:
+def append(lake: Lake, table: str, events: DataFrame, among: Column | None = None) -> int:
     """Add those events whose key the log does not have, in one commit; return their number.
 
     Of events that share a key one is taken. An attempt that died, or a delivery that comes again, adds nothing twice:
     of two commits that began with the same log the second one fails, and is tried again with what is there then.
-    Raises LakeError where others were faster at every try.
+    `among` says which of the log's rows may have one of the keys, so that the others need not be read. Where nothing
+    is new there is no commit. Raises LakeError where others were faster at every try.
     """
-    declaration, full_name, keys = declared(table), lake.ensure(table), list(declared(table).key)
-    once = events.select(*cast_columns(declaration)).dropDuplicates(keys)
+    declaration, keys = declared(table), list(declared(table).key)
+    once = events.select(*cast_columns(declaration)).dropDuplicates(keys).persist()
+    try:
+        return _add(lake, table, once, among)
+    finally:
+        once.unpersist()
+
+
+def _add(lake: Lake, table: str, once: DataFrame, among: Column | None) -> int:
+    full_name, keys = lake.ensure(table), list(declared(table).key)
     nothing = F.lit(False)  # is replaced; of a commit that replaces nothing Iceberg holds any other one for a conflict
     for _ in range(_TRIES):
         seen = current_snapshot(lake.spark, full_name)
-        fresh = once.join(lake.as_of(table, seen).select(*keys), keys, "left_anti")
+        known = lake.as_of(table, seen)
+        fresh = once.join((known if among is None else known.where(among)).select(*keys), keys, "left_anti")
+        if fresh.isEmpty():
+            return 0
         try:
             return replace_rows(fresh, full_name, nothing, seen)[0]
         except Conflict:
             continue
     raise LakeError(f"table '{table}': expected to add events, found others adding theirs at each of {_TRIES} tries")
+
+
+def snapshot(lake: Lake, table: str) -> DataFrame:
+    """Return every row that the log has now; rows that others add while it is read are not among them."""
+    seen = current_snapshot(lake.spark, lake.ensure(table))
+    rows = lake.as_of(table, seen)
+    return rows if seen else rows.limit(0)  # the first rows may come while it is read
+
+
+def state(lake: Lake, table: str, rows: Column) -> str:
+    """Return a text that changes when events are added that match `rows`: their number, and a sum over their keys."""
+    hashed = F.xxhash64(*declared(table).key).cast("decimal(38,0)")  # sums of 64 bits would raise
+    found = snapshot(lake, table).where(rows).agg(F.count("*").alias("n"), F.sum(hashed).alias("sum")).collect()[0]
+    return f"{table} {found['n']} {found['sum']}"

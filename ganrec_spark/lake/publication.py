@@ -36,11 +36,11 @@ def content_hash(frames: Mapping[str, DataFrame]) -> str:
 def table_digests(lake: Lake, run_id: str) -> dict[str, str]:
     """Return a content hash of every table of one run: equal digests mean equal rows.
 
-    Left out: stage_log and current_run, which hold times, and the editions with their exposures, which are copies.
+    Left out: stage_log, current_run and logs of events, which hold times, and the editions with their exposures, which
+    are copies.
     """
-    names = [
-        table.name for table in TABLES if table.scope != "pointer" and table.name not in ("stage_log", "exposures")
-    ]
+    left_out = ("stage_log", "exposures")
+    names = [table.name for table in TABLES if table.scope in ("run", "append") and table.name not in left_out]
     digests = {}
     for name in names:
         rows = lake.read_all(name)

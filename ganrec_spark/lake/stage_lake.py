@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 
 from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.events import snapshot
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Addition, Lake
 
@@ -26,6 +27,11 @@ class StageLake:
         """Return this run's rows of a declared table; `phase` defaults to the stage's own."""
         self._allow(table, (*self.reads, *self.writes), "read")
         return self.lake.read(table, self.run_id, phase or self.phase)
+
+    def read_log(self, table: str) -> DataFrame:
+        """Return every event that a declared log has now, as of one snapshot however often the frame is read."""
+        self._allow(table, self.reads, "read")
+        return snapshot(self.lake, table)
 
     def write(self, table: str, frame: DataFrame, phase: str | None = None) -> int:
         """Replace this run's rows of a declared table in one commit; return the number of rows.

@@ -16,9 +16,9 @@ STAGES: tuple[Stage, ...] = (
         "ingest",
         "ingest",
         "Validate the raw ratings, quarantine bad rows with a reason, give every id its dense index.",
-        (),
+        ("feedback_events",),
         ("ratings", "disliked_ratings", "rejected_ratings", "pseudonyms", "users", "items"),
-        ("ingest",),
+        ("ingest", "feedback"),
     ),
     Stage(
         "split",

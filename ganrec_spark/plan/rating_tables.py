@@ -2,12 +2,16 @@
 
 from ganrec_spark.plan.table import RATING, Table, columns
 
+_ORIGIN = """
+    origin string: source (ingest.source), test_source (ingest.test_source), or feedback: events of the log had a say
+"""
+
 RATING_TABLES: tuple[Table, ...] = (
     Table(
         "ratings",
         "one valid rating of one user for one item, duplicates resolved",
         ("user_idx", "item_idx", "origin"),
-        columns(RATING + "origin string: source (ingest.source), test_source (ingest.test_source)"),
+        columns(RATING + _ORIGIN),
     ),
     Table(
         "pseudonyms",
@@ -20,9 +24,9 @@ RATING_TABLES: tuple[Table, ...] = (
     ),
     Table(
         "disliked_ratings",
-        "one valid rating below ingest.liked_from: the item is no hit for the user and never listed to them",
+        "one valid rating below ingest.liked_from, or an event of dislike (rating NULL): no hit, never listed",
         ("user_idx", "item_idx", "origin"),
-        columns(RATING + "origin string: source (ingest.source), test_source (ingest.test_source)"),
+        columns(RATING + _ORIGIN),
     ),
     Table(
         "rejected_ratings",
@@ -42,7 +46,7 @@ RATING_TABLES: tuple[Table, ...] = (
         columns("""
             user_id string: the source's id
             user_idx int: dense index from 0, never reused
-            first_run_id string: run that first saw the user
+            first_run_id string: run that first saw the user; feedback: an event of the log did
         """),
         scope="append",
     ),
@@ -53,7 +57,7 @@ RATING_TABLES: tuple[Table, ...] = (
         columns("""
             item_id string: the source's id
             item_idx int: dense index from 0, never reused
-            first_run_id string: run that first saw the item
+            first_run_id string: run that first saw the item; feedback: an event of the log did
         """),
         scope="append",
     ),

@@ -1,17 +1,17 @@
 """JSON as Spark reads it, so that no row is lost: an object a line, or one array a file."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, DoubleType, StringType, StructField, StructType
+from pyspark.sql.types import BooleanType, DataType, DoubleType, StringType, StructField, StructType
 
 from ganrec_spark.config.sections import Ingest
 from ganrec_spark.errors import InputError
 from ganrec_spark.raw.files import Files
-from ganrec_spark.raw.names import quoted, resolve
+from ganrec_spark.raw.names import plain, quoted, resolve
 from ganrec_spark.raw.readers import GIVEN, MALFORMED, samples_of
 from ganrec_spark.raw.text import decoded, json_names, lines
 
@@ -31,11 +31,13 @@ def read_json(
     head: list[str],
     encoding: str,
     wanted: dict[str, str | int],
+    optional: Mapping[str, str | int] | None = None,
 ) -> tuple[DataFrame, list[str]]:
     """Return the rows of JSON files, one object a line or an array a file, with MALFORMED; and the keys in `head`.
 
-    Raises InputError where something would be left out: what follows the first value of a line or a file, or an array
-    that is cut.
+    With `optional`, roles of keys that need not be there, as in events, a line of several values is a malformed row.
+    Else, and in files that are arrays, InputError is raised where something would be left out: what follows the first
+    value of a line or a file, or an array that is cut.
     """
     names, objects = json_names(head, files.source)
     several = head[0].lstrip().startswith("[")
@@ -51,24 +53,50 @@ def read_json(
             )
         if any("{" in line for line in beginning):  # an array may be empty
             objects += json_names(beginning, files.source)[1]
-    _require_one_value(spark, files, several)
+    by_line = optional is not None and not several
+    if not by_line:
+        _require_one_value(spark, files, several)
+    # Keys that may be missing need not be in the sample.
+    known = {plain(name) for name in names}
+    names = (
+        *names,
+        *(name for name in (optional or {}).values() if isinstance(name, str) and plain(name) not in known),
+    )
     roles = resolve(files.source, wanted, names)
     keys = [roles[role] for role in ("user", "item") if role in roles]
     kinds = {key: _id_kind(files.source, key, objects) for key in keys}
     schema = StructType([StructField(name, kinds.get(name, StringType())) for name in (*names, MALFORMED)])
-    frame = spark.read.options(**GIVEN).json(
-        list(files.uris),
-        schema=schema,
-        columnNameOfCorruptRecord=MALFORMED,
-        multiLine=several,
-        encoding=encoding,
-        lineSep="\n",
-    )
+    if by_line:
+        frame = _line_by_line(spark, files, schema)
+    else:
+        frame = spark.read.options(**GIVEN).json(
+            list(files.uris),
+            schema=schema,
+            columnNameOfCorruptRecord=MALFORMED,
+            multiLine=several,
+            encoding=encoding,
+            lineSep="\n",
+        )
     for key in keys:
         if kinds[key] == StringType():  # what the sample did not show
             nested = F.col(quoted(key)).rlike(_NESTED)
             frame = frame.withColumn(MALFORMED, F.coalesce(MALFORMED, F.when(nested, F.col(quoted(key)))))
     return frame, list(names)
+
+
+def _line_by_line(spark: SparkSession, files: Files, schema: StructType) -> DataFrame:
+    """Return a row per line that is not blank; one of several values, or of none, has its text as MALFORMED."""
+    text = spark.read.options(**GIVEN).text(list(files.uris), lineSep="\n")
+    lines_of = text.withColumn("value", F.regexp_replace(F.make_valid_utf8("value"), "^\ufeff", ""))
+    may_be = F.when(F.col("value").rlike(_MAY_BE_SEVERAL), F.col("value"))
+    several = F.udf(lambda line: line is not None and _kind(line) == _SEVERAL, BooleanType())(may_be)
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": MALFORMED}
+    rows = lines_of.where(F.btrim("value", F.lit(" \t\r")) != "").select(
+        "value", several.alias("several"), F.from_json("value", schema, options).alias("row")
+    )
+    fields = [F.when(~F.col("several"), F.col(f"row.{quoted(name)}")).alias(name) for name in schema.names[:-1]]
+    broken = F.when(F.col("several") | F.col("row").isNull(), F.col("value"))
+    return rows.select(*fields, F.coalesce(f"row.{MALFORMED}", broken).alias(MALFORMED))
 
 
 def _id_kind(source: str, name: str, objects: Sequence[dict[str, object]]) -> DataType:
@@ -97,15 +125,14 @@ def _require_one_value(spark: SparkSession, files: Files, array: bool) -> None:
 
 
 def _kinds(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    decoder = json.JSONDecoder()
-
-    def kind(text: str) -> str:
-        text = text.strip().removeprefix("\ufeff").strip()
-        try:
-            _, end = decoder.raw_decode(text) if text else (None, 0)
-        except (json.JSONDecodeError, RecursionError):
-            return _CUT
-        return _SEVERAL if text[end:].strip(", \t\r\n") else _WHOLE
-
     for batch in batches:
-        yield pa.RecordBatch.from_pydict({"found": sorted({kind(text or "") for text in batch["value"].to_pylist()})})
+        yield pa.RecordBatch.from_pydict({"found": sorted({_kind(text or "") for text in batch["value"].to_pylist()})})
+
+
+def _kind(text: str) -> str:
+    text = text.strip().removeprefix("\ufeff").strip()
+    try:
+        _, end = json.JSONDecoder().raw_decode(text) if text else (None, 0)
+    except (json.JSONDecodeError, RecursionError):
+        return _CUT
+    return _SEVERAL if text[end:].strip(", \t\r\n") else _WHOLE

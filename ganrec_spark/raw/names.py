@@ -54,6 +54,17 @@ def resolve(source: str, wanted: dict[str, str | int], found: Sequence[str]) -> 
     return {role: found[name - 1] if isinstance(name, int) else by_name[plain(name)] for role, name in wanted.items()}
 
 
+def present(optional: dict[str, str | int], found: Sequence[str]) -> dict[str, str]:
+    """Return role -> name of those columns that are there, as `resolve` finds them."""
+    names = {plain(name) for name in found}
+    there = {
+        role: name
+        for role, name in optional.items()
+        if (name <= len(found) if isinstance(name, int) else plain(name) in names)
+    }
+    return resolve("", there, found)
+
+
 def explain_missing(source: str, wanted: dict[str, str | int], found: Sequence[str], line: str) -> None:
     """Raise InputError saying which of the wanted columns are not there, and the settings that would fit."""
     present = {plain(name) for name in found}

@@ -36,7 +36,7 @@ RAW_VALUES = {"rating": "raw_rating", "timestamp": "raw_time"}
 IGNORED = ("ignored_event", "not_rated", "not_yet_given")
 
 
-_NULL = "\\N"  # as MySQL and PostgreSQL write what is missing
+NULL = "\\N"  # as MySQL and PostgreSQL write what is missing
 
 
 def apply_rules(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm | None = None) -> DataFrame:
@@ -62,7 +62,7 @@ def apply_rules(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm
     raw, shown = F.col("raw"), user
     if ingest.pseudonym_salt:
         shown = pseudonym(user, from_environment("ingest.pseudonym_salt", ingest.pseudonym_salt))
-        raw = _without_user(types["raw"], str(rows.schema["user"].metadata["column"]), shown)
+        raw = without_user(types["raw"], str(rows.schema["user"].metadata["column"]), shown)
     parsed = rows.select(
         "file",
         raw.alias("raw"),
@@ -74,7 +74,7 @@ def apply_rules(rows: DataFrame, ingest: Ingest, as_of: datetime, form: TimeForm
         rating.alias("rating"),
         ts.alias("ts"),
         (F.trim(F.col("event").cast("string")) if by_event else F.lit(None).cast("string")).alias("event"),
-        (_inexact(F.col("user"), types["user"]) | _inexact(F.col("item"), types["item"])).alias("inexact"),
+        (inexact(F.col("user"), types["user"]) | inexact(F.col("item"), types["item"])).alias("inexact"),
     )
     malformed = F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in _fields(types["raw"]) else F.lit(False)
     checked = parsed.withColumn("rule", _rule(ingest, malformed, as_of))
@@ -86,7 +86,7 @@ def pseudonym(user_id: Column, salt: str) -> Column:
     return F.substring(F.sha2(F.concat(F.lit(f"{salt}\x1f"), user_id), 256), 1, 32)
 
 
-def _without_user(raw: DataType, user: str, shown: Column) -> Column:
+def without_user(raw: DataType, user: str, shown: Column) -> Column:
     """Return `raw` with the user's id replaced; a malformed line, in which it may stand anywhere, is withheld."""
     fields = {name: F.col(f"raw.{quoted(name)}") for name in _fields(raw)}
     fields[user] = shown
@@ -120,10 +120,10 @@ def mark_duplicates(checked: DataFrame, keep_conflicts: bool) -> DataFrame:
     return checked.withColumn("rule", F.coalesce("rule", duplicate))
 
 
-def row_as_json(raw: DataType) -> Column:
-    """Return `raw` as JSON, missing values as null; a malformed line as {"line": text}."""
+def row_as_json(raw: DataType, missing: bool = True) -> Column:
+    """Return `raw` as JSON, `missing` values as null; a malformed line as {"line": text}."""
     names = [name for name in _fields(raw) if name != MALFORMED]
-    options = {"ignoreNullFields": "false"}
+    options = {"ignoreNullFields": str(not missing).lower()}
     row = F.to_json(F.struct(*[F.col(f"raw.{quoted(name)}").alias(name) for name in names]), options)
     if MALFORMED not in _fields(raw):
         return row
@@ -161,7 +161,7 @@ def _rule(ingest: Ingest, malformed: Column, as_of: datetime) -> Column:
     infinite = F.isnan(rating) | rating.isin(float("inf"), float("-inf"))
     return (
         F.when(malformed, "malformed_row")
-        .when(user.isNull() | item.isNull() | (user == _NULL) | (item == _NULL), "missing_id")
+        .when(user.isNull() | item.isNull() | (user == NULL) | (item == NULL), "missing_id")
         .when(garbled, "bad_encoding")
         .when(F.col("inexact"), "inexact_id")
         .when(rating.isNull(), unusable)
@@ -191,6 +191,11 @@ def _number(column: Column, kind: DataType, ingest: Ingest) -> Column:
     text = F.btrim(column, F.lit(_BLANKS))
     if ingest.decimal == ",":
         text = F.when(~text.contains("."), F.replace(text, F.lit(","), F.lit(".")))
+    return number(text)
+
+
+def number(text: Column) -> Column:
+    """Return a text as a number, NULL where it is none; NaN and infinities are numbers here."""
     return F.when(text.rlike(_NUMBER) | text.rlike(_NOT_FINITE), text.try_cast("double"))
 
 
@@ -199,7 +204,8 @@ def _as_text(column: Column, kind: DataType | None) -> Column:
     return F.substring(column.cast("string"), 1, 40) if plain else F.lit(None).cast("string")
 
 
-def _inexact(column: Column, kind: DataType) -> Column:
+def inexact(column: Column, kind: DataType) -> Column:
+    """Return whether an id is a floating-point number so large that two may have become one."""
     limit = _EXACT.get(type(kind))
     return F.lit(False) if limit is None else F.coalesce(F.abs(column) >= limit, F.lit(False))
 

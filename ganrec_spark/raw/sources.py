@@ -19,7 +19,7 @@ from ganrec_spark.lake.files import require_up
 from ganrec_spark.lake.iceberg import reason
 from ganrec_spark.raw.files import SAMPLE_BYTES, Files, located, part_value, sampled
 from ganrec_spark.raw.json_files import read_json
-from ganrec_spark.raw.names import plain, quoted, resolve
+from ganrec_spark.raw.names import plain, present, quoted, resolve
 from ganrec_spark.raw.readers import MALFORMED, read_parquet, read_text
 from ganrec_spark.raw.text import decoded, is_json, layout, lines
 
@@ -66,8 +66,7 @@ def read_columns(
 
     The names are of _ROLES. Raises InputError that ends with `advice`.
     """
-    named = Path(source).suffix.lower() in _FILES or "/" in source or Path(source).expanduser().exists()
-    table = not named
+    table = not _is_path(source)
     with explained(source, advice):
         wanted: dict[str, str | int] = {_ROLES[name]: name for name in names}
         frame = _read(spark, Ingest(format="table" if table else "auto"), source, wanted, None)
@@ -81,8 +80,43 @@ def read_columns(
     return frame.select(*(F.col(_ROLES[name]).alias(name) for name in names), *more)
 
 
+def read_events(
+    spark: SparkSession,
+    ingest: Ingest,
+    source: str,
+    wanted: dict[str, str | int],
+    optional: dict[str, str | int],
+    scratch: Path | None = None,
+) -> DataFrame:
+    """Return every row of a file, folder or table of events, as read_source does: a column per role, `file`, `raw`.
+
+    A role of `optional` whose column is not there has none in the result.
+    """
+    table = not _is_path(source)
+    return _read(
+        spark, ingest.model_copy(update={"format": "table" if table else "auto"}), source, wanted, scratch, optional
+    )
+
+
+def event_rows(
+    frame: DataFrame, ingest: Ingest, source: str, wanted: dict[str, str | int], optional: dict[str, str | int]
+) -> DataFrame:
+    """Return the rows of a frame, such as a micro-batch of a stream, in the form of read_events."""
+    roles = resolve(source, wanted, frame.columns) | present(optional, frame.columns)
+    return _in_roles(frame, ingest, roles, frame.columns, F.lit(source), [])
+
+
+def _is_path(source: str) -> bool:
+    return Path(source).suffix.lower() in _FILES or "/" in source or Path(source).expanduser().exists()
+
+
 def _read(
-    spark: SparkSession, ingest: Ingest, source: str, wanted: dict[str, str | int], scratch: Path | None
+    spark: SparkSession,
+    ingest: Ingest,
+    source: str,
+    wanted: dict[str, str | int],
+    scratch: Path | None,
+    optional: dict[str, str | int] | None = None,
 ) -> DataFrame:
     with explained(source):
         if ingest.format == "table":
@@ -91,11 +125,17 @@ def _read(
             place: list[Column] = []
         else:
             files = located(spark, source, scratch, ordered=ingest.tie_order == "source")
-            frame, names = _read_files(spark, ingest, files, wanted)
+            frame, names = _read_files(spark, ingest, files, wanted, optional)
             hidden = frame.metadataColumn("_metadata")
             origin = hidden["file_path"]
             place = [origin, hidden["file_block_start"], F.monotonically_increasing_id()]
-    roles = resolve(source, wanted, names)
+    roles = resolve(source, wanted, names) | present(optional or {}, names)
+    return _in_roles(frame, ingest, roles, names, origin, place)
+
+
+def _in_roles(
+    frame: DataFrame, ingest: Ingest, roles: dict[str, str], names: list[str], origin: Column, place: list[Column]
+) -> DataFrame:
     if ingest.pseudonym_salt:  # a folder's part may be the user's id
         origin = F.regexp_replace(origin, f"/{re.escape(roles['user'])}=[^/]*", f"/{roles['user']}=withheld")
     kept = [*names, *([MALFORMED] if MALFORMED in frame.columns and MALFORMED not in names else [])]
@@ -152,7 +192,11 @@ _UNREADABLE = (
 
 
 def _read_files(
-    spark: SparkSession, ingest: Ingest, files: Files, wanted: dict[str, str | int]
+    spark: SparkSession,
+    ingest: Ingest,
+    files: Files,
+    wanted: dict[str, str | int],
+    optional: dict[str, str | int] | None,
 ) -> tuple[DataFrame, list[str]]:
     """Return the rows of all files, and the names of their columns; text has MALFORMED besides."""
     source, kind, parts = files.source, str(ingest.format), {plain(name) for name in files.parts}
@@ -169,7 +213,7 @@ def _read_files(
             raise InputError(f"source '{source}': expected ratings, found an empty file; check the delivery")
         wanted = {role: name for role, name in wanted.items() if plain(name) not in parts}
         if is_json(head, kind):
-            frame, names = read_json(spark, ingest, files, first, head, encoding, wanted)
+            frame, names = read_json(spark, ingest, files, first, head, encoding, wanted, optional)
         else:
             where = source if len(files.uris) == 1 else f"{source} ({first})"
             found = layout(head, encoding, ingest, where, wanted)

@@ -30,6 +30,7 @@ _EXCEL_HINT = re.compile(r'^"?sep=.?"?$', re.IGNORECASE)
 _JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|$))')
 csv.field_size_limit(1 << 30)  # a long text is a text
 _CLOCK_TIME = re.compile(r"^\d{4}-\d{1,2}-\d{1,2}[T ]\d{1,2}:\d{2}")
+_HEAD_LINES = 10
 _SAMPLE_LINES = 1000
 _CONSISTENT = 0.9
 
@@ -64,8 +65,10 @@ def decoded(sample: bytes, ingest: Ingest, source: str) -> tuple[str, str]:
     except (LookupError, UnicodeError) as error:
         raise InputError(f"source '{source}': ingest.encoding '{encoding}': {error}") from None
     text = text.removeprefix("\ufeff")
-    head = _LINES.split(text[:10_000], maxsplit=2)[:2]
-    if any(sign in line for line in head for sign in ("\ufffd", "\x00")):
+    head = _LINES.split(text[:10_000], maxsplit=_HEAD_LINES)[:_HEAD_LINES]
+    strange = [any(sign in line for sign in ("\ufffd", "\x00")) for line in head if line.strip()]
+    # A row that is no text is one that rules reject; a header, or half of the lines, say that the file is another.
+    if (any(strange[:1]) and _JSON.match(head[0]) is None) or 2 * sum(strange) >= max(len(strange), 2):
         raise InputError(
             f"source '{source}': expected {encoding.upper()} text or Parquet, found other bytes in its first lines; "
             "say in ingest.encoding what it is (latin-1, cp1252, utf-16, ...)"

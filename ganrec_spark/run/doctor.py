@@ -31,6 +31,14 @@ from ganrec_spark.run.invariants import Finding, Repair
 from ganrec_spark.spark.executors import surroundings
 from ganrec_spark.spark.session import build_session, require_known, spark_jars_dir
 
+_LOOKS = (
+    invariants.dictionaries,
+    invariants.doubled_ratings,
+    invariants.feedback_log,
+    invariants.published,
+    invariants.exposures,
+    invariants.runs,
+)
 _JAVA = 17
 _FREE_GIB = 5
 _CLOCK_SECONDS = 60  # Iceberg refuses commits that are older than that
@@ -72,13 +80,7 @@ def examine(config: Config) -> tuple[list[Finding], list[Repair]]:
             return [*findings, Finding("ok", "lake", "reachable and empty; the first run makes its tables")], []
         findings.append(_clock(lake))
         repairs: list[Repair] = []
-        for look in (
-            invariants.dictionaries,
-            invariants.doubled_ratings,
-            invariants.published,
-            invariants.exposures,
-            invariants.runs,
-        ):
+        for look in _LOOKS:
             told, mended = look(lake)
             findings += told
             repairs += mended

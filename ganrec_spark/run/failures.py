@@ -61,18 +61,19 @@ def _damaged_table(text: str) -> LakeError | None:
         return None
     for match in _DATA.finditer(text):
         writers = [stage for stage in STAGES if match["table"] in stage.writes]
-        if not writers:
+        scope = TABLE_BY_NAME[match["table"]].scope if match["table"] in TABLE_BY_NAME else ""
+        if not writers and scope != "events":
             continue
         phase = re.search(r"phase=(\w+)", match["path"])
-        stage = next((one for one in writers if phase is None or one.phase in (None, phase[1])), writers[0])
         run = re.search(r"run_id=([\w.-]+)", match["path"])
         what = f"table '{match['table']}'" + (f", run '{run[1]}'" if run else "")
         file = match.group(0).rsplit("/", 1)[-1]
         if match["table"] in {table.name for table in EDITIONS}:
             advice = "`ganrec rollback` to another edition, then run the date again"
-        elif match["what"] == "metadata" or TABLE_BY_NAME[match["table"]].scope == "append":
+        elif match["what"] == "metadata" or scope in ("append", "events"):
             advice = "restore the table from a backup of the lake: nothing else has these rows"
         else:
+            stage = next((one for one in writers if phase is None or one.phase in (None, phase[1])), writers[0])
             advice = f"run stage '{stage.name}' again (`ganrec stage --stage {stage.name}`), then those after it"
         return LakeError(f"{what}: expected its files, found one missing or damaged ({file}); {advice}")
     return None

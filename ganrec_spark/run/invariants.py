@@ -7,6 +7,7 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.events import snapshot
 from ganrec_spark.lake.iceberg import change_properties, current_snapshot, properties
 from ganrec_spark.lake.publication import of_edition, stored_editions
 from ganrec_spark.lake.store import Lake, Publication
@@ -96,6 +97,25 @@ def doubled_ratings(lake: Lake) -> Found:
     told = ", ".join(f"{row['count']} in run {row['run_id']}" for row in found)
     advice = "the dictionaries gave an id two indices; repair them (--repair), then run these dates again"
     return [Finding("fail", "ratings", f"pairs rated twice: {told}", advice)], []
+
+
+def feedback_log(lake: Lake) -> Found:
+    """Look for events that are in the log twice, or of users and items that are in no dictionary."""
+    log = snapshot(lake, "feedback_events")
+    n_events = log.count()
+    if not n_events:
+        return [Finding("ok", "feedback_events", "no events")], []
+    twice = log.groupBy("event_id").count().where("count > 1").count()
+    strange = {}
+    for table, kind in (("users", "user"), ("items", "item")):
+        known = lake.read_all(table).select(f"{kind}_idx").distinct()
+        strange[table] = log.join(known, f"{kind}_idx", "left_anti").count()
+    wrong = [f"{twice} event ids twice"] if twice else []
+    wrong += [f"{n} events of {table} that are in no dictionary" for table, n in strange.items() if n]
+    if not wrong:
+        return [Finding("ok", "feedback_events", f"{n_events} events, each once")], []
+    advice = "delete them (`ganrec sql`) and give their sources to `ganrec feedback` again"
+    return [Finding("fail", "feedback_events", ", ".join(wrong), advice)], []
 
 
 def published(lake: Lake) -> Found:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from ganrec_spark.errors import InputError, LakeError
-from ganrec_spark.frames.dense_index import extend_dictionary, with_indices
+from ganrec_spark.errors import InputError
+from ganrec_spark.feedback.ratings import known_events, with_feedback
+from ganrec_spark.frames.dense_index import extend_dictionary, require_as_many, with_indices
 from ganrec_spark.raw.checked import checked_rows
 from ganrec_spark.raw.merged import known_pseudonyms, liked_or_not, merge_events, threshold
 from ganrec_spark.raw.rejects import (
@@ -49,20 +50,26 @@ def run(context: Context) -> str:
             )
         new_users = extend_dictionary(context.lake, everyone, "users", "user")
         new_items = extend_dictionary(context.lake, everyone, "items", "item")
-        n_ratings = context.lake.write("ratings", with_indices(context.lake, valid))
-        n_disliked = context.lake.write("disliked_ratings", with_indices(context.lake, disliked))
-        n_valid = everyone.count()
-        if n_ratings + n_disliked != n_valid:
-            raise LakeError(
-                f"tables 'users' and 'items': expected one row for each id, so that {n_valid} ratings stay as many, "
-                f"found {n_ratings + n_disliked} after the join; the dictionaries are damaged, `ganrec doctor` says how"
-            )
+        rated, against = (with_indices(context.lake, rows) for rows in (valid, disliked))
+        n_valid, events = everyone.count(), known_events(context.lake.read_log("feedback_events"), context.as_of)
+        counted = context.config.feedback.as_ratings
+        if counted:
+            require_as_many(n_valid, rated.count() + against.count())
+            rated, against = with_feedback(rated, against, events, context.config.feedback, ingest)
+        n_ratings, n_disliked = context.lake.write("ratings", rated), context.lake.write("disliked_ratings", against)
+        if not counted:
+            require_as_many(n_valid, n_ratings + n_disliked)
+        n_events = events.count()
     finally:
         if everyone is not None:
             everyone.unpersist()
         checked.unpersist()
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
-    if n_disliked:
+    if n_disliked and not counted:
         advice.append(f"{n_disliked} ratings below {liked_from:g} are dislikes (ingest.liked_from)")
-    return "; ".join([counts_in_words(counts, n_ratings + n_disliked, new_users, new_items), *advice])
+    if counted:
+        advice.append(f"with {n_events} events of the log {n_ratings} ratings, {n_disliked} dislikes")
+    elif n_events:
+        advice.append(f"{n_events} events of the log are not used (feedback.as_ratings)")
+    return "; ".join([counts_in_words(counts, n_valid, new_users, new_items), *advice])

@@ -288,7 +288,7 @@ def test_what_a_user_dislikes_is_never_listed_to_them_alone(
     first = written.recommendations[0]
     others = {row.user_id for row in written.recommendations if row.item_idx == first.item_idx} - {first.user_id}
     context = make_context("recommend")
-    rows = [(first.user_idx, first.item_idx, -1.0, DAY, "source"), (9, 1, -1.0, DAY, "source")]
+    rows = [(first.user_idx, first.item_idx, None, DAY, "feedback"), (9, 1, -1.0, DAY, "source")]
     world.replace("disliked_ratings", context.lake.frame("disliked_ratings", rows), RUN)
     add_ids(world, "users", context.lake.frame("users", [("u9", 9, RUN)]))
     try:

@@ -16,7 +16,7 @@ from ganrec_spark.errors import ConfigError, GanrecError, InputError
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.look import look
 from ganrec_spark.raw.rules import apply_rules
-from ganrec_spark.raw.sources import explained, read_column, read_source
+from ganrec_spark.raw.sources import explained, read_columns, read_source
 from ganrec_spark.raw.times import doubt, time_form
 
 AS_OF = RunId.parse("2026-11-01").as_of(None)
@@ -91,7 +91,7 @@ def test_json_is_read_where_a_folder_names_the_user_and_as_a_list_of_ids(spark: 
     (tmp_path / "s" / "user_id=u1").mkdir(parents=True)
     (tmp_path / "s" / "user_id=u1" / "a.json").write_text('{"item_id": 2.0}\n{"item_id": 7}\n')
     assert users(spark, tmp_path / "s", columns={"rating": None, "timestamp": None}) == {"u1.0": None, "u1.1": None}
-    listed = read_column(spark, str(tmp_path / "s" / "user_id=u1" / "a.json"), "item_id", "-").collect()
+    listed = read_columns(spark, str(tmp_path / "s" / "user_id=u1" / "a.json"), ("item_id",), "-").collect()
     assert [row.item_id for row in listed] == [2.0, 7.0]
 
 

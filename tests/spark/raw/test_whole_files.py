@@ -13,7 +13,7 @@ from ganrec_spark.errors import InputError
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.raw.checked import checked_rows
 from ganrec_spark.raw.files import local_files
-from ganrec_spark.raw.sources import explained, read_column
+from ganrec_spark.raw.sources import explained, read_columns
 
 AS_OF = RunId.parse("2026-11-01").as_of(None)
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -227,7 +227,7 @@ def test_files_of_several_encodings_are_refused(
 def test_a_list_of_ids_with_a_row_too_long_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("item_id\ni1\ni,2\n")
     with pytest.raises(InputError, match="expected rows of one length, found 1 others"):
-        read_column(spark, str(tmp_path / "b.csv"), "item_id", "mend it")
+        read_columns(spark, str(tmp_path / "b.csv"), ("item_id",), "mend it")
 
 
 def test_what_databases_write_for_what_is_missing_is_no_id(spark: SparkSession, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from ganrec_spark.plan.table import Table, columns
 
-LOOP_TABLES: tuple[Table, ...] = (
+SHOWN_TABLES: tuple[Table, ...] = (
     Table(
         "list_rules",
         "one thing that a rule of lists says of one item, or of one item for one user",
