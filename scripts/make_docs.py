@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _SCOPES = {
     "run": "rows are replaced whole when their run is repeated",
     "append": "rows are only ever added",
+    "events": "rows are only ever added, each once",
     "pointer": "one row for all runs",
 }
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ganrec_spark.config.learning import Learn
+from ganrec_spark.config.lists import Experiment
 from ganrec_spark.config.models import (
     Als,
     Augment,
@@ -117,6 +119,18 @@ class Ingest(Section):
         return self
 
 
+class Feedback(Section):
+    kinds: dict[Annotated[str, Field(min_length=1)], float] = {
+        "impression": 0.0,
+        "click": 2.0,
+        "cart": 3.0,
+        "purchase": 5.0,
+        "rating": 1.0,
+        "dislike": -1.0,
+        "hide": -1.0,
+    }
+
+
 class Split(Section):
     protocol: Literal["leave_last_out", "temporal", "ratio", "given", "none"] = "leave_last_out"
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -152,6 +166,7 @@ class Gate(Section):
     min_bucket_users: Count = 300
     screen_users: Count = 5000
     finalists: Count = 2
+    cooldown_runs: Annotated[int, Field(ge=0)] = 7
 
 
 class Evaluate(Section):
@@ -181,6 +196,7 @@ class Config(Section):
     spark: Spark = Spark()
     distributed: Distributed = Distributed()
     ingest: Ingest = Ingest()
+    feedback: Feedback = Feedback()
     split: Split = Split()
     sparsity: Sparsity = Sparsity()
     parquet: Parquet = Parquet()
@@ -195,6 +211,8 @@ class Config(Section):
     recommend: Recommend = Recommend()
     evaluate: Evaluate = Evaluate()
     publish: Publish = Publish()
+    experiment: Experiment = Experiment()
+    learn: Learn = Learn()
     report: Report = Report()
 
     @model_validator(mode="after")

@@ -4,13 +4,15 @@ Tables of a run carry `run_id` first (and `phase` second where both phases write
 these columns, so the stages never name them. Missing user-item pairs are unknown, never zero.
 """
 
+from ganrec_spark.plan.feedback_tables import FEEDBACK_TABLES
 from ganrec_spark.plan.fill_tables import FILL_TABLES
+from ganrec_spark.plan.learning_tables import LEARNING_TABLES
 from ganrec_spark.plan.member_tables import MEMBER_TABLES
 from ganrec_spark.plan.published_tables import PUBLISHED_TABLES
 from ganrec_spark.plan.rating_tables import RATING_TABLES
 from ganrec_spark.plan.table import Column, Table
 
-TABLES = (*RATING_TABLES, *FILL_TABLES, *MEMBER_TABLES, *PUBLISHED_TABLES)
+TABLES = (*RATING_TABLES, *FEEDBACK_TABLES, *FILL_TABLES, *MEMBER_TABLES, *PUBLISHED_TABLES, *LEARNING_TABLES)
 
 _BY_NAME = {table.name: table for table in TABLES}
 

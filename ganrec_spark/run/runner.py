@@ -13,10 +13,11 @@ from pyspark.sql import SparkSession
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError, StoreError, TrainingError
 from ganrec_spark.lake.files import lake_root
+from ganrec_spark.lake.publication import content_hash, earlier_runs
 from ganrec_spark.lake.schema import check_run_id
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.plan.pipeline import LOOP_STAGES, STAGES
 from ganrec_spark.plan.stage import Stage
 from ganrec_spark.raw.state import source_state
 from ganrec_spark.run.context import Context
@@ -62,7 +63,7 @@ def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool =
             _LOG.debug("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
             finished = log.finished()
             if not force and stage.name in finished:
-                expected = _fingerprint(config, stage, finished, _outside(spark, config, stage))
+                expected = _fingerprint(config, stage, finished, _outside(lake, config, stage, run_id))
                 if finished[stage.name].fingerprint == expected:
                     outcomes.append(Outcome(stage.name, "kept", "done before with the same inputs", 0.0))
                     _tell(number, outcomes[-1])
@@ -87,7 +88,7 @@ def _tell(number: int, outcome: Outcome) -> None:
 
 
 def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool = False) -> Outcome:
-    outside = _outside(lake.spark, config, stage)
+    outside = _outside(lake, config, stage, log.run_id)
 
     def prepare(finished: Mapping[str, Entry]) -> str:
         # Asked once the run is ours: another process may have had it until now.
@@ -144,7 +145,9 @@ def finished_stages(lake: Lake, run_id: str) -> dict[str, str]:
 
 
 def _sources(stage: Stage) -> list[Stage]:
-    """Return the earlier stages that write what `stage` reads, in order."""
+    """Return the earlier stages that write what `stage` reads, in order; none of a loop's, which reads any run's."""
+    if stage not in STAGES:
+        return []
     return [earlier for earlier in STAGES[: STAGES.index(stage)] if set(earlier.writes) & set(stage.reads)]
 
 
@@ -205,10 +208,12 @@ def _fingerprint(config: Config, stage: Stage, finished: Mapping[str, Entry], ou
     return fingerprint(config, stage, outside, executions)
 
 
-def _outside(spark: SparkSession, config: Config, stage: Stage) -> str:
-    """Return the state of the files and tables that the stage reads outside the lake."""
+def _outside(lake: Lake, config: Config, stage: Stage, run_id: str) -> str:
+    """Return the state of what the stage reads outside its run: files, tables of others, what the loop left before."""
     files = {
         "ingest": (config.ingest.source, config.ingest.test_source),
         "recommend": (config.recommend.available_items, config.recommend.blocked_items),
     }
-    return source_state(spark, files.get(stage.name, ()))
+    learnt = {table for one in LOOP_STAGES for table in one.writes} & set(stage.reads)
+    found = content_hash({name: earlier_runs(lake.read_all(name), run_id) for name in learnt}) if learnt else ""
+    return source_state(lake.spark, files.get(stage.name, ())) + found
