@@ -52,7 +52,7 @@ def measured(context: Context, ratings: DataFrame, before: DataFrame, after: Dat
     active = known_users.join(users, "user_idx", "left").fillna(0).groupBy(bucket.alias("bucket"))
     levels = active.agg(F.sum("then").alias("then"), F.sum("now").alias("now")).toPandas()
     joined = users.join(known_users, "user_idx", "left")
-    counts = joined.agg(F.count("*").alias("n"), F.count_if("then IS NULL").alias("new")).collect()[0]
+    counts = joined.agg(F.count("*").alias("n"), F.count_if(F.col("then").isNull()).alias("new")).collect()[0]
     n_users, n_new = counts["n"], counts["new"]
     return [
         _index("items", *_binned(then, now)),

@@ -30,6 +30,8 @@ from ganrec_spark.learning.moments import (
     variance_of,
 )
 
+# Share of a policy's choices that may be unknown before anybody is told; without it one in forty would be by chance.
+NEGLIGIBLE = 0.05
 # Measures of one user in `user_sums`, in this order.
 WEIGHTED, WEIGHTS, SQUARES, RESIDUALS, DOUBTS, EXPECTED, SHOWN, EARNED = range(8)
 
@@ -69,8 +71,8 @@ class PolicyValue:
 
     @property
     def lacks_support(self) -> bool:
-        """Whether it is proven that the log could not have shown some of what the policy would show."""
-        return self.support.high < 1
+        """Whether it is proven that the log could not have shown a good part of what the policy would show."""
+        return self.support.high < 1 - NEGLIGIBLE
 
 
 def user_sums(logged: Logged) -> Moments:
