@@ -77,7 +77,8 @@ def _roll_back(found: Evidence, settings: Learn) -> tuple[str, str] | None:
         )
         if one.earlier is None or _far_below(one, one.earlier, settings):
             return "retrain", f"{told}; no lists before them in learn.days were better, so going back would not help"
-        return "roll_back", f"{told}; those of the runs before were not"
+        harm = _gate_again(found, settings)
+        return "roll_back", f"{told}; those of the runs before were not" + (f"; {harm[1]}" if harm else "")
     return None
 
 

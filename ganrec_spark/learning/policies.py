@@ -8,6 +8,7 @@ own and the propensity given it is exact: nothing has to be assumed of how items
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -73,8 +74,12 @@ def modelled(context: Context, drawn: DataFrame) -> tuple[list[list[float]], Dat
     for name, own in sums_of.items():
         own[table["fold"].to_numpy(), places] = table[name]
     lifts = item_lifts(sums_of["earned"], sums_of["foreseen"], PRIOR)
-    rows = [(fold, int(item), float(lifts[fold, place])) for fold in range(FOLDS) for place, item in enumerate(items)]
-    return rates, context.spark.createDataFrame(rows, "fold int, item_idx int, lift double")
+    columns = {
+        "fold": np.repeat(np.arange(FOLDS, dtype=np.int32), len(items)),
+        "item_idx": np.tile(items.astype(np.int32), FOLDS),
+        "lift": lifts.ravel(),
+    }
+    return rates, context.spark.createDataFrame(pa.table(columns))
 
 
 def _rate(rates: list[list[float]]) -> Column:

@@ -53,7 +53,7 @@ def seen(context: Context) -> ShownLists:
     of_runs = F.col("run_id").isin([run for run, _ in counted])  # what partitions are read
     published = of_runs & key.isin([" ".join(one) for one in counted])
     rows = lake.read_runs("exposures").where(published & F.col("arm").isin(arms))
-    rows = rows.dropDuplicates(["edition", "user_idx", "rank"])
+    rows = rows.dropDuplicates(["edition", "user_idx", "rank"]).cache()  # looked at for every table
     runs, fills = run_ids(rows), _published_fills(context)
     if not runs or _models_of(runs[0], fills) is None:
         raise LakeError(
