@@ -40,20 +40,24 @@ class ShownLists:
 def seen(context: Context) -> ShownLists:
     """Return what was shown by the published lists of learn.days up to this run's, and the events on it.
 
-    An edition that two runs published, its content being the same, is one; what was written and never pointed to was
-    never seen. Raises LakeError where nothing that this run or one before it published is kept.
+    An edition that two runs published, its content being the same, is the later one's; what was written and never
+    pointed to was never seen. `exposures` are cached: unpersist them. Raises LakeError where nothing is kept that this
+    run or one before it published.
     """
     lake, settings = context.lake, context.config.learn
     own = RunId.parse(context.run_id)
     after = own.day - timedelta(days=settings.days)
-    shown = {(one.run_id, one.edition) for one in lake.lake.publications()}
-    counted = [key for key in shown if after < RunId.parse(key[0]).day and RunId.parse(key[0]) <= own]
+    ever = sorted(lake.lake.publications(), key=lambda one: RunId.parse(one.run_id))
+    counted = {
+        one.edition: one.run_id
+        for one in ever
+        if after < RunId.parse(one.run_id).day and RunId.parse(one.run_id) <= own
+    }
     arms = [arm.name for arm in context.config.experiment.arms]
     key = F.concat_ws(" ", "run_id", "edition")
-    of_runs = F.col("run_id").isin([run for run, _ in counted])  # what partitions are read
-    published = of_runs & key.isin([" ".join(one) for one in counted])
+    of_runs = F.col("run_id").isin([*counted.values()])  # what partitions are read
+    published = of_runs & key.isin([f"{run} {edition}" for edition, run in counted.items()])
     rows = lake.read_runs("exposures").where(published & F.col("arm").isin(arms))
-    rows = rows.dropDuplicates(["edition", "user_idx", "rank"]).cache()  # looked at for every table
     runs, fills = run_ids(rows), _published_fills(context)
     if not runs or _models_of(runs[0], fills) is None:
         raise LakeError(
@@ -63,7 +67,7 @@ def seen(context: Context) -> ShownLists:
     models = {run: _models_of(run, fills) or runs[0] for run in runs}
     pairs = [part for run in runs for part in (F.lit(run), F.lit(fills.get(models[run], NONE)))]
     moved = rows.groupBy("user_idx").agg(F.count_distinct("arm").alias("n")).where("n > 1").select("user_idx")
-    kept = rows.join(moved, "user_idx", "left_anti").withColumn("fill", F.create_map(*pairs)[F.col("run_id")])
+    kept = rows.join(moved, "user_idx", "left_anti").withColumn("fill", F.create_map(*pairs)[F.col("run_id")]).cache()
     events = lake.read("feedback_events").where("edition IS NOT NULL")
     used = events.groupBy("edition", "user_idx", "item_idx", "kind").agg(
         F.sum("value").alias("value"), F.collect_set(F.to_date("ts")).alias("days")

@@ -55,6 +55,7 @@ def run(context: Context) -> str:
         "drift": [one.row for one in drift],
         "next_run": [(action, reason, shown.trained_run_id, counts[0], counts[1])],
     }
+    shown.exposures.unpersist()
     for table, own in rows.items():
         lake.write(table, lake.frame(table, own))
     return f"{sum(sizes.values())} users in {len(sizes)} arms, {counts[0]} events since; next run: {action}: {reason}"
