@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def publications(arguments: argparse.Namespace) -> int:
-    return _with_lake(arguments, _print_publications)
+    return with_lake(arguments, _print_publications)
 
 
 def rollback_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def rollback_options(parser: argparse.ArgumentParser) -> None:
 def rollback(arguments: argparse.Namespace) -> int:
     from ganrec_spark.lake.publication import roll_back
 
-    return _with_lake(arguments, lambda lake: print(f"published run: {roll_back(lake, arguments.to)}"))
+    return with_lake(arguments, lambda lake: print(f"published run: {roll_back(lake, arguments.to)}"))
 
 
 def _print_publications(lake: "Lake") -> None:
@@ -39,10 +39,11 @@ def digest(arguments: argparse.Namespace) -> int:
         for name, digest in table_digests(lake, arguments.run_date).items():
             print(f"{digest}  {name}")
 
-    return _with_lake(arguments, show)
+    return with_lake(arguments, show)
 
 
-def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:
+def with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]") -> int:
+    """Do something with the lake that is there. Raises LakeError where there is none."""
     from ganrec_spark.lake.files import exists, is_remote, lake_root, require_store
     from ganrec_spark.lake.store import Lake
     from ganrec_spark.spark.session import build_session
@@ -67,7 +68,7 @@ def _with_lake(arguments: argparse.Namespace, action: "Callable[[Lake], object]"
 def fill_wanted(arguments: argparse.Namespace) -> int:
     from ganrec_spark.run import runner
 
-    return _with_lake(arguments, lambda lake: print("yes" if runner.fill_wanted(lake, arguments.run_date) else "no"))
+    return with_lake(arguments, lambda lake: print("yes" if runner.fill_wanted(lake, arguments.run_date) else "no"))
 
 
 def sql(arguments: argparse.Namespace) -> int:

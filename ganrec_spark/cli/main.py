@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from ganrec_spark import __version__
-from ganrec_spark.cli import checks, feedback, lakes, runs, tune
+from ganrec_spark.cli import checks, feedback, lakes, loop, runs, tune
 from ganrec_spark.cli.options import common, one_run
 from ganrec_spark.cli.process import EXIT_CODES, guarded
 
@@ -25,6 +25,13 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
     ("stage", "run one stage of one date", runs.run_stage_command, runs.stage_options),
     ("feedback", "append events, what people did, to the log", feedback.feedback, feedback.feedback_options),
     ("stages", "list the stages in order, with what they read and write", runs.stages, _none),
+    (
+        "learn",
+        "measure what people did with the published lists, and decide what to do next",
+        loop.learn,
+        loop.loop_options,
+    ),
+    ("next", "print what to do next, as learn decided, and why", loop.next_run, loop.loop_options),
     ("publications", "list what was published when", lakes.publications, common),
     ("rollback", "point readers back to an earlier run", lakes.rollback, lakes.rollback_options),
     ("digest", "print a content hash of every table of a run, to compare runs", lakes.digest, one_run),

@@ -29,13 +29,13 @@ def common(parser: argparse.ArgumentParser) -> None:
 def run_date(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-date",
-        type=_run_id,
+        type=parsed_run_id,
         default=datetime.now(UTC).date().isoformat(),
         help="the run's id: its date, YYYY-MM-DD (today), or YYYY-MM-DD.N for the N-th further run of that date",
     )
 
 
-def _run_id(text: str) -> str:
+def parsed_run_id(text: str) -> str:
     try:
         return str(RunId.parse(text))
     except ConfigError as error:
@@ -47,7 +47,7 @@ def load(arguments: argparse.Namespace) -> Config:
     if arguments.master:
         overrides.append(f"spark.master={arguments.master}")
     config = load_config(arguments.config, overrides)
-    if "run_date" in arguments:
+    if getattr(arguments, "run_date", None):
         RunId.parse(arguments.run_date).as_of(config.run.as_of)  # a moment of another date is found before Spark starts
     return config
 

@@ -12,7 +12,7 @@ from ganrec_spark.cli.console import clear
 from ganrec_spark.cli.options import common, load, run_date
 from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import ConfigError
-from ganrec_spark.plan.pipeline import STAGE_BY_NAME, STAGES
+from ganrec_spark.plan.pipeline import LOOP_STAGES, STAGE_BY_NAME, STAGES
 
 
 def stage_options(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def _bundled(name: str) -> Path:
 
 
 def stages(_: argparse.Namespace) -> int:
-    for stage in STAGES:
+    for stage in (*STAGES, *LOOP_STAGES):
         print(f"{stage.name:20} {stage.doc} (profile {stage.profile})")
         print(f"{'':20}   {', '.join(stage.reads) or 'sources'} -> {', '.join(stage.writes) or 'HTML'}")
     return 0

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ganrec_spark.config.learning import Learn
 from ganrec_spark.config.lists import Experiment, Explore, Rules
 from ganrec_spark.config.models import (
     Als,
@@ -181,6 +182,7 @@ class Gate(Section):
     min_bucket_users: Count = 300
     screen_users: Count = 5000
     finalists: Count = 2
+    cooldown_runs: Annotated[int, Field(ge=0)] = 7
 
 
 class Evaluate(Section):
@@ -229,6 +231,7 @@ class Config(Section):
     explore: Explore = Explore()
     evaluate: Evaluate = Evaluate()
     publish: Publish = Publish()
+    learn: Learn = Learn()
     report: Report = Report()
 
     @model_validator(mode="after")

@@ -17,6 +17,8 @@ from ganrec_spark.evaluation.bootstrap import Lift
 SHUFFLED, SELF_TRAINING = "shuffled:", "self_training:"
 # Verdicts on every fill at once.
 TOO_FEW, SINGLE_BUCKET = "too_few_users", "single_bucket"
+# Verdict on what people did with lists that the fill had a part in.
+FEEDBACK = "refused_by_feedback"
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,18 @@ class Judgement:
         return self.segments["all"].lift if "all" in self.segments and self.level == "confirm" else None
 
 
+def refused(fills: Sequence[Judgement], reasons: Mapping[str, str]) -> list[Judgement]:
+    """Return the fills, those with a reason (learning.decision.refused_fills) with a verdict."""
+    return [
+        replace(item, verdict=FEEDBACK, reason=reasons[item.fill]) if item.fill in reasons else item for item in fills
+    ]
+
+
 def promising(judged: Sequence[Judgement], settings: Gate) -> list[str]:
     """Return the fills to confirm: the gate.finalists of the largest lift by fold-in that may be above 0."""
     ahead = sorted(judged, key=lambda item: (-_value(item), item.fill))
-    hopeful = [item for item in ahead if not item.is_popularity and item.sparse is not None and item.sparse.high > 0]
+    open_ = [item for item in ahead if not item.is_popularity and not item.verdict]
+    hopeful = [item for item in open_ if item.sparse is not None and item.sparse.high > 0]
     return [item.fill for item in hopeful[: settings.finalists]]
 
 
@@ -71,7 +81,7 @@ def screened(
     `controls` are the lifts of the finalists' controls, `popular` that of the best popularity fill.
     """
     lift = item.sparse
-    if lift is None:
+    if lift is None or item.verdict:
         return item
     found = f"sparse users {words(lift)} by fold-in"
     if item.is_popularity:

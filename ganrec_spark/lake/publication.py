@@ -69,6 +69,18 @@ def published_before(lake: Lake, run_id: str) -> Publication | None:
     return next((one for one in lake.publications() if RunId.parse(one.run_id) < RunId.parse(run_id)), None)
 
 
+def run_ids(frame: DataFrame) -> list[str]:
+    """Return the runs that have rows in a frame with column run_id, newest first."""
+    found = [str(row.run_id) for row in frame.select("run_id").distinct().collect()]
+    return sorted(found, key=RunId.parse, reverse=True)
+
+
+def earlier_runs(frame: DataFrame, run_id: str) -> DataFrame:
+    """Return the rows of runs before `run_id`; their names' order as text is not that of runs."""
+    own = RunId.parse(run_id)
+    return frame.where(F.col("run_id").isin([one for one in run_ids(frame) if RunId.parse(one) < own]))
+
+
 def of_edition(lake: Lake, table: str, publication: Publication) -> DataFrame:
     """Return the rows of a table of editions that one publication shows."""
     of_run = F.col("run_id") == publication.run_id

@@ -33,6 +33,11 @@ class StageLake:
         self._allow(table, self.reads, "read")
         return snapshot(self.lake, table)
 
+    def read_runs(self, table: str) -> DataFrame:
+        """Return the rows of every run of a declared table, with run_id (and phase)."""
+        self._allow(table, (*self.reads, *self.writes), "read")
+        return self.lake.read_all(table)
+
     def write(self, table: str, frame: DataFrame, phase: str | None = None) -> int:
         """Replace this run's rows of a declared table in one commit; return the number of rows.
 

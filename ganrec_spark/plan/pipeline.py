@@ -95,6 +95,7 @@ STAGES: tuple[Stage, ...] = (
             "user_segments",
             "als_choices",
             "als_unfilled_factors",
+            "arm_differences",  # of earlier runs: what people did with lists that a fill had a part in
         ),
         ("gate_decisions", "gate_segments", "als_filled_factors"),
         ("gate", "merge", "als"),
@@ -138,6 +139,8 @@ STAGES: tuple[Stage, ...] = (
             "disliked_ratings",
             "users",
             "items",
+            "exposures",  # of earlier runs, and what came of them: items that were shown in vain
+            "feedback_events",
         ),
         (
             "blend_weights",
@@ -224,4 +227,25 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 
-STAGE_BY_NAME = {stage.name: stage for stage in STAGES}
+# What goes round beside the daily run, whenever there is feedback: it reads what all runs have left, and nothing of its
+# own run has to be there. Stages of the pipeline may read what it left of earlier runs.
+LOOP_STAGES: tuple[Stage, ...] = (
+    Stage(
+        "learn",
+        "learn",
+        "Measure what people did with their lists: arms, policies, drift; decide what to do next.",
+        (
+            "exposures",
+            "feedback_events",
+            "stage_log",  # when a run began to read what its models were trained on
+            "ratings",
+            "user_segments",
+            "blend_weights",
+            *list_tables(RECOMMENDERS),
+        ),
+        ("feedback_metrics", "arm_differences", "policy_estimates", "drift", "next_run"),
+        ("learn", "experiment", "feedback", "sparsity"),
+    ),
+)
+
+STAGE_BY_NAME = {stage.name: stage for stage in (*STAGES, *LOOP_STAGES)}

@@ -6,6 +6,7 @@ these columns, so the stages never name them. Missing user-item pairs are unknow
 
 from ganrec_spark.plan.feedback_tables import FEEDBACK_TABLES
 from ganrec_spark.plan.fill_tables import FILL_TABLES
+from ganrec_spark.plan.learning_tables import LEARNING_TABLES
 from ganrec_spark.plan.member_tables import MEMBER_TABLES
 from ganrec_spark.plan.published_tables import PUBLISHED_TABLES
 from ganrec_spark.plan.rating_tables import RATING_TABLES
@@ -19,6 +20,7 @@ TABLES = (
     *MEMBER_TABLES,
     *PUBLISHED_TABLES,
     *SHOWN_TABLES,
+    *LEARNING_TABLES,
 )
 
 _BY_NAME = {table.name: table for table in TABLES}

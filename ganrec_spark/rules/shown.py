@@ -1,19 +1,13 @@
 """Items that a user was shown often enough without a click: they make room for others."""
 
-from collections.abc import Sequence
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.run_id import RunId
-from ganrec_spark.plan.tables import TABLE_BY_NAME
 from ganrec_spark.run.context import Context
 
-FEEDBACK = "feedback_events"
 IMPRESSION = "impression"
 CLICKS = ("click", "cart", "purchase", "rating")
-_FEEDBACK_COLUMNS = "user_idx int, item_idx int, kind string, ts timestamp"
 
 
 def shown_in_vain(exposures: DataFrame, feedback: DataFrame, times: int) -> DataFrame:
@@ -35,22 +29,12 @@ def shown_in_vain(exposures: DataFrame, feedback: DataFrame, times: int) -> Data
 
 def tired_pairs(context: Context, times: int) -> DataFrame:
     """Return what was shown in vain until this run: by earlier runs' published editions, and the feedback so far."""
-    lake = context.lake.lake
     earlier = [
         (one.run_id, one.edition)
-        for one in lake.publications()
+        for one in context.lake.lake.publications()
         if RunId.parse(one.run_id) < RunId.parse(context.run_id)
     ]
-    return shown_in_vain(_published(lake, earlier), _feedback(context), times)
-
-
-def _published(lake: Lake, editions: Sequence[tuple[str, str]]) -> DataFrame:
-    shown = lake.spark.createDataFrame(list(dict.fromkeys(editions)), "run_id string, edition string")
-    return lake.read_all("exposures").join(F.broadcast(shown), ["run_id", "edition"], "left_semi")
-
-
-def _feedback(context: Context) -> DataFrame:
-    """Return the feedback before the run's moment; none where the lake has no such table."""
-    if FEEDBACK not in TABLE_BY_NAME:
-        return context.spark.createDataFrame([], _FEEDBACK_COLUMNS)
-    return context.lake.lake.read_all(FEEDBACK).where(F.col("ts") < F.lit(context.as_of))
+    shown = context.spark.createDataFrame(list(dict.fromkeys(earlier)), "run_id string, edition string")
+    exposures = context.lake.read_runs("exposures").join(F.broadcast(shown), ["run_id", "edition"], "left_semi")
+    feedback = context.lake.read_log("feedback_events").where(F.col("ts") < F.lit(context.as_of))
+    return shown_in_vain(exposures, feedback, times)

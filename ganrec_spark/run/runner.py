@@ -5,28 +5,24 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError, StoreError, TrainingError
-from ganrec_spark.lake.events import state
 from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.schema import check_run_id
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGES
-from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.plan.stage import Stage
-from ganrec_spark.raw.state import source_state
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.failures import explained
 from ganrec_spark.run.fingerprints import differences, fingerprint
 from ganrec_spark.run.log import Entry, RunLog
+from ganrec_spark.run.outside import outside
 
 _LOG = logging.getLogger("ganrec")
 
@@ -60,13 +56,13 @@ def run_stage(spark: SparkSession, config: Config, stage: Stage, run_id: str) ->
 def run_pipeline(spark: SparkSession, config: Config, run_id: str, force: bool = False) -> list[Outcome]:
     """Run every stage in order; stages that finished before with the same inputs are kept unless `force`."""
     lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-    outcomes, as_of = list[Outcome](), RunId.parse(run_id).as_of(config.run.as_of)
+    outcomes: list[Outcome] = []
     with RunLog(lake, run_id, config.lake.wait_seconds) as log:
         for number, stage in enumerate(STAGES, 1):
             _LOG.debug("[%d/%d] %s: %s", number, len(STAGES), stage.name, stage.doc)
             finished = log.finished()
             if not force and stage.name in finished:
-                expected = _fingerprint(config, stage, finished, _outside(spark, config, stage, as_of))
+                expected = _fingerprint(config, stage, finished, outside(lake, config, stage, run_id))
                 if finished[stage.name].fingerprint == expected:
                     outcomes.append(Outcome(stage.name, "kept", "done before with the same inputs", 0.0))
                     _tell(number, outcomes[-1])
@@ -91,15 +87,14 @@ def _tell(number: int, outcome: Outcome) -> None:
 
 
 def _execute(config: Config, lake: Lake, stage: Stage, log: RunLog, go_on: bool = False) -> Outcome:
-    as_of = RunId.parse(log.run_id).as_of(config.run.as_of)
-    outside = _outside(lake.spark, config, stage, as_of)
+    beside = outside(lake, config, stage, log.run_id)
 
     def prepare(finished: Mapping[str, Entry]) -> str:
         # Asked once the run is ours: another process may have had it until now.
         called_for = not stage.needs_sparse_users or "sparsity" not in finished or fill_wanted(lake, log.run_id)
         if called_for:
             _require_inputs(finished, log.run_id, stage, config)
-        return _fingerprint(config, stage, finished, outside)
+        return _fingerprint(config, stage, finished, beside)
 
     started = time.monotonic()
     try:
@@ -149,7 +144,9 @@ def finished_stages(lake: Lake, run_id: str) -> dict[str, str]:
 
 
 def _sources(stage: Stage) -> list[Stage]:
-    """Return the earlier stages that write what `stage` reads, in order."""
+    """Return the earlier stages that write what `stage` reads, in order; none of a loop's, which reads any run's."""
+    if stage not in STAGES:
+        return []
     return [earlier for earlier in STAGES[: STAGES.index(stage)] if set(earlier.writes) & set(stage.reads)]
 
 
@@ -201,23 +198,10 @@ def _stale(config: Config, finished: Mapping[str, Entry], stage: Stage) -> list[
     return differences(finished[stage.name].fingerprint, _fingerprint(config, stage, finished, ""), but=["outside"])
 
 
-def _fingerprint(config: Config, stage: Stage, finished: Mapping[str, Entry], outside: str) -> str:
+def _fingerprint(config: Config, stage: Stage, finished: Mapping[str, Entry], beside: str) -> str:
     executions = {
         name: finished[name].execution or ""
         for name in (earlier.name for earlier in _inputs(stage))
         if name in finished
     }
-    return fingerprint(config, stage, outside, executions)
-
-
-def _outside(spark: SparkSession, config: Config, stage: Stage, as_of: datetime) -> str:
-    """Return the state of what the stage reads that no stage writes: files and tables outside the lake, the log."""
-    files = {
-        "ingest": (config.ingest.source, config.ingest.test_source),
-        "recommend": config.rules.sources,
-    }
-    outside = source_state(spark, files.get(stage.name, ()))
-    if stage.name == "ingest" and config.feedback.as_ratings:  # events of later dates change nothing of this one
-        lake = Lake(spark, config.lake.catalog, config.lake.namespace)
-        outside += f" {state(lake, 'feedback_events', F.col('ts') < F.lit(as_of))}"
-    return outside
+    return fingerprint(config, stage, beside, executions)

@@ -15,8 +15,9 @@ from ganrec_spark.fills.gate import (
     unjudged,
     without_fill,
 )
-from ganrec_spark.fills.rules import decision_rows, segment_rows, settle
+from ganrec_spark.fills.rules import decision_rows, refused, segment_rows, settle
 from ganrec_spark.frames import dislikes
+from ganrec_spark.learning.fills import refused_by_feedback
 from ganrec_spark.recommenders.als.factors import AlsFactors, factor_rows
 from ganrec_spark.run.context import Context
 
@@ -33,11 +34,11 @@ def run(context: Context) -> str:
     users = judged_users(train, read("validation_ratings"), read("user_segments"), disliked)
     screening, proving = screening_and_proving(users, context.seed)
     generated = context.lake.read("generated_ratings", "choose")
-    fills, models = unjudged(generated), dict[str, AlsFactors]()
+    fills, models = refused(unjudged(generated), refused_by_feedback(context)), dict[str, AlsFactors]()
     n_users, n_sparse = proving.count(), proving.where("is_sparse").count()
     n_screening = screening.where("is_sparse").count()
     if refusal := nothing_to_prove(users, n_screening, n_sparse, settings):
-        judged = [replace(item, verdict=refusal[0], reason=refusal[1]) for item in fills]
+        judged = [item if item.verdict else replace(item, verdict=refusal[0], reason=refusal[1]) for item in fills]
     else:
         plain = plain_als(context)
         context.log(f"screening {len(fills)} fills against ALS without fill, {plain.setting.text()}")

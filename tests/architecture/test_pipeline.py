@@ -8,17 +8,19 @@ from collections import defaultdict
 import pytest
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.plan.pipeline import LOOP_STAGES, STAGES
 from ganrec_spark.plan.stage import Stage
 from ganrec_spark.plan.tables import EDITIONS, TABLE_BY_NAME, TABLES
 
 LOGS = {table.name for table in TABLES if table.scope == "events"}  # by `ganrec feedback`, whatever run there is
-WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials", "exposures"} | LOGS  # by runner.py and tuning.py
+WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials"} | LOGS  # by runner.py and tuning.py
+ALL = (*STAGES, *LOOP_STAGES)
+LEARNT = {table for stage in LOOP_STAGES for table in stage.writes} | {"exposures"}  # read of earlier runs
 
 
 def test_every_table_has_one_writing_module() -> None:
     writers = defaultdict(set)
-    for stage in STAGES:
+    for stage in ALL:
         for table in stage.writes:
             writers[table].add(stage.module)
     assert {name for name in TABLE_BY_NAME if name not in writers} == WRITTEN_BY_NO_STAGE
@@ -32,11 +34,19 @@ def test_only_evaluate_reads_test_ratings() -> None:
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_stage_reads_what_an_earlier_stage_wrote(stage: Stage) -> None:
     before = {table for earlier in STAGES[: STAGES.index(stage)] for table in earlier.writes}
-    assert set(stage.reads) - before - set(stage.writes) <= LOGS
+    assert set(stage.reads) - before - set(stage.writes) - LEARNT <= LOGS
     assert set(stage.reads) | set(stage.writes) <= set(TABLE_BY_NAME)
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_what_goes_round_reads_tables_and_stands_beside_the_daily_run() -> None:
+    for stage in LOOP_STAGES:
+        assert set(stage.reads) | set(stage.writes) <= set(TABLE_BY_NAME)
+        assert stage.phase is None
+        assert not set(stage.writes) & {table for daily in STAGES for table in daily.writes}
+    assert len({stage.name for stage in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("stage", ALL, ids=lambda stage: stage.name)
 def test_stage_has_a_module_a_sentence_and_known_sections(stage: Stage) -> None:
     assert importlib.util.find_spec(f"ganrec_spark.stages.{stage.module}") is not None
     assert stage.doc.endswith(".")

@@ -7,7 +7,18 @@ import pytest
 
 from ganrec_spark.config.sections import Gate
 from ganrec_spark.evaluation.bootstrap import Lift, bonferroni, poisson_weights, relative_lift
-from ganrec_spark.fills.rules import Judgement, Segment, harmed, promising, refusal, screened, segment_rows, settle
+from ganrec_spark.fills.rules import (
+    FEEDBACK,
+    Judgement,
+    Segment,
+    harmed,
+    promising,
+    refusal,
+    refused,
+    screened,
+    segment_rows,
+    settle,
+)
 
 GAIN, NOTHING = Lift(0.2, 0.1, 0.3), Lift(0.0, 0.0, 0.0)
 
@@ -94,3 +105,17 @@ def test_worlds_of_useless_fills_accept_one_in_at_most_five_per_cent() -> None:
     together = np.mean([accepted(rng, weights, everyone, everyone, 18) for _ in range(worlds)])
     assert apart <= 0.05
     assert together > 0.08
+
+
+def test_a_fill_that_people_were_worse_off_with_is_refused_whatever_validation_says() -> None:
+    """It takes no finalist's place, no later rule gives it another verdict, and another fill is accepted."""
+    other = replace(
+        confirmed(), fill="vae_top1", segments=confirmed().segments | {"sparse": Segment(500, Lift(0.1, 0.05, 0.2))}
+    )
+    bad, good = refused([confirmed(), other], {"cgan_top1": "run 2026-11-01 found people worse off with it"})
+    assert (bad.verdict, good.verdict) == (FEEDBACK, "")
+    assert promising([bad, good], Gate(finalists=1)) == ["vae_top1"]
+    assert screened(bad, ["vae_top1"], {}, None) is bad
+    settled = {item.fill: (item.verdict, item.reason) for item in settle([bad, good], Gate())}
+    assert settled["cgan_top1"] == ("refused_by_feedback", "run 2026-11-01 found people worse off with it")
+    assert settled["vae_top1"][0] == "accepted"

@@ -1,0 +1,34 @@
+"""What a stage reads that no stage of its run writes, as a text that changes with it: part of its fingerprint."""
+
+from pyspark.sql import functions as F
+
+from ganrec_spark.config.sections import Config
+from ganrec_spark.lake.events import state
+from ganrec_spark.lake.publication import content_hash, earlier_runs
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.pipeline import LOOP_STAGES
+from ganrec_spark.plan.run_id import RunId
+from ganrec_spark.plan.stage import Stage
+from ganrec_spark.raw.state import source_state
+
+
+def outside(lake: Lake, config: Config, stage: Stage, run_id: str) -> str:
+    """Return the state of files, of tables of others, of the log of events, and of what earlier runs left."""
+    files = {
+        "ingest": (config.ingest.source, config.ingest.test_source),
+        "recommend": config.rules.sources,
+    }
+    found = [source_state(lake.spark, files.get(stage.name, ()))]
+    tired = stage.name == "recommend" and config.rules.shown_times is not None
+    if tired or (stage.name == "ingest" and config.feedback.as_ratings):
+        # Events of later dates change nothing of this one.
+        before = F.col("ts") < F.lit(RunId.parse(run_id).as_of(config.run.as_of))
+        found.append(state(lake, "feedback_events", before))
+    if tired:
+        own = RunId.parse(run_id)
+        shown = {(one.run_id, one.edition) for one in lake.publications() if RunId.parse(one.run_id) < own}
+        found.append(str(sorted(shown)))
+    learnt = {table for one in LOOP_STAGES for table in one.writes} & set(stage.reads)
+    if learnt:
+        found.append(content_hash({name: earlier_runs(lake.read_all(name), run_id) for name in learnt}))
+    return " ".join(found)
