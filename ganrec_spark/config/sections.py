@@ -242,7 +242,7 @@ class Config(Section):
             raise ValueError("recommend.n_candidates must be at least the largest of evaluate.ks")
         if self.publish.keep_exposures_days < self.feedback.watermark_days:
             raise ValueError(
-                "publish.keep_exposures_days must be at least feedback.watermark_days: late events belong to what was shown"
+                "publish.keep_exposures_days must be at least feedback.watermark_days: events come late to what was shown"
             )
         self._explorable()
         return self
