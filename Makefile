@@ -22,7 +22,7 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow peers s3 docs demo test test-cluster check lint lock clean prerequisites package postgresql chromium cluster-up cluster-down
+.PHONY: help env airflow peers s3 docs demo test test-long test-cluster check lint lock clean prerequisites package postgresql chromium cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,8 +93,14 @@ $(S3): requirements/s3.txt $(MADE_BY) | prerequisites
 demo: env ## from raw ratings to published lists, on a generated world or on yours: DATA=ratings.csv ARGS="--set ..."
 	@$(BIN)/ganrec demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
+# Two workers, each of which takes a file as a whole; tests/conftest.py says in which order.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint airflow chromium ## everything CI needs: lint, types, dependency direction, every test of one machine
-	$(BIN)/python -m pytest -m "not cluster" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not cluster and not long" $(SIDE_BY_SIDE)
+
+test-long: env ## 10 minutes more: killed drivers, chaos of several processes, every benchmark in miniature
+	$(BIN)/python -m pytest -m long $(SIDE_BY_SIDE)
 
 test-cluster: env airflow postgresql ## 50 minutes more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
 	$(BIN)/python -m pytest -m cluster $(if $(SELECT),-k "$(SELECT)")

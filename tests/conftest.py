@@ -9,9 +9,9 @@ import ganrec_spark  # noqa: F401  (before NumPy: it chooses the kernels)
 
 TESTS = Path(__file__).parent
 # In the order they run: what fails fast comes first.
-TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "cluster")
+TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "long", "cluster")
 # One of several workers begins with what takes long, so that nobody waits for it at the end.
-OF_SEVERAL = ("e2e", "spark", "distributed", "airflow", "architecture", "unit", "cluster")
+OF_SEVERAL = ("long", "e2e", "spark", "distributed", "airflow", "architecture", "unit", "cluster")
 # Their tests look at one published run, which takes minutes to make; those of the second file publish it again.
 SHARING = ("tests/e2e/test_pipeline.py", "tests/e2e/test_errors.py")
 
