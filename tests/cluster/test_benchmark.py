@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import stages
-from e2e.test_benchmarks import ONE_OF_EACH
+from long.test_benchmarks import ONE_OF_EACH
 
 # No generator is trained and no fill tried: what is timed here is two submissions.
 FEW = ("--users", "60", "--first", "2", "--set", "sparsity.max_ratings=0")
