@@ -99,7 +99,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 test: lint airflow chromium ## everything CI needs: lint, types, dependency direction, every test of one machine
 	$(BIN)/python -m pytest -m "not cluster and not long" $(SIDE_BY_SIDE)
 
-test-long: env ## 10 minutes more: killed drivers, chaos of several processes, every benchmark in miniature
+test-long: env ## 12 minutes more: whole runs, many times: killed drivers, chaos, an old lake, benchmarks in miniature
 	$(BIN)/python -m pytest -m long $(SIDE_BY_SIDE)
 
 test-cluster: env airflow postgresql ## 50 minutes more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow

@@ -15,7 +15,7 @@ from ganrec_spark.lake.schema import local_frame
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.plan.tables import TABLE_BY_NAME
-from ganrec_spark.run import runner
+from ganrec_spark.run.outside import outside
 
 DAY = datetime(2026, 11, 1)
 MakeConfig = Callable[..., Config]
@@ -148,13 +148,15 @@ def test_new_events_make_a_run_stale_and_later_ones_do_not(
 ) -> None:
     off = make_config(f"ingest.source={source}")
     on = make_config(f"ingest.source={source}", "feedback.as_ratings=true")
-    as_of, ingest = datetime(2026, 11, 2, tzinfo=UTC), STAGE_BY_NAME["ingest"]
+    tired = make_config(f"ingest.source={source}", "rules.shown_times=2")
+    ingest = STAGE_BY_NAME["ingest"]
 
-    def states() -> tuple[str, str, str]:
+    def states() -> tuple[str, str, str, str]:
         return (
-            runner._outside(spark, off, ingest, as_of),
-            runner._outside(spark, on, ingest, as_of),
-            runner._outside(spark, on, STAGE_BY_NAME["split"], as_of),
+            outside(lake, off, ingest, "2026-11-01"),
+            outside(lake, on, STAGE_BY_NAME["split"], "2026-11-01"),
+            outside(lake, on, ingest, "2026-11-01"),
+            outside(lake, tired, STAGE_BY_NAME["recommend"], "2026-11-01"),
         )
 
     none = states()
@@ -162,8 +164,9 @@ def test_new_events_make_a_run_stale_and_later_ones_do_not(
     assert states() == none
     append(spark, lake, on, [("u0", "i2", "click", "2026-11-01T23:59:59Z")], datetime(2026, 11, 3))
     now = states()
-    assert (now[0], now[2]) == (none[0], none[2])
-    assert now[1] != none[1]
+    assert now[:2] == none[:2]
+    assert now[2] != none[2]
+    assert now[3] != none[3]
 
 
 def test_who_has_rated_enough_has_no_generated_rows_and_the_log_never_any(
