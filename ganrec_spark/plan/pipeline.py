@@ -223,7 +223,7 @@ STAGES: tuple[Stage, ...] = (
             "unserved_users",
         ),
         (),
-        ("report", "publish"),
+        ("report", "publish", "experiment"),
     ),
 )
 

@@ -7,6 +7,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.config.sections import Config
+from ganrec_spark.experiment.arms import arm_of
 from ganrec_spark.lake.publication import of_edition, published_before
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.reporting.answers import Facts, Row
@@ -61,8 +63,12 @@ def curves(context: Context) -> dict[str, Curves]:
     return dict(found)
 
 
-def sample_lists(lake: Lake, run_id: str, n: int) -> list[tuple[Row, list[Row]]]:
-    """Return `n` users with their lists, the first one sparse if there is any; the same ones at every call."""
+def sample_lists(lake: Lake, run_id: str, config: Config) -> list[tuple[Row, list[Row]]]:
+    """Return a few users with their lists, the first one sparse if there is any; the same ones at every call.
+
+    Where there is an experiment, a user has `arm`, too.
+    """
+    n, experiment = config.report.sample_users, config.experiment
     recommendations = lake.read("recommendations", run_id)
     users = lake.read("user_sparsity", run_id).join(recommendations.select("user_idx").distinct(), "user_idx")
     order = [F.xxhash64("user_idx"), F.col("user_idx")]
@@ -71,7 +77,10 @@ def sample_lists(lake: Lake, run_id: str, n: int) -> list[tuple[Row, list[Row]]]
     chosen = [*sparse, *others]
     wanted = recommendations.where(F.col("user_idx").isin([user["user_idx"] for user in chosen]))
     listed = rows(wanted, "user_idx", "rank")
-    return [(user, [row for row in listed if row["user_idx"] == user["user_idx"]]) for user in chosen]
+    samples = [(user, [row for row in listed if row["user_idx"] == user["user_idx"]]) for user in chosen]
+    if experiment.is_default:
+        return samples
+    return [({**user, "arm": arm_of(own[0]["user_id"], experiment)}, own) for user, own in samples]
 
 
 def histogram(frame: DataFrame, column: str) -> dict[int, int]:

@@ -98,12 +98,18 @@ def lists(samples: Sequence[tuple[Row, Sequence[Row]]]) -> Chapter:
     """Show a few users' lists with the reason of each item; a sample is the user and the rows of the list, in order."""
     html = ""
     for user, rows in samples:
-        kind = "sparse" if user["is_sparse"] else "dense"
         cells = [(row["rank"], Id(row["item_id"]), _reason(row), ", ".join(row["members"])) for row in rows]
         name = escape(str(rows[0]["user_id"])) if rows else "?"
-        title = f"User {name} ({kind}, {user['n_ratings']} training ratings)"
+        title = f"User {name} ({escape(user_in_words(user))})"
         html += f"<h3>{title}</h3>" + table(("", "item", "reason", "from"), cells)
     return Chapter("lists", "Lists", html or paragraph("No list was made, or report.sample_users is 0."))
+
+
+def user_in_words(user: Row) -> str:
+    """Return what is told of a sampled user beside the id: sparse or dense, how many ratings, the arm."""
+    kind = "sparse" if user["is_sparse"] else "dense"
+    arm = f", arm {user['arm']}" if "arm" in user else ""
+    return f"{kind}, {user['n_ratings']} training ratings{arm}"
 
 
 def checks(rows: Sequence[Row]) -> Chapter:

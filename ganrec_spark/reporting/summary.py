@@ -11,6 +11,7 @@ from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import RECOMMENDERS
 from ganrec_spark.reporting.gather import sample_lists
+from ganrec_spark.reporting.sections import user_in_words
 from ganrec_spark.spark.session import spark_sql_command
 
 Metric = Mapping[str, object]
@@ -110,9 +111,8 @@ def _blend_lines(rows: Sequence[Row]) -> list[str]:
 
 def _list_lines(lake: Lake, config: Config, run_id: str) -> list[str]:
     lines = []
-    for user, rows in sample_lists(lake, run_id, config.report.sample_users):
-        kind = "sparse" if user["is_sparse"] else "dense"
-        lines += ["", f"User {rows[0]['user_id'] if rows else '?'} ({kind}, {user['n_ratings']} training ratings)"]
+    for user, rows in sample_lists(lake, run_id, config):
+        lines += ["", f"User {rows[0]['user_id'] if rows else '?'} ({user_in_words(user)})"]
         for row in rows[:5]:
             because = f" because of {row['because_item_id']}" if row["because_item_id"] is not None else ""
             told = f"{row['item_id']}  {row['score']:.5f}  {row['reason']}{because}  [{', '.join(row['members'])}]"

@@ -18,7 +18,7 @@ def run(context: Context) -> str:
     parts = [
         sections.quality(facts.metrics, gather.rows(read("blend_weights"), "fill", "recommender"), facts.k),
         sections.gate(facts.decisions),
-        sections.lists(gather.sample_lists(context.lake.lake, context.run_id, context.config.report.sample_users)),
+        sections.lists(gather.sample_lists(context.lake.lake, context.run_id, context.config)),
         sections.data(
             next(iter(gather.rows(read("matrix_profile"))), None),
             gather.histogram(users, "n_ratings"),
