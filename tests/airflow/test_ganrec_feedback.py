@@ -1,11 +1,15 @@
 """The loop's DAG, imported by a real Airflow: learn, and one task for everything that may be next."""
 
 import json
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.process import REPOSITORY, told_by_airflow
+from airflow.process import REPOSITORY, in_airflow, told_by_airflow
 
 from ganrec_spark.plan.learning_tables import ACTIONS
 
@@ -135,3 +139,39 @@ def test_going_back_is_left_to_people_and_a_missing_command_is_said(described: d
     assert "`ganrec rollback`" in told["roll_back"]
     if missing:
         assert told["refresh"].startswith("AirflowSkipException: this version has no `ganrec refresh`")
+
+
+def test_events_that_call_for_training_start_one_daily_run(tmp_path: Path) -> None:
+    """The DAG as Airflow runs it, twice on one day; the spark-submit and `ganrec next` are ours."""
+    checkout = tmp_path / "checkout"
+    for folder in ("airflow_dags", "conf", "jobs", "ganrec_spark"):
+        shutil.copytree(REPOSITORY / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / "ganrec_spark" / "cli" / "__main__.py").write_text('print("retrain")\nprint("items have drifted")\n')
+    submit = tmp_path / "spark-submit"
+    submit.write_text('#!/bin/sh\necho "$@" >> "$0.log"\n')
+    submit.chmod(0o755)
+    settings = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(checkout / "airflow_dags"),
+        "AIRFLOW_CONN_SPARK": '{"conn_type": "spark", "host": "local[1]"}',
+        "GANREC_PYTHON": sys.executable,
+        "GANREC_SPARK_SUBMIT": str(submit),
+    }
+    conf = json.dumps({"overrides": OVERRIDES})
+    for command in (
+        ("db", "migrate"),
+        ("pools", "set", "ganrec_writers", "1", "stages that write the lake"),
+        ("dags", "reserialize"),
+        ("dags", "test", "ganrec_feedback", "2026-11-03", "--conf", conf),
+        ("dags", "test", "ganrec_feedback", "2026-11-03", "--conf", conf),
+    ):
+        done = in_airflow(tmp_path, "airflow", *command, **settings)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "retrain: items have drifted" in done.stdout
+    with closing(sqlite3.connect(tmp_path / "airflow.db")) as database:
+        ((run_id, stored),) = database.execute("SELECT run_id, conf FROM dag_run WHERE dag_id = 'ganrec_daily'")
+    told = json.loads(stored)
+    assert run_id == f"feedback__{told['run_date']}"
+    assert (told["next_run"], told["overrides"]) == ("retrain", OVERRIDES)
+    submitted = (tmp_path / "spark-submit.log").read_text()
+    assert submitted.count("jobs/learn.py") == 2
+    assert json.dumps(OVERRIDES) in submitted
