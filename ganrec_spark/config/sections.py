@@ -240,6 +240,10 @@ class Config(Section):
             raise ValueError("split.protocol=given needs ingest.test_source")
         if max(self.evaluate.ks) > self.recommend.n_candidates:
             raise ValueError("recommend.n_candidates must be at least the largest of evaluate.ks")
+        if self.publish.keep_exposures_days < self.feedback.watermark_days:
+            raise ValueError(
+                "publish.keep_exposures_days must be at least feedback.watermark_days: events come late to what was shown"
+            )
         self._explorable()
         return self
 

@@ -43,7 +43,7 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
             rank int: position in the user's list, from 1
             item_id string: the source's id
             score double: blend score, descending with rank where nothing was drawn; comparable within one user only
-            members array<string>: those with a weight that list the item; {TAIL} or {POPULARITY} where it fills up
+            members array<string>: recommenders with a weight that listed it; {TAIL} or {POPULARITY} where it fills up
             reason string: history (a history item explains it), similar_users, popular
             because_item_id string: the history item that explains it best; NULL where none does
             user_idx int: dense index of the user

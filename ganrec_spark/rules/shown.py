@@ -7,7 +7,7 @@ from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.run.context import Context
 
 IMPRESSION = "impression"
-CLICKS = ("click", "cart", "purchase", "rating")
+NO_ANSWER = (IMPRESSION, "dislike", "hide")  # any other kind of event, whatever it is called, is one
 
 
 def shown_in_vain(exposures: DataFrame, feedback: DataFrame, times: int) -> DataFrame:
@@ -15,16 +15,16 @@ def shown_in_vain(exposures: DataFrame, feedback: DataFrame, times: int) -> Data
 
     In: exposures (run_id, user_idx, item_idx) of what was published, and feedback (user_idx, item_idx, kind). An item
     was shown once in every run that listed it to the user; of users whose clients tell of impressions, once for each of
-    these. One of CLICKS counts whenever it came.
+    these. An event of another kind than NO_ANSWER counts whenever it came.
     """
     pairs = ("user_idx", "item_idx")
     seen = feedback.where(F.col("kind") == IMPRESSION)
     told = seen.groupBy(*pairs).agg(F.count("*").alias("times"))
     silent = exposures.join(seen.select("user_idx").distinct(), "user_idx", "left_anti")
     listed = silent.groupBy(*pairs).agg(F.count_distinct("run_id").alias("times"))
-    clicked = feedback.where(F.col("kind").isin(*CLICKS)).select(*pairs).distinct()
+    answered = feedback.where(~F.col("kind").isin(*NO_ANSWER)).select(*pairs).distinct()
     often = told.unionByName(listed).where(F.col("times") >= times).select(*pairs)
-    return often.join(clicked, [*pairs], "left_anti")
+    return often.join(answered, [*pairs], "left_anti")
 
 
 def tired_pairs(context: Context, times: int) -> DataFrame:

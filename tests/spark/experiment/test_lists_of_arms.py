@@ -203,7 +203,7 @@ def test_rules_hold_in_every_arm_and_a_broken_list_is_found(
             r"rules.boosted_items .*factor above 0 for each item, found 1 items",
         ),
         ("boosted_items", "item_id,factor\ni1,2\ni1,3\n", r"found 1 items with another"),
-        ("boosted_items", "item_id\ni1\n", r"rules.boosted_items: .*expected columns item_id, factor"),
+        ("boosted_items", "item_id,weight\ni1,2\n", r"rules.boosted_items: .*expected columns item_id, factor"),
         ("excluded_pairs", "user_id,item_id\nsomebody,i1\n", r"rules.excluded_pairs .*found 1 ids and none of them"),
     ],
 )
