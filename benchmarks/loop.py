@@ -21,11 +21,12 @@ from loop_lists import Models, blended, fitted, forgotten, listed
 from loop_report import write
 from loop_world import Bools, Floats, Size, World, looks
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ganrec_spark.experiment.explore import Exploration
 from ganrec_spark.seeding import stable_rng
 
-ALONE = 0.15  # probability that a visitor finds something without us
+ALONE = 0.3  # probability that a visitor finds something without us
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "benchmarks")
     options = parser.parse_args()
     size = Size(users=options.users, items=options.items, days=options.days)
-    days = pd.DataFrame([row for seed in range(options.seeds) for way in WAYS for row in simulated(size, seed, way)])
     small = Small(users=options.small_users)
-    found = pd.DataFrame(
-        [row for seed in range(options.worlds) for row in (*experiments(small, seed), *policies(small, seed))]
-    )
+    with threadpool_limits(1):  # small matrices: threads would only wait for each other
+        days = pd.DataFrame(
+            [row for seed in range(options.seeds) for way in WAYS for row in simulated(size, seed, way)]
+        )
+        worlds = range(options.worlds)
+        found = pd.DataFrame([row for seed in worlds for row in (*experiments(small, seed), *policies(small, seed))])
     told = f"benchmarks/loop.py --seeds {options.seeds} --days {options.days} --worlds {options.worlds}"
     write(options.out, days, found, size, small, told)
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 from loop_lists import Models, blended, fitted, listed
-from loop_world import Bools, Floats, Size, World, looks
+from loop_world import Bools, Floats, Size, Truth, World, looks
 from numpy.typing import NDArray
 
 from ganrec_spark.config.lists import Arm, Experiment
@@ -60,7 +60,7 @@ def people(world: World, chances: Floats, known: Bools, first: int, last: int) -
 def grown(small: Small, seed: int) -> tuple[World, Models, People, People]:
     """Return a world, models of some of its users, those of the experiment, and everybody who could be in it."""
     size = Size(small.users + small.trained + small.everyone, small.items, 0, 0, 0, small.n)
-    world = World(size, seed)
+    world = World(size, seed, Truth(base=-1.0))  # people who click more: fewer of them say as much
     chances = world.chances(0)
     known = world.history(chances)
     bounds = np.cumsum([0, small.trained, small.users, small.everyone])

@@ -47,7 +47,7 @@ class Truth:
     base: float = -2.2
     steepness: float = 2.2
     quality: float = 0.6
-    fading: float = 0.03
+    fading: float = 0.08
     walk: float = 0.12
     look: float = 0.7
 
@@ -91,7 +91,8 @@ class World:
             self._tastes = np.sqrt(1 - self.truth.walk**2) * self._tastes + self.truth.walk * moved
         self._day = day
         own = self.truth
-        born = np.maximum(0, np.arange(self.size.all_items) - self.size.items) // max(1, self.size.new_items)
+        later = np.arange(self.size.all_items) - self.size.items
+        born = np.where(later < 0, 0, 1 + later // max(1, self.size.new_items))
         height = own.steepness * self._tastes @ self._vectors.T / FACTORS**0.5
         found = sigmoid(own.base + height + self._quality - own.fading * np.maximum(0, day - born))
         found[self.users_on(day) :] = 0
