@@ -201,7 +201,10 @@ def check_the_pages_questions(context: Context) -> None:
     context.spark.sql(f"USE {catalog}.{namespace}")
     worth, helps, tonight = (context.spark.sql(query).collect() for query in queries)
     context.spark.sql(f"USE {'.'.join(before)}")
-    assert {row.control: row.at_most < 0 for row in worth}["popular"]
+    found = {(row.arm, row.control): row for row in worth}
+    assert found.keys() == {("blend", "plain"), ("blend", "popular"), ("plain", "popular")}
+    assert found["blend", "popular"].more < 0
+    assert found["blend", "popular"].at_least <= found["blend", "popular"].more <= found["blend", "popular"].at_most
     assert (helps[-1].fill, helps[-1].segment, helps[-1].significant) == (FILL, "sparse", True)
     assert {row.segment for row in helps} >= {"all", "sparse", "dense"}
     assert [row.action for row in tonight] == ["roll_back"]
