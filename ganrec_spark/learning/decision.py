@@ -10,8 +10,6 @@ from ganrec_spark.config.learning import Learn
 from ganrec_spark.learning.effects import MISMATCH
 from ganrec_spark.learning.moments import Estimate
 
-ACTIONS = ("nothing", "refresh", "fine_tune", "retrain", "gate_again", "roll_back")
-
 
 @dataclass(frozen=True)
 class Against:
@@ -47,7 +45,7 @@ class Evidence:
 
 
 def next_run(found: Evidence, settings: Learn) -> tuple[str, str]:
-    """Return one of ACTIONS and the reason in words."""
+    """Return one of plan.learning_tables.ACTIONS and the reason in words."""
     broken = found.mismatch < MISMATCH
     note = (
         f"; arms are not compared, for their sizes do not fit their shares (p = {found.mismatch:.1g})" if broken else ""

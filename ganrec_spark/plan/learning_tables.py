@@ -3,6 +3,9 @@
 from ganrec_spark.plan.members import RECOMMENDERS, in_words
 from ganrec_spark.plan.table import Table, columns
 
+# What the next run may be; each is more work or more change than those before it. Airflow branches on it.
+ACTIONS = ("nothing", "refresh", "fine_tune", "retrain", "gate_again", "roll_back")
+
 _INTERVAL = """
     ci_low double: lower 95 % bound, over users; NULL where too little was seen to give one
     ci_high double: upper 95 % bound
@@ -79,8 +82,8 @@ LEARNING_TABLES: tuple[Table, ...] = (
         "next_run",
         "what to do next; one row",
         (),
-        columns("""
-            action string: nothing, refresh, fine_tune, retrain, gate_again or roll_back
+        columns(f"""
+            action string: {in_words(ACTIONS)}
             reason string: why, in words
             trained_run_id string: run that trained the published models
             n_events bigint: events since then that count

@@ -1,19 +1,15 @@
 """The DAG, imported by a real Airflow in its own environment, is pipeline.STAGES and nothing else."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.process import REPOSITORY, told_by_airflow
 
 from ganrec_spark.config.load import load_config
 from ganrec_spark.plan.pipeline import STAGES
 from ganrec_spark.spark.submit import submit_properties
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-AIRFLOW = REPOSITORY / os.environ.get("GANREC_AIRFLOW_VENV", ".venv-airflow")
 
 # Runs over there; the last line of its output is JSON.
 DESCRIBE = """
@@ -62,27 +58,6 @@ print(json.dumps(found))
 BRANCH = "sparse_or_not"
 
 
-def told_by_airflow(home: Path, code: str, *arguments: str, **more: str) -> dict[str, Any]:
-    """Run Python code in Airflow's environment; return the JSON in the last line of its output."""
-    python = AIRFLOW / "bin" / "python"
-    if not python.exists():
-        pytest.fail(f"expected Airflow's environment in {AIRFLOW}, found none; run `make airflow`")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "GANREC"))}
-    environment |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": "", **more}
-    done = subprocess.run(
-        [python, "-c", code, REPOSITORY / "airflow_dags", *arguments],
-        env=environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return told_by_airflow(tmp_path_factory.mktemp("airflow"), DESCRIBE)
@@ -105,7 +80,7 @@ def test_what_would_end_in_the_same_way_is_not_retried(tmp_path: Path) -> None:
 
 def test_imports_without_error(described: dict[str, Any]) -> None:
     assert described["errors"] == {}
-    assert described["dags"] == ["ganrec_daily"]
+    assert described["dags"] == ["ganrec_daily", "ganrec_feedback"]
 
 
 def test_tasks_are_the_stages_in_order_and_one_branch(described: dict[str, Any]) -> None:

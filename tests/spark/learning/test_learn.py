@@ -1,8 +1,10 @@
 """Stage learn in a world whose answers are known: arms, policies, drift, and what the next run does of it."""
 
 import logging
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +123,7 @@ def test_what_is_learnt_is_what_the_world_was_made_of(
     (message,) = run_alone(context.config, "learn", run_id=SECOND)
     check_arms(context)
     check_policies(context)
+    check_the_pages_questions(context)
 
     drift = rows_of(context, "drift", "measure")
     assert drift[("items",)].value > 0.25  # rated: items 0 to 3; clicked: others
@@ -187,6 +190,24 @@ def check_arms(context: Context) -> None:
     ):
         same = found[(*key, "rate", "click")]
         assert same.ci_low < 0 < same.ci_high
+
+
+def check_the_pages_questions(context: Context) -> None:
+    """The queries of docs/the-loop.md, as they stand there."""
+    page = (Path(__file__).parents[3] / "docs" / "the-loop.md").read_text().partition("## Three questions")[2]
+    queries = re.findall(r"```sql\n(.*?)```", page.partition("\n## ")[0], re.DOTALL)
+    catalog, namespace = context.lake.lake.name("next_run").split(".")[:2]
+    before = context.spark.catalog.currentCatalog(), context.spark.catalog.currentDatabase()
+    context.spark.sql(f"USE {catalog}.{namespace}")
+    worth, helps, tonight = (context.spark.sql(query).collect() for query in queries)
+    context.spark.sql(f"USE {'.'.join(before)}")
+    found = {(row.arm, row.control): row for row in worth}
+    assert found.keys() == {("blend", "plain"), ("blend", "popular"), ("plain", "popular")}
+    assert found["blend", "popular"].more < 0
+    assert found["blend", "popular"].at_least <= found["blend", "popular"].more <= found["blend", "popular"].at_most
+    assert (helps[-1].fill, helps[-1].segment, helps[-1].significant) == (FILL, "sparse", True)
+    assert {row.segment for row in helps} >= {"all", "sparse", "dense"}
+    assert [row.action for row in tonight] == ["roll_back"]
 
 
 def check_policies(context: Context) -> None:

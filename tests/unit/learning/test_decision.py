@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from ganrec_spark.config.learning import Learn
-from ganrec_spark.learning.decision import ACTIONS, Against, Evidence, FillFeedback, next_run, refused_fills
+from ganrec_spark.learning.decision import Against, Evidence, FillFeedback, next_run, refused_fills
 from ganrec_spark.learning.moments import Estimate
+from ganrec_spark.plan.learning_tables import ACTIONS
 
 SETTINGS = Learn()
 QUIET = Evidence(events=5000, ratings=1_000_000, changed_users=12)
