@@ -58,6 +58,7 @@ class Topic:
         root = str(spark.conf.get("spark.sql.catalog.lake.warehouse")).rpartition("/")[0]
         self.config = load_config(overrides=[f"lake.root={root}", f"lake.namespace=kafka{number}"], environ={})
         self.lake = Lake(spark, "lake", f"kafka{number}")
+        self.streams: list[subprocess.Popen[bytes]] = []
         self._admin(
             lambda client, jvm: (
                 client.createTopics(_list(jvm, jvm.org.apache.kafka.clients.admin.NewTopic(self.name, 2, 1)))
@@ -98,7 +99,7 @@ class Topic:
         source = source or f"kafka://{self.broker.address}/{self.name}"
         command = [sys.executable, "-m", "ganrec_spark.cli", "stream", source]
         with self._said.open("ab") as said:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*command, *(word for setting in words for word in ("--set", setting))],
                 cwd=REPOSITORY,
                 env={**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)},
@@ -106,6 +107,8 @@ class Topic:
                 stderr=said,
                 start_new_session=True,
             )
+        self.streams.append(process)
+        return process
 
     def said(self) -> str:
         return self._said.read_text(errors="replace")
@@ -142,8 +145,12 @@ def _list(jvm: Any, *things: object) -> Any:
 
 
 @pytest.fixture
-def topic(spark: SparkSession, running: Broker, tmp_path: Path) -> Topic:
-    return Topic(spark, running, tmp_path)
+def topic(spark: SparkSession, running: Broker, tmp_path: Path) -> Iterator[Topic]:
+    one = Topic(spark, running, tmp_path)
+    yield one
+    for process in one.streams:
+        if process.poll() is None:
+            kill(process)
 
 
 def messages(numbers: range) -> list[bytes]:
