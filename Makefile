@@ -9,7 +9,8 @@ GANREC_AIRFLOW_VENV ?= .venv-airflow
 GANREC_PEERS_VENV ?= .venv-peers
 GANREC_DOCS_VENV ?= .venv-docs
 GANREC_S3_VENV ?= .venv-s3
-export GANREC_AIRFLOW_VENV GANREC_PEERS_VENV GANREC_S3_VENV
+GANREC_KAFKA ?= .kafka
+export GANREC_KAFKA GANREC_AIRFLOW_VENV GANREC_PEERS_VENV GANREC_S3_VENV
 
 BIN := $(GANREC_VENV)/bin
 UV := $(BIN)/uv
@@ -22,7 +23,7 @@ MAKEFLAGS += --jobs=2 --no-print-directory
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env airflow peers s3 docs demo test test-long test-cluster check lint lock clean prerequisites package postgresql chromium cluster-up cluster-down
+.PHONY: help env airflow peers s3 kafka docs demo test test-long test-cluster check lint lock clean prerequisites package postgresql chromium cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,7 @@ HOROVOD := $(GANREC_VENV)/horovod-gpu$(GPU)
 INSTALLED := $(GANREC_VENV)/installed
 AIRFLOW := $(GANREC_AIRFLOW_VENV)/locked
 PEERS := $(GANREC_PEERS_VENV)/locked
+KAFKA := $(GANREC_KAFKA)/installed
 DOCS := $(GANREC_DOCS_VENV)/locked
 S3 := $(GANREC_S3_VENV)/locked
 MADE_BY := requirements/bootstrap.txt scripts/make_venv.sh
@@ -88,6 +90,13 @@ s3: $(S3) ## make .venv-s3: a local S3 server, for the tests of lakes in a store
 $(S3): requirements/s3.txt $(MADE_BY) | prerequisites
 	@echo "environment: installing a local S3 server into $(GANREC_S3_VENV)"
 	@scripts/make_venv.sh $(GANREC_S3_VENV) requirements/s3.txt $(PYTHON)
+	@touch $@
+
+kafka: $(KAFKA) ## a broker of Kafka, and what Spark reads it with, for the tests of streams (make test-cluster SELECT=kafka)
+
+$(KAFKA): scripts/install_kafka.sh ganrec_spark/config/sections.py | env
+	@echo "environment: getting a broker of Kafka and Spark's Kafka source into $(GANREC_KAFKA)"
+	@scripts/install_kafka.sh $(GANREC_KAFKA) $(BIN)/python
 	@touch $@
 
 demo: env ## from raw ratings to published lists, on a generated world or on yours: DATA=ratings.csv ARGS="--set ..."

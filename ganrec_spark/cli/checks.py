@@ -60,11 +60,18 @@ def doctor(arguments: argparse.Namespace) -> int:
     return LakeError.exit_code if any(finding.level == "fail" for finding in findings) else 0
 
 
+def install_options(parser: argparse.ArgumentParser) -> None:
+    common(parser)
+    parser.add_argument("--kafka", action="store_true", help="also what `ganrec stream` reads Kafka with")
+
+
 def install_jars(arguments: argparse.Namespace) -> int:
     from ganrec_spark.cli.class_archive import write_archive
+    from ganrec_spark.feedback.kafka import with_kafka
     from ganrec_spark.spark import session
 
-    for jar in session.install_jars(load(arguments)):
+    config = load(arguments)
+    for jar in session.install_jars(with_kafka(config) if arguments.kafka else config):
         print(jar)
     print(write_archive(session.spark_jars_dir().parent))
     return 0

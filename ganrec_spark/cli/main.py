@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from ganrec_spark import __version__
-from ganrec_spark.cli import checks, feedback, lakes, loop, runs, tune
+from ganrec_spark.cli import checks, feedback, lakes, loop, runs, stream, tune
 from ganrec_spark.cli.options import common, one_run
 from ganrec_spark.cli.process import EXIT_CODES, guarded
 
@@ -24,6 +24,12 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
     ("run", "run all stages of one date", runs.run_pipeline_command, runs.pipeline_options),
     ("stage", "run one stage of one date", runs.run_stage_command, runs.stage_options),
     ("feedback", "append events, what people did, to the log", feedback.feedback, feedback.feedback_options),
+    (
+        "stream",
+        "append events as they come, from a folder or Kafka, until SIGTERM",
+        stream.stream,
+        stream.stream_options,
+    ),
     ("stages", "list the stages in order, with what they read and write", runs.stages, _none),
     (
         "learn",
@@ -45,7 +51,7 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
         "install-jars",
         "put Iceberg and the JDBC drivers beside this Spark, for spark-submit, and a class archive for fast starts",
         checks.install_jars,
-        common,
+        checks.install_options,
     ),
 )
 

@@ -147,6 +147,20 @@ class Feedback(Section):
     as_ratings: bool = False
 
 
+class Stream(Section):
+    trigger_seconds: Annotated[float, Field(ge=0)] = 10.0
+    max_messages: Count = 100_000
+    max_files: Count = 100
+    wait_seconds: Positive = 300.0
+    options: dict[str, str] = {}
+    packages: tuple[str, ...] = (
+        "org.apache.spark:spark-sql-kafka-0-10_2.13:4.0.0",
+        "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
+        "org.apache.kafka:kafka-clients:3.9.0",
+        "org.apache.commons:commons-pool2:2.12.0",
+    )
+
+
 class Split(Section):
     protocol: Literal["leave_last_out", "temporal", "ratio", "given", "none"] = "leave_last_out"
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -214,6 +228,7 @@ class Config(Section):
     distributed: Distributed = Distributed()
     ingest: Ingest = Ingest()
     feedback: Feedback = Feedback()
+    stream: Stream = Stream()
     split: Split = Split()
     sparsity: Sparsity = Sparsity()
     parquet: Parquet = Parquet()

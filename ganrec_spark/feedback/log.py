@@ -4,8 +4,10 @@ Three kinds of commits, in this order: the quarantine, the dictionaries, the log
 yet, so a process that dies between two of them has lost nothing and doubled nothing: the same rows are given again.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,12 +20,15 @@ from ganrec_spark.feedback.exposed import with_exposures
 from ganrec_spark.feedback.rules import apply_rules, source_settings, wanted_columns
 from ganrec_spark.frames.dense_index import missing_ids
 from ganrec_spark.lake import events
+from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake, Publication
+from ganrec_spark.raw.files import Files
 from ganrec_spark.raw.sources import event_rows, read_events
 
 _CLOCK_BACK = timedelta(minutes=1)  # Iceberg refuses commits that are older than that
 LOG, REJECTED = "feedback_events", "rejected_feedback"
 TOO_LATE, _UNKNOWN_EDITION, _DUPLICATE = "too_late", "unknown_edition", "duplicate"
+UNREADABLE = "unreadable_file"
 _SEEN_BY = "feedback"  # first_run_id of ids that came with events
 
 
@@ -44,6 +49,18 @@ class Taken:
         """The number of rows of the batch: each is new, a duplicate or rejected."""
         return self.new + self.duplicates + sum(self.rejected.values())
 
+    def __add__(self, other: "Taken") -> "Taken":
+        rules = {**self.rejected, **other.rejected}
+        return Taken(
+            self.new + other.new,
+            self.late + other.late,
+            self.duplicates + other.duplicates,
+            {rule: self.rejected.get(rule, 0) + other.rejected.get(rule, 0) for rule in rules},
+            self.known + other.known,
+            self.new_users + other.new_users,
+            self.new_items + other.new_items,
+        )
+
     def in_words(self) -> str:
         """Return all of it in one sentence."""
         rules = ", ".join(
@@ -57,16 +74,36 @@ class Taken:
         )
 
 
-def source_rows(spark: SparkSession, config: Config, source: str, scratch: Path | None = None) -> DataFrame:
-    """Return the rows of a file, folder or table as append_events takes them. Raises InputError as ingest does."""
+NOTHING = Taken(0, 0, 0, {}, 0, 0, 0)
+
+
+def source_rows(spark: SparkSession, config: Config, source: str | Files, scratch: Path | None = None) -> DataFrame:
+    """Return the rows of files, a folder or table as append_events takes them. Raises InputError as ingest does."""
     wanted, optional = wanted_columns(config.feedback)
     return read_events(spark, source_settings(config.feedback, config.ingest), source, wanted, optional, scratch)
 
 
-def frame_rows(frame: DataFrame, config: Config, source: str) -> DataFrame:
-    """Return the rows of a frame, such as a micro-batch, as append_events takes them; `source` says where from."""
+def frame_rows(frame: DataFrame, config: Config, source: str, origin: str | None = None) -> DataFrame:
+    """Return the rows of a frame, such as a micro-batch, as append_events takes them.
+
+    Column `origin` says where each row is from; without one all are from `source`.
+    """
     wanted, optional = wanted_columns(config.feedback)
-    return event_rows(frame, source_settings(config.feedback, config.ingest), source, wanted, optional)
+    return event_rows(frame, source_settings(config.feedback, config.ingest), source, wanted, optional, origin)
+
+
+def reject_file(lake: Lake, file: str, reason: str) -> Taken:
+    """Quarantine a file of a stream that cannot be read at all, with the reason as its row; return the counts."""
+    key = hashlib.sha256(f"{UNREADABLE} {file}".encode()).hexdigest()
+    row = (key, UNREADABLE, file, json.dumps({"error": reason}), datetime.now(UTC))
+    new = events.append(lake, REJECTED, local_frame(lake.spark, declared(REJECTED).columns, [row]))
+    return replace(NOTHING, rejected={UNREADABLE: 1}, known=1 - new)
+
+
+def require_readable(config: Config, rows: DataFrame) -> None:
+    """Read and judge all rows to no end. Raises what append_events raises where that is the rows' fault alone."""
+    judged = apply_rules(rows, config.feedback, config.ingest, datetime.now(UTC))
+    judged.write.format("noop").mode("overwrite").save()
 
 
 def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | None = None) -> Taken:

@@ -29,8 +29,8 @@ FEEDBACK_TABLES: tuple[Table, ...] = (
         columns("""
             row_key string: hash of rule and row, so that what comes again is kept once
             rule string: missing_user, unknown_kind, future_time, too_late, ...
-            source string: file or table that the row came from first
-            row string: the row as JSON, its first 10,000 characters
+            source string: file, table, or topic, partition and offset that the row came from first
+            row string: the row as JSON, its first 10,000 characters; of an unreadable file the reason
             received_at timestamp: when it was rejected, UTC
         """),
         scope="events",

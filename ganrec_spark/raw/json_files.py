@@ -64,7 +64,7 @@ def read_json(
     )
     roles = resolve(files.source, wanted, names)
     keys = [roles[role] for role in ("user", "item") if role in roles]
-    kinds = {key: _id_kind(files.source, key, objects) for key in keys}
+    kinds = {key: _id_kind(files.source, key, objects, by_line) for key in keys}
     schema = StructType([StructField(name, kinds.get(name, StringType())) for name in (*names, MALFORMED)])
     if by_line:
         frame = _line_by_line(spark, files, schema)
@@ -77,32 +77,59 @@ def read_json(
             encoding=encoding,
             lineSep="\n",
         )
-    for key in keys:
-        if kinds[key] == StringType():  # what the sample did not show
-            nested = F.col(quoted(key)).rlike(_NESTED)
-            frame = frame.withColumn(MALFORMED, F.coalesce(MALFORMED, F.when(nested, F.col(quoted(key)))))
-    return frame, list(names)
+    texts = [key for key in keys if kinds[key] == StringType()]
+    return _without_nested(frame, texts), list(names)
 
 
 def _line_by_line(spark: SparkSession, files: Files, schema: StructType) -> DataFrame:
     """Return a row per line that is not blank; one of several values, or of none, has its text as MALFORMED."""
-    text = spark.read.options(**GIVEN).text(list(files.uris), lineSep="\n")
-    lines_of = text.withColumn("value", F.regexp_replace(F.make_valid_utf8("value"), "^\ufeff", ""))
+    text = _text(spark.read.options(**GIVEN).text(list(files.uris), lineSep="\n"))
+    return _objects(text.where(F.btrim("value", F.lit(" \t\r")) != ""), schema)
+
+
+def json_messages(frame: DataFrame, names: Sequence[str], ids: Sequence[str], kept: Sequence[str]) -> DataFrame:
+    """Return a row per message: keys `names` of the object in column `value` (bytes) as text, MALFORMED, and `kept`.
+
+    A message of several values, of none, or with an object or array as one of `ids` has its text as MALFORMED. Nothing
+    is dropped: a message without value has an empty text.
+    """
+    text = _text(frame.withColumn("value", F.coalesce(F.col("value").cast("string"), F.lit(""))))
+    schema = StructType([StructField(name, StringType()) for name in (*names, MALFORMED)])
+    return _without_nested(_objects(text, schema, kept), ids)
+
+
+def _text(frame: DataFrame) -> DataFrame:
+    return frame.withColumn("value", F.regexp_replace(F.make_valid_utf8("value"), "^\ufeff", ""))
+
+
+def _objects(text: DataFrame, schema: StructType, kept: Sequence[str] = ()) -> DataFrame:
+    """Return what is in column `value`, one object a row, by a schema that ends with MALFORMED; and columns `kept`."""
     may_be = F.when(F.col("value").rlike(_MAY_BE_SEVERAL), F.col("value"))
     several = F.udf(lambda line: line is not None and _kind(line) == _SEVERAL, BooleanType())(may_be)
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": MALFORMED}
-    rows = lines_of.where(F.btrim("value", F.lit(" \t\r")) != "").select(
-        "value", several.alias("several"), F.from_json("value", schema, options).alias("row")
-    )
+    rows = text.select("value", *kept, several.alias("several"), F.from_json("value", schema, options).alias("row"))
     fields = [F.when(~F.col("several"), F.col(f"row.{quoted(name)}")).alias(name) for name in schema.names[:-1]]
     broken = F.when(F.col("several") | F.col("row").isNull(), F.col("value"))
-    return rows.select(*fields, F.coalesce(f"row.{MALFORMED}", broken).alias(MALFORMED))
+    return rows.select(*fields, F.coalesce(f"row.{MALFORMED}", broken).alias(MALFORMED), *kept)
 
 
-def _id_kind(source: str, name: str, objects: Sequence[dict[str, object]]) -> DataType:
-    """Return how a key of ids is read: as text, but numbers with a point as numbers, for as text they lose digits."""
-    values = [one[name] for one in objects if one.get(name) is not None]
-    if (nested := next((value for value in values if isinstance(value, dict | list)), None)) is not None:
+def _without_nested(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """Return the rows with those as malformed that have an object or an array where an id should be."""
+    for key in keys:
+        nested = F.col(quoted(key)).rlike(_NESTED)
+        frame = frame.withColumn(MALFORMED, F.coalesce(MALFORMED, F.when(nested, F.col(quoted(key)))))
+    return frame
+
+
+def _id_kind(source: str, name: str, objects: Sequence[dict[str, object]], by_line: bool) -> DataType:
+    """Return how a key of ids is read: as text, but numbers with a point as numbers, for as text they lose digits.
+
+    Raises InputError where one of them is an object or an array; where lines are judged `by_line` only if all are.
+    """
+    given = [one[name] for one in objects if one.get(name) is not None]
+    values = [value for value in given if not isinstance(value, dict | list)]
+    nested = next((value for value in given if isinstance(value, dict | list)), None)
+    if nested is not None and not (by_line and values):
         kind = "an object" if isinstance(nested, dict) else "an array"
         raise InputError(f"source '{source}': expected ids in key {name}, found {kind}; name another key")
     numbers = bool(values) and all(isinstance(value, float | int) for value in values)
@@ -132,7 +159,8 @@ def _kinds(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _kind(text: str) -> str:
     text = text.strip().removeprefix("\ufeff").strip()
     try:
-        _, end = json.JSONDecoder().raw_decode(text) if text else (None, 0)
+        # Of integers Python refuses those of more than 4,300 digits.
+        _, end = json.JSONDecoder(parse_int=str).raw_decode(text) if text else (None, 0)
     except (json.JSONDecodeError, RecursionError):
         return _CUT
     return _SEVERAL if text[end:].strip(", \t\r\n") else _WHOLE

@@ -84,7 +84,9 @@ def likely_columns(found: Sequence[str], wanted: dict[str, str | int]) -> dict[s
     """Return role -> a column that is usually called so, of wanted roles whose own column is not there."""
     present = {plain(name): name for name in reversed(found)}
     missing = [role for role, name in wanted.items() if not isinstance(name, str) or plain(name) not in present]
-    likely = {role: next((present[name] for name in _CALLED[role] if name in present), None) for role in missing}
+    likely = {
+        role: next((present[name] for name in _CALLED.get(role, ()) if name in present), None) for role in missing
+    }
     return {role: name for role, name in likely.items() if name}
 
 

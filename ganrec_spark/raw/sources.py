@@ -83,27 +83,36 @@ def read_columns(
 def read_events(
     spark: SparkSession,
     ingest: Ingest,
-    source: str,
+    source: str | Files,
     wanted: dict[str, str | int],
     optional: dict[str, str | int],
     scratch: Path | None = None,
 ) -> DataFrame:
-    """Return every row of a file, folder or table of events, as read_source does: a column per role, `file`, `raw`.
+    """Return every row of files, a folder or table of events, as read_source does: a column per role, `file`, `raw`.
 
     A role of `optional` whose column is not there has none in the result.
     """
-    table = not _is_path(source)
+    table = isinstance(source, str) and not _is_path(source)
     return _read(
         spark, ingest.model_copy(update={"format": "table" if table else "auto"}), source, wanted, scratch, optional
     )
 
 
 def event_rows(
-    frame: DataFrame, ingest: Ingest, source: str, wanted: dict[str, str | int], optional: dict[str, str | int]
+    frame: DataFrame,
+    ingest: Ingest,
+    source: str,
+    wanted: dict[str, str | int],
+    optional: dict[str, str | int],
+    origin: str | None = None,
 ) -> DataFrame:
-    """Return the rows of a frame, such as a micro-batch of a stream, in the form of read_events."""
-    roles = resolve(source, wanted, frame.columns) | present(optional, frame.columns)
-    return _in_roles(frame, ingest, roles, frame.columns, F.lit(source), [])
+    """Return the rows of a frame, such as a micro-batch of a stream, in the form of read_events.
+
+    Column `origin`, which is no part of the rows, says where each is from; without one all are from `source`.
+    """
+    names = [name for name in frame.columns if name != origin]
+    roles = resolve(source, wanted, names) | present(optional, names)
+    return _in_roles(frame, ingest, roles, names, F.lit(source) if origin is None else F.col(origin), [])
 
 
 def _is_path(source: str) -> bool:
@@ -113,18 +122,19 @@ def _is_path(source: str) -> bool:
 def _read(
     spark: SparkSession,
     ingest: Ingest,
-    source: str,
+    given: str | Files,
     wanted: dict[str, str | int],
     scratch: Path | None,
     optional: dict[str, str | int] | None = None,
 ) -> DataFrame:
+    source, files = (given.source, given) if isinstance(given, Files) else (given, None)
     with explained(source):
         if ingest.format == "table":
             frame = spark.table(source)
             origin, names = F.lit(source), frame.columns
             place: list[Column] = []
         else:
-            files = located(spark, source, scratch, ordered=ingest.tie_order == "source")
+            files = files or located(spark, source, scratch, ordered=ingest.tie_order == "source")
             frame, names = _read_files(spark, ingest, files, wanted, optional)
             hidden = frame.metadataColumn("_metadata")
             origin = hidden["file_path"]

@@ -176,7 +176,7 @@ def json_names(sample: Sequence[str], source: str) -> tuple[tuple[str, ...], tup
 def _elements(text: str) -> Iterator[object]:
     """Yield the JSON values that follow each other in `text`, with or without commas, as far as they are whole."""
     decoder, blanks, place = json.JSONDecoder(), re.compile(r"[\s,]*"), 0
-    with contextlib.suppress(json.JSONDecodeError):
+    with contextlib.suppress(ValueError, RecursionError):  # no JSON, an integer of 5,000 digits, 1,000 brackets
         while True:
             start = blanks.match(text, place)
             value, place = decoder.raw_decode(text, start.end() if start else place)

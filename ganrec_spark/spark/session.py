@@ -29,6 +29,11 @@ _SHA256 = {
     "iceberg-spark-runtime-4.0_2.13-1.11.0": "63c3b812549dc232c1920865ff42436df8604a9bbacd693930985c06bd97e6dc",
     "sqlite-jdbc-3.53.1.0": "28aceecfcc9535645bd19fa988385703c7b89982c1506a6855f5942b4032eca6",
     "postgresql-42.7.8": "2a32a9dcbc42d67a50ad3a0de5efd102c8d2be46720045f2cbd6689f160ab7c7",
+    # Of stream.packages.
+    "spark-sql-kafka-0-10_2.13-4.0.0": "33a3b8b04df4a2e43c9d5bf8ca5972936a1ac662f2714e014d00ef6f27468bf3",
+    "spark-token-provider-kafka-0-10_2.13-4.0.0": "f2be3b76f9e6cbe63379d4e4e0dc14f59dbf056ae2ad16ff15ac108004c86767",
+    "kafka-clients-3.9.0": "15c1e137f2c2c94398e27abc4060a03b6bde10bf9fac15e8f70c02320b202f18",
+    "commons-pool2-2.12.0": "6d3bd18df8410f3e31b031aca582cc109342358a62a2759ebd0c4cdf30d06f8b",
     # Of conf/s3.yaml.
     "iceberg-aws-bundle-1.11.0": "38f01da7e96850cdd05e6616d758b77b43314b712a8808e3f9a824d56976162f",
     "hadoop-aws-3.4.1": "01334a07e179cae2b7e251f24857f11e3759108c9d6a79dcbe362a4295227da2",
