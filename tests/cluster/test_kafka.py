@@ -67,9 +67,6 @@ class Topic:
             )
         )
 
-    def delete(self) -> None:
-        self._admin(lambda client, jvm: client.deleteTopics(_list(jvm, self.name)).all().get())
-
     def _admin(self, act: Callable[[Any, Any], object]) -> None:
         jvm: Any = self._spark._jvm
         settings = jvm.java.util.HashMap()
@@ -268,7 +265,7 @@ def test_a_broker_that_is_never_there_and_a_topic_that_is_not_are_one_error_each
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_a_broker_that_stays_away_ends_the_stream_and_a_topic_made_anew_says_what_to_do(topic: Topic) -> None:
+def test_a_broker_that_stays_away_ends_the_stream(topic: Topic) -> None:
     topic.send(messages(range(20)))
     process = topic.begin("stream.wait_seconds=20.0")
     topic.wait_for("batch 0: ", process)
