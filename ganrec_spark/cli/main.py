@@ -24,6 +24,7 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
     ("run", "run all stages of one date", runs.run_pipeline_command, runs.pipeline_options),
     ("stage", "run one stage of one date", runs.run_stage_command, runs.stage_options),
     ("feedback", "append events, what people did, to the log", feedback.feedback, feedback.feedback_options),
+    ("refresh", "make the published lists of users with new events anew", loop.refresh, common),
     ("stages", "list the stages in order, with what they read and write", runs.stages, _none),
     (
         "learn",

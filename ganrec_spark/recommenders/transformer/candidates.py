@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.frames import dislikes
@@ -27,27 +27,39 @@ def candidates(
 
     A score is the mean over models of the log probability of the item among the catalogue's.
     """
-    bias = np.full(plan.shape.n_items, -np.inf, dtype=np.float32)
-    bias[plan.catalogue] = 0
+    score = ship_models(context.spark, plan.shape, plan.catalogue, states)
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
+    return ranked_by(sequences, ratings, score, disliked, context.config.recommend.n_candidates)
+
+
+def ship_models(spark: SparkSession, shape: Shape, catalogue: NDArray[np.int64], states: list[bytes]) -> Score:
+    """Return the score of the models with these state dicts, which travel once per machine, for items they saw."""
+    bias = np.full(shape.n_items, -np.inf, dtype=np.float32)
+    bias[catalogue] = 0
     shipped = [
-        ship(context.spark, catalogue_bias=bias, **{name: tensor.numpy() for name, tensor in loaded.items()})
+        ship(spark, catalogue_bias=bias, **{name: tensor.numpy() for name, tensor in loaded.items()})
         for loaded in (state_of(state) for state in states)
     ]
-    names = sorted(state_of(states[0]))
-    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
+    return _scorer(shipped, shape, sorted(state_of(states[0])))
+
+
+def ranked_by(sequences: DataFrame, ratings: DataFrame, score: Score, disliked: DataFrame | None, n: int) -> DataFrame:
+    """Return `candidates` by a score of the catalogue."""
     users = (
         sequences.where(F.col("length") > 0)
         .select("user_idx", F.expr("slice(items, 1, length)").alias("sequence"))
         .join(dislikes.never_listed(histories(ratings), disliked), "user_idx")
-        .repartition(max(context.spark.sparkContext.defaultParallelism, 2), "user_idx")
+        .repartition(max(sequences.sparkSession.sparkContext.defaultParallelism, 2), "user_idx")
     )
-    ranked = rank_catalogue(users, _scorer(shipped, plan.shape, names), context.config.recommend.n_candidates)
+    ranked = rank_catalogue(users, score, n)
     return ranked.withColumn("fill", F.lit(NONE))
 
 
 def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        histories = [history[-shape.max_length :] for history in lists(block, "sequence")]
+        own = [history[-shape.max_length :] for history in lists(block, "sequence")]
+        # Never one row alone: products with a vector round otherwise than those of matrices.
+        histories = own if len(own) > 1 else own * 2
         lengths = np.array([len(history) for history in histories], dtype=np.int32)
         items = np.full((len(histories), max(lengths)), -1, dtype=np.int32)
         for row, history in enumerate(histories):
@@ -59,7 +71,7 @@ def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
             scores = last.numpy() @ shipped["items.weight"][: shape.n_items].T
             scores += shipped["catalogue_bias"]
             total += torch.log_softmax(torch.from_numpy(scores), dim=1).numpy()
-        return total / np.float32(len(models))
+        return total[: len(own)] / np.float32(len(models))
 
     return score
 
