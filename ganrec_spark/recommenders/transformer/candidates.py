@@ -1,5 +1,7 @@
 """Rank the catalogue for every user by the mean of several models."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -57,23 +59,36 @@ def ranked_by(sequences: DataFrame, ratings: DataFrame, score: Score, disliked: 
 
 def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        own = [history[-shape.max_length :] for history in lists(block, "sequence")]
+        histories = [history[-shape.max_length :] for history in lists(block, "sequence")]
+        widths = np.array([_width(len(history), shape.max_length) for history in histories])
+        total = np.zeros((len(histories), shape.n_items), dtype=np.float32)
+        for width in np.unique(widths):
+            rows = np.flatnonzero(widths == width)
+            total[rows] = alike([histories[row] for row in rows], int(width))
+        return total / np.float32(len(models))
+
+    def alike(histories: list[NDArray[np.integer[Any]]], width: int) -> NDArray[np.float32]:
         # Never one row alone: products with a vector round otherwise than those of matrices.
-        histories = own if len(own) > 1 else own * 2
-        lengths = np.array([len(history) for history in histories], dtype=np.int32)
-        items = np.full((len(histories), max(lengths)), -1, dtype=np.int32)
-        for row, history in enumerate(histories):
+        several = histories if len(histories) > 1 else histories * 2
+        items = np.full((len(several), width), -1, dtype=np.int32)
+        for row, history in enumerate(several):
             items[row, : len(history)] = history
-        total = np.zeros((len(items), shape.n_items), dtype=np.float32)
+        lengths = np.array([len(history) for history in several], dtype=np.int32)
+        total = np.zeros((len(several), shape.n_items), dtype=np.float32)
         for shipped, network in zip(models, _networks(models, shape, names), strict=True):
             with torch.no_grad():
                 last = network.last_states(torch.from_numpy(items), torch.from_numpy(lengths))
             scores = last.numpy() @ shipped["items.weight"][: shape.n_items].T
             scores += shipped["catalogue_bias"]
             total += torch.log_softmax(torch.from_numpy(scores), dim=1).numpy()
-        return total[: len(own)] / np.float32(len(models))
+        return total[: len(histories)]
 
     return score
+
+
+def _width(length: int, longest: int) -> int:
+    """Return what a history is padded to, by its own length alone: attention rounds by it, so not by its block's."""
+    return min(1 << (length - 1).bit_length(), longest)
 
 
 def _networks(models: list[Shipped], shape: Shape, names: list[str]) -> list[SASRec]:
