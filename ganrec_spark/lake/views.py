@@ -20,7 +20,8 @@ def create_views(lake: "Lake") -> None:
     for view, table in PUBLISHED_VIEWS.items():
         query = view_query(lake, table)
         digest = hashlib.sha256(query.encode()).hexdigest()[:12]
-        if _known(lake, view) != digest:
+        names = ["run_id", *(column.name for column in declared(table).columns)]
+        if _known(lake, view) != (digest, names):
             lake.spark.sql(
                 f"CREATE OR REPLACE VIEW {lake.name(view)} COMMENT 'rows of the published run' "
                 f"TBLPROPERTIES ('{_PROPERTY}' = '{digest}') AS {query}"
@@ -49,10 +50,14 @@ def view_query(lake: "Lake", table: str) -> str:
     )
 
 
-def _known(lake: "Lake", view: str) -> str | None:
-    """Return the hash that the view was made with; None where it is missing, or an earlier version made it."""
+def _known(lake: "Lake", view: str) -> tuple[str | None, list[str]]:
+    """Return the hash that the view was made with, and its columns; nothing where it is missing or broken.
+
+    Both, for Iceberg keeps the property of a view that an earlier version replaces.
+    """
     try:
         rows = lake.spark.sql(f"SHOW TBLPROPERTIES {lake.name(view)}").collect()
+        columns = lake.spark.table(lake.name(view)).columns
     except (AnalysisException, Py4JJavaError):
-        return None
-    return next((row.value for row in rows if row.key == _PROPERTY), None)
+        return None, []
+    return next((row.value for row in rows if row.key == _PROPERTY), None), columns
