@@ -1,13 +1,14 @@
 """The final lists: seen and forbidden items taken out, members and reasons in words, the source's ids."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.blend.fusion import Fusion
-from ganrec_spark.blend.member_lists import item_slots, member_lists, users_of_run
+from ganrec_spark.blend.member_lists import item_slots, member_lists
 from ganrec_spark.blend.served import POPULARITY_BIT, Serving, serve
 from ganrec_spark.blend.serving import NO_REASON
 from ganrec_spark.experiment.arms import with_arms
@@ -22,27 +23,33 @@ from ganrec_spark.run.context import Context
 _TAIL_BIT = 1 << MEMBER_NAMES.index(TAIL)
 
 
-def served_lists(context: Context, fusions: Mapping[str, Fusion], published: str) -> DataFrame:
-    """Return one row per user of the run: the final list with members and explanations (blend.served.serve)."""
+@dataclass(frozen=True)
+class Listable:
+    """What serving knows of all items: shipped facts and rules, and the items (item_idx) that lists could have."""
+
+    facts: Shipped
+    rules: ShippedRules
+    items: DataFrame
+
+
+def served_lists(
+    context: Context, fusions: Mapping[str, Fusion], published: str, users: DataFrame, known: Listable
+) -> DataFrame:
+    """Return one row per user (user_idx): the final list with members and explanations (blend.served.serve)."""
     observed = context.lake.read("merged_ratings", "final").where("observed")
     seen = observed.groupBy("user_idx").agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
     # An item that nobody likes is in no list anyway.
-    liked = observed.select("item_idx").distinct()
-    disliked = context.lake.read("disliked_ratings").join(liked, "item_idx", "left_semi").groupBy("user_idx")
+    disliked = context.lake.read("disliked_ratings").join(known.items, "item_idx", "left_semi").groupBy("user_idx")
     refused = disliked.agg(F.sort_array(F.collect_set("item_idx")).alias("disliked"))
-    settings, experiment, forbidden = (
-        context.config.recommend,
-        context.config.experiment,
-        context.lake.read("list_rules"),
-    )
-    facts, rules = _catalogue(context, observed, forbidden)
-    rows = member_lists(context, users_of_run(context), "final", tuple(fusions))
+    settings, experiment = context.config.recommend, context.config.experiment
+    forbidden, rules = context.lake.read("list_rules"), known.rules
+    rows = member_lists(context, users, "final", tuple(fusions))
     rows = rows.join(seen, "user_idx", "left").join(refused, "user_idx", "left")
-    rows = with_arms(with_barred(rows, forbidden, rules, liked), context.lake.read("users"), experiment)
+    rows = with_arms(with_barred(rows, forbidden, rules, known.items), context.lake.read("users"), experiment)
     listed = {arm.name: arm.lists for arm in experiment.arms}
     drawn = exploration_of(context.config, context.run_id)
     how = Serving(published, TAIL, settings.n, settings.n_candidates, listed, rules, drawn)
-    return serve(rows, fusions, how, facts)
+    return serve(rows, fusions, how, known.facts)
 
 
 def served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:
@@ -57,8 +64,12 @@ def served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:
     )
 
 
-def _catalogue(context: Context, observed: DataFrame, forbidden: DataFrame) -> tuple[Shipped, ShippedRules]:
+def listable(context: Context) -> Listable:
     """Ship the arrays of blend.serving.Catalogue, and the rules. Driver memory: a few numbers per item."""
+    observed, forbidden = (
+        context.lake.read("merged_ratings", "final").where("observed"),
+        context.lake.read("list_rules"),
+    )
     counts = users_per_item(observed)
     popular = counts.orderBy(F.col("n").desc(), "item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int32)
     slots = item_slots(context)
@@ -77,7 +88,7 @@ def _catalogue(context: Context, observed: DataFrame, forbidden: DataFrame) -> t
         indptr=np.concatenate([[0], np.cumsum(lengths)]),
         neighbours=table["neighbours"].to_numpy(dtype=np.int32),
     )
-    return facts, rules
+    return Listable(facts, rules, observed.select("item_idx").distinct())
 
 
 def explored_rows(served: DataFrame) -> DataFrame:

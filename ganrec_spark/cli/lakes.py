@@ -29,7 +29,8 @@ def rollback(arguments: argparse.Namespace) -> int:
 def _print_publications(lake: "Lake") -> None:
     for position, publication in enumerate(lake.publications()):
         mark = "  <- what readers see" if position == 0 else ""
-        print(f"{publication.committed_at}  {publication.run_id}  {publication.edition}{mark}")
+        over = f" + {len(publication.overlays)} overlays" if publication.overlays else ""
+        print(f"{publication.committed_at}  {publication.run_id}  {publication.edition}{over}{mark}")
 
 
 def digest(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The commands of the loop: learn from what people did, and say what to do next."""
+"""The commands of the loop: refresh lists, learn from what people did, and say what to do next."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 def loop_options(parser: argparse.ArgumentParser) -> None:
     common(parser)
     parser.add_argument("--run-date", type=parsed_run_id, metavar="RUN", help="run id; default: the published run")
+
+
+def refresh(arguments: argparse.Namespace) -> int:
+    """Make the published lists of users with new events anew, and say in one sentence what came of it."""
+    from ganrec_spark.refresh.refresh import refresh
+
+    def act(lake: "Lake") -> None:
+        outcome = refresh(lake.spark, load(arguments))
+        clear()
+        print(outcome.in_words())
+
+    return with_lake(arguments, act)
 
 
 def learn(arguments: argparse.Namespace) -> int:

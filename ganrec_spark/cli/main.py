@@ -30,6 +30,7 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
         stream.stream,
         stream.stream_options,
     ),
+    ("refresh", "make the published lists of users with new events anew", loop.refresh, common),
     ("stages", "list the stages in order, with what they read and write", runs.stages, _none),
     (
         "learn",

@@ -219,6 +219,10 @@ class Report(Section):
     sample_users: Count = 3
 
 
+class Refresh(Section):
+    compact_after: Count = 20
+
+
 class Config(Section):
     """The whole configuration of a run."""
 
@@ -246,6 +250,7 @@ class Config(Section):
     explore: Explore = Explore()
     evaluate: Evaluate = Evaluate()
     publish: Publish = Publish()
+    refresh: Refresh = Refresh()
     learn: Learn = Learn()
     report: Report = Report()
 

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.lake.iceberg import current_snapshot
+from ganrec_spark.lake.publication import shown_since
 from ganrec_spark.lake.schema import local_frame
 from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.plan.table import columns
@@ -24,8 +25,9 @@ def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publica
     """
     if not publications or not _has_rows(lake, "exposures"):
         return events.withColumns({"arm": F.lit(None).cast("string"), "propensity": F.lit(None).cast("double")})
-    rows = [(one.run_id, one.edition, one.committed_at) for one in publications]
-    shown = local_frame(lake.spark, _SHOWN, rows).withColumn("shown_at", F.col("shown_at").cast("timestamp"))
+    shown = local_frame(lake.spark, _SHOWN, shown_since(publications)).withColumn(
+        "shown_at", F.col("shown_at").cast("timestamp")
+    )
     exposures = lake.read_all("exposures").join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
     exposure = F.struct("shown_at", "edition", "rank", "arm", "propensity")
     own = (

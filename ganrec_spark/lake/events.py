@@ -4,7 +4,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
-from ganrec_spark.lake.iceberg import Conflict, current_snapshot, replace_rows
+from ganrec_spark.lake.iceberg import Conflict, current_snapshot, replace_rows, sequence_number
 from ganrec_spark.lake.schema import cast_columns, declared
 from ganrec_spark.lake.store import Lake
 
@@ -45,9 +45,39 @@ def _add(lake: Lake, table: str, once: DataFrame, among: Column | None) -> int:
 
 def snapshot(lake: Lake, table: str) -> DataFrame:
     """Return every row that the log has now; rows that others add while it is read are not among them."""
-    seen = current_snapshot(lake.spark, lake.ensure(table))
+    return events_of(lake, table, current_snapshot(lake.spark, lake.ensure(table)))
+
+
+def events_of(lake: Lake, table: str, seen: int | None) -> DataFrame:
+    """Return every row that the log has as of a snapshot; None: it was empty."""
     rows = lake.as_of(table, seen)
     return rows if seen else rows.limit(0)  # the first rows may come while it is read
+
+
+def added_since(lake: Lake, table: str, since: int | None, seen: int, received: str) -> DataFrame:
+    """Return the events that the log has as of snapshot `seen` and did not have as of `since` (None: it was empty).
+
+    `received`: the column of when an event was appended, by which Iceberg skips files: what is read follows the new
+    events. Raises LakeError where the snapshot `since` has expired.
+    """
+    rows = lake.as_of(table, seen)
+    if since is None:
+        return rows
+    if since == seen:
+        return rows.limit(0)
+    number = sequence_number(lake.spark, lake.ensure(table), since)
+    if number is None:
+        raise LakeError(
+            f"table '{table}': expected snapshot {since}, after which new events are looked for, found that it has "
+            "expired; run the date again, and keep the table's snapshots for longer"
+        )
+    new = lake.spark.table(f"{lake.ensure(table)}.entries").where(
+        (F.col("status") < 2) & (F.col("sequence_number") > number)
+    )
+    first = new.agg(F.min(f"readable_metrics.{received}.lower_bound")).collect()[0][0]
+    recent = F.lit(True) if first is None else F.col(received) >= F.lit(first)
+    keys = list(declared(table).key)
+    return rows.where(recent).join(lake.as_of(table, since).where(recent).select(*keys), keys, "left_anti")
 
 
 def state(lake: Lake, table: str, rows: Column) -> str:

@@ -25,6 +25,12 @@ def current_snapshot(spark: SparkSession, full_name: str) -> int | None:
     return None if snapshot is None else int(snapshot.snapshotId())
 
 
+def sequence_number(spark: SparkSession, full_name: str, snapshot: int) -> int | None:
+    """Return the number in the order of the table's commits of a snapshot; None where it has expired."""
+    found = _table(spark, full_name).snapshot(snapshot)
+    return None if found is None else int(found.sequenceNumber())
+
+
 def replace_rows(
     frame: DataFrame,
     full_name: str,

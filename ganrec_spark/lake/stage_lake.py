@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 
 from ganrec_spark.errors import LakeError
-from ganrec_spark.lake.events import snapshot
+from ganrec_spark.lake.events import events_of
+from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Addition, Lake
 
@@ -30,8 +31,13 @@ class StageLake:
 
     def read_log(self, table: str) -> DataFrame:
         """Return every event that a declared log has now, as of one snapshot however often the frame is read."""
+        return self.read_log_at(table)[0]
+
+    def read_log_at(self, table: str) -> tuple[DataFrame, int | None]:
+        """Return `read_log`, and the snapshot; None: the log was empty."""
         self._allow(table, self.reads, "read")
-        return snapshot(self.lake, table)
+        seen = current_snapshot(self.lake.spark, self.lake.ensure(table))
+        return events_of(self.lake, table, seen), seen
 
     def read_runs(self, table: str) -> DataFrame:
         """Return the rows of every run of a declared table, with run_id (and phase)."""

@@ -5,7 +5,7 @@ readers saw before. Iceberg has no transaction over several tables; readers of p
 that join the one-row table current_run, so one commit shows them all of a run (docs/adr/0003-publishing.md).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JJavaError
@@ -26,6 +26,7 @@ from ganrec_spark.lake.schema import (
     declared,
     of_run,
 )
+from ganrec_spark.lake.views import create_views
 from ganrec_spark.plan.table import Table
 from ganrec_spark.plan.tables import PUBLISHED_VIEWS
 
@@ -44,20 +45,33 @@ class Addition:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What readers see, None before the first publication, and the snapshot of current_run that says so."""
+    """What readers see, None before the first publication, and the snapshot of current_run that says so.
+
+    `overlays`: editions of single users over it, the newest last; `events`: the snapshot of feedback_events that they
+    know, None where that is what the run knew.
+    """
 
     run_id: str | None
     edition: str | None
     snapshot: int | None
+    overlays: tuple[str, ...] = ()
+    events: int | None = None
 
 
 @dataclass(frozen=True)
 class Publication:
-    """One commit of current_run: what readers saw from `committed_at` (UTC) on."""
+    """One commit of current_run: what readers saw from `committed_at` (UTC) on. See `Pointer`."""
 
     run_id: str
     edition: str
     committed_at: str
+    overlays: tuple[str, ...] = ()
+    events: int | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All editions that it shows, the lowest first."""
+        return (self.edition, *self.overlays)
 
 
 class Lake:
@@ -104,7 +118,7 @@ class Lake:
                 for change in changes:
                     self.spark.sql(f"ALTER TABLE {full_name} {change}")
                 if any(old in present for old in declaration.renamed) and declaration.name in PUBLISHED_VIEWS.values():
-                    self._create_views()
+                    create_views(self)
             except (Py4JJavaError, AnalysisException):
                 if attempt + 1 == _TRIES:  # else another process was faster
                     raise
@@ -223,21 +237,32 @@ class Lake:
         seen = current_snapshot(self.spark, full_name)
         if seen is None:
             return Pointer(None, None, None)
-        row = self.as_of("current_run", seen).select("published_run_id", "edition").first()
-        return Pointer(None, None, seen) if row is None else Pointer(str(row[0]), str(row[1]), seen)
+        names = ("published_run_id", "edition", "overlays", "events_snapshot")
+        row = self.as_of("current_run", seen).select(*names).first()
+        if row is None:
+            return Pointer(None, None, seen)
+        return Pointer(str(row[0]), str(row[1]), seen, tuple(row.overlays or ()), row.events_snapshot)
 
-    def point_to(self, run_id: str, edition: str, instead: Pointer) -> bool:
-        """Make an edition of `run_id` the published one instead of another, in one commit.
+    def point_to(
+        self, run_id: str, edition: str, instead: Pointer, overlays: Sequence[str] = (), events: int | None = None
+    ) -> bool:
+        """Make an edition of `run_id`, with overlays (see `Pointer`), the published one instead of another.
+
+        In one commit.
 
         Returns False, and changes nothing, where the pointer has moved since `instead` was read.
         """
-        self._create_views()
+        create_views(self)
         row = self.spark.range(1).select(
             F.lit(check_run_id(run_id)).alias("published_run_id"),
             F.lit(edition).alias("edition"),
             F.current_timestamp().alias("published_at"),
+            F.array(*map(F.lit, overlays)).cast("array<string>").alias("overlays"),
+            F.lit(events).cast("bigint").alias("events_snapshot"),
         )
         told = {"published-run": run_id, "published-edition": edition}
+        told |= {"published-overlays": ",".join(overlays)} if overlays else {}
+        told |= {} if events is None else {"published-events": str(events)}
         columns = cast_columns(declared("current_run"))
         try:
             replace_rows(row.select(*columns), self.ensure("current_run"), F.lit(True), instead.snapshot, told)
@@ -253,30 +278,18 @@ class Lake:
             .select(
                 summary.getItem("published-run").alias("run_id"),
                 summary.getItem("published-edition").alias("edition"),
+                summary.getItem("published-overlays").alias("overlays"),
+                summary.getItem("published-events").cast("bigint").alias("events"),
                 F.col("committed_at").cast("string").alias("committed_at"),
             )
             .where(F.col("run_id").isNotNull())
             .orderBy(F.col("committed_at").desc())
             .collect()
         )
-        return [Publication(row.run_id, row.edition, row.committed_at) for row in rows]
+        return [
+            Publication(row.run_id, row.edition, row.committed_at, _names(row.overlays), row.events) for row in rows
+        ]
 
-    def _columns_of(self, view: str) -> list[str]:
-        """Return the columns of a view; none where it is missing, or names columns that its table no longer has."""
-        try:
-            return self.spark.table(self.name(view)).columns
-        except AnalysisException:
-            return []
 
-    def _create_views(self) -> None:
-        """Create the views, and those anew that an earlier version made with other columns."""
-        pointer = self.ensure("current_run")
-        for view, table in PUBLISHED_VIEWS.items():
-            names = ["run_id", *(column.name for column in declared(table).columns)]
-            if self._columns_of(view) == names:
-                continue
-            self.spark.sql(
-                f"CREATE OR REPLACE VIEW {self.name(view)} COMMENT 'rows of the published run' AS "
-                f"SELECT {', '.join(f't.{name}' for name in names)} FROM {self.ensure(table)} t "
-                f"JOIN {pointer} p ON t.run_id = p.published_run_id AND t.edition = p.edition"
-            )
+def _names(joined: str | None) -> tuple[str, ...]:
+    return tuple(joined.split(",")) if joined else ()

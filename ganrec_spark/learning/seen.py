@@ -49,8 +49,9 @@ def seen(context: Context) -> ShownLists:
     after = own.day - timedelta(days=settings.days)
     ever = sorted(lake.lake.publications(), key=lambda one: RunId.parse(one.run_id))
     counted = {
-        one.edition: one.run_id
+        part: one.run_id
         for one in ever
+        for part in one.parts
         if after < RunId.parse(one.run_id).day and RunId.parse(one.run_id) <= own
     }
     arms = [arm.name for arm in context.config.experiment.arms]

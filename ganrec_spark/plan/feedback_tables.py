@@ -23,6 +23,15 @@ FEEDBACK_TABLES: tuple[Table, ...] = (
         scope="events",
     ),
     Table(
+        "known_events",
+        "what of the log a run could know when it read it; what it did with that feedback.as_ratings says",
+        (),
+        columns("""
+            snapshot bigint: snapshot of feedback_events that it read; NULL: the log was empty
+            until timestamp: moment that the run stands at, UTC: of the snapshot it knows what happened before
+        """),
+    ),
+    Table(
         "rejected_feedback",
         "one row of feedback that was not used, and the rule that it broke; the same row once for each rule",
         ("row_key",),

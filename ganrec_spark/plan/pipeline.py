@@ -17,7 +17,7 @@ STAGES: tuple[Stage, ...] = (
         "ingest",
         "Validate the raw ratings, quarantine bad rows with a reason, give every id its dense index.",
         ("feedback_events",),
-        ("ratings", "disliked_ratings", "rejected_ratings", "pseudonyms", "users", "items"),
+        ("ratings", "disliked_ratings", "rejected_ratings", "pseudonyms", "users", "items", "known_events"),
         ("ingest", "feedback"),
     ),
     Stage(

@@ -100,8 +100,20 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
             published_run_id string: run that the published views show
             edition string: which of the run's editions
             published_at timestamp: when it was pointed to, UTC
+            overlays array<string>: editions of users whose lists `ganrec refresh` made anew since, the newest last
+            events_snapshot bigint: of feedback_events, what these lists know; NULL: what the run knew
         """),
         scope="pointer",
+    ),
+    Table(
+        "refreshed_users",
+        "one user of an overlay: what it shows of them takes the place of what is below it",
+        ("edition", "user_idx"),
+        columns("""
+            edition string: the overlay
+            user_idx int: dense index of the user
+        """),
+        partition_by=("edition",),
     ),
     Table(
         "tuning_trials",

@@ -30,8 +30,9 @@ def shown_in_vain(exposures: DataFrame, feedback: DataFrame, times: int) -> Data
 def tired_pairs(context: Context, times: int) -> DataFrame:
     """Return what was shown in vain until this run: by earlier runs' published editions, and the feedback so far."""
     earlier = [
-        (one.run_id, one.edition)
+        (one.run_id, part)
         for one in context.lake.lake.publications()
+        for part in one.parts
         if RunId.parse(one.run_id) < RunId.parse(context.run_id)
     ]
     shown = context.spark.createDataFrame(list(dict.fromkeys(earlier)), "run_id string, edition string")

@@ -123,11 +123,15 @@ def published(lake: Lake) -> Found:
     shown, kept = lake.published(), stored_editions(lake)
     if shown.run_id is None:
         return [Finding("ok", "published", "nothing yet")], []
-    if (shown.run_id, shown.edition) in kept:
-        return [
-            Finding("ok", "published", f"run {shown.run_id}, edition {shown.edition}; {len(kept)} editions kept")
-        ], []
-    found = f"run {shown.run_id}, edition {shown.edition}, whose rows are gone: readers see nothing"
+    parts = (shown.edition, *shown.overlays)
+    gone = [part for part in parts if (shown.run_id, part) not in kept]
+    told = f"run {shown.run_id}, edition {shown.edition}" + (f", {len(parts) - 1} overlays" if parts[1:] else "")
+    if not gone:
+        return [Finding("ok", "published", f"{told}; {len(kept)} editions kept")], []
+    if shown.edition not in gone:
+        found = f"{told}; rows of {len(gone)} overlays are gone: their users have no lists"
+        return [Finding("fail", "published", found, "`ganrec rollback --to` the run, or run the date again")], []
+    found = f"{told}, whose rows are gone: readers see nothing"
     return [Finding("fail", "published", found, "`ganrec rollback`, or run the date again")], []
 
 
@@ -136,7 +140,7 @@ def exposures(lake: Lake) -> Found:
     shown = lake.published()
     if shown.run_id is None or shown.edition is None:
         return [Finding("ok", "exposures", "nothing yet")], []
-    edition = Publication(shown.run_id, shown.edition, "")
+    edition = Publication(shown.run_id, shown.edition, "", shown.overlays)
     told = of_edition(lake, "exposures", edition).select("user_idx", "rank", "item_idx", "propensity")
     listed = of_edition(lake, "recommendations_editions", edition).select("user_idx", "rank", "item_idx")
     n_told, n_listed = told.count(), listed.count()

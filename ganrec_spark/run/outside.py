@@ -26,7 +26,9 @@ def outside(lake: Lake, config: Config, stage: Stage, run_id: str) -> str:
         found.append(state(lake, "feedback_events", before))
     if tired:
         own = RunId.parse(run_id)
-        shown = {(one.run_id, one.edition) for one in lake.publications() if RunId.parse(one.run_id) < own}
+        shown = {
+            (one.run_id, part) for one in lake.publications() if RunId.parse(one.run_id) < own for part in one.parts
+        }
         found.append(str(sorted(shown)))
     learnt = {table for one in LOOP_STAGES for table in one.writes} & set(stage.reads)
     if learnt:

@@ -156,9 +156,12 @@ def _inputs(stage: Stage) -> list[Stage]:
     return [earlier for earlier in STAGES if earlier.name in names]
 
 
-def require_inputs(log: RunLog, stage: Stage) -> None:
-    """Raise LakeError where a stage that `stage` follows from has not run, with whatever settings."""
-    _require_inputs(log.finished(), log.run_id, stage)
+def require_inputs(log: RunLog, stage: Stage, config: Config | None = None) -> None:
+    """Raise LakeError where a stage that `stage` follows from has not run, with whatever settings.
+
+    With `config`: with other settings or code than these, or on rows that have been replaced since.
+    """
+    _require_inputs(log.finished(), log.run_id, stage, config)
 
 
 def _require_inputs(finished: Mapping[str, Entry], run_id: str, stage: Stage, config: Config | None = None) -> None:

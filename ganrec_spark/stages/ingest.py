@@ -51,7 +51,9 @@ def run(context: Context) -> str:
         new_users = extend_dictionary(context.lake, everyone, "users", "user")
         new_items = extend_dictionary(context.lake, everyone, "items", "item")
         rated, against = (with_indices(context.lake, rows) for rows in (valid, disliked))
-        n_valid, events = everyone.count(), known_events(context.lake.read_log("feedback_events"), context.as_of)
+        log, seen = context.lake.read_log_at("feedback_events")
+        context.lake.write("known_events", context.lake.frame("known_events", [(seen, context.as_of)]))
+        n_valid, events = everyone.count(), known_events(log, context.as_of)
         counted = context.config.feedback.as_ratings
         if counted:
             require_as_many(n_valid, rated.count() + against.count())

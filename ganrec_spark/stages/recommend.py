@@ -13,6 +13,7 @@ from ganrec_spark.blend.member_lists import (
 from ganrec_spark.blend.published import (
     effect_rows,
     explored_rows,
+    listable,
     recommendation_rows,
     served_candidates,
     served_lists,
@@ -55,7 +56,7 @@ def run(context: Context) -> str:
     context.lake.write("blend_candidates", fused_lists, "choose")
     context.lake.write("list_rules", rule_rows(context))
     # Cached: five tables are cut from it.
-    served = served_lists(context, fusions["final"], published).cache()
+    served = served_lists(context, fusions["final"], published, users_of_run(context), listable(context)).cache()
     context.lake.write("blend_candidates", served_candidates(served, fills), "final")
     n_rows = context.lake.write("recommendations", recommendation_rows(context, served))
     n_unserved = context.lake.write("unserved_users", unserved_rows(context, served))

@@ -13,7 +13,7 @@ from ganrec_spark.plan.stage import Stage
 from ganrec_spark.plan.tables import EDITIONS, TABLE_BY_NAME, TABLES
 
 LOGS = {table.name for table in TABLES if table.scope == "events"}  # by `ganrec feedback`, whatever run there is
-WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials"} | LOGS  # by runner.py and tuning.py
+WRITTEN_BY_NO_STAGE = {"stage_log", "tuning_trials", "refreshed_users"} | LOGS  # by runner.py, tuning.py, overlay.py
 ALL = (*STAGES, *LOOP_STAGES)
 LEARNT = {table for stage in LOOP_STAGES for table in stage.writes} | {"exposures"}  # read of earlier runs
 

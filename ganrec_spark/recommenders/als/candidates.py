@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.recommenders.als.factors import AlsFactors, by_factors
-from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.run.context import Context
 
 
@@ -18,7 +18,12 @@ def candidates(
     context: Context, seen: DataFrame, vectors: DataFrame, fitted: AlsFactors, n: int, fill: str
 ) -> DataFrame:
     """Return als_candidates of one fill: for each user with a vector, the n best items not in `seen`."""
-    ranked = rank_catalogue(seen.join(vectors, "user_idx"), by_factors(context.spark, fitted), n)
+    return ranked_by(seen, vectors, by_factors(context.spark, fitted), n, fill)
+
+
+def ranked_by(seen: DataFrame, vectors: DataFrame, score: Score, n: int, fill: str) -> DataFrame:
+    """Return `candidates` by a score of the catalogue."""
+    ranked = rank_catalogue(seen.join(vectors, "user_idx"), score, n)
     return ranked.select(F.lit(fill).alias("fill"), "user_idx", "items", "scores")
 
 

@@ -70,7 +70,9 @@ def by_factors(spark: SparkSession, fitted: AlsFactors) -> Score:
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
         users = np.stack(lists(block, "factors"))
-        scores = np.asarray(users @ shipped["table"].T, dtype=np.float32)
+        # Of one row BLAS makes a product with a vector, which rounds otherwise: a user's scores hung on their block.
+        several = users if len(users) > 1 else np.repeat(users, 2, axis=0)
+        scores = np.asarray(several @ shipped["table"].T, dtype=np.float32)[: len(users)]
         scores[:, ~shipped["known"]] = -np.inf
         return scores
 

@@ -101,6 +101,21 @@ class AlsRatings:
             side.close()
 
 
+def fold_in_users(ratings: DataFrame, items: NDArray[np.float32], objective: Objective) -> DataFrame:
+    """Return (user_idx, factors): the vectors of these ratings' users with the items' vectors [slots, D] fixed.
+
+    In: rows as `fit_als` takes them. Of a user of the fit it is the vector that our solver gave, to the last bit.
+    Driver memory: the ratings.
+    """
+    kept = ratings.where("rating != 0") if objective.implicit else ratings
+    kept = kept.select("user_idx", "item_idx", F.col("rating").cast("float").alias("rating"))
+    side = _OnDriver(_rows(kept, "user_idx", "item_idx"))
+    spark = ratings.sparkSession
+    if not len(side.idx):
+        return spark.createDataFrame([], "user_idx int, factors array<float>")
+    return spark.createDataFrame(side.solved(items, objective))
+
+
 def _fit_numpy(user_side: "_Side", item_side: "_Side", slots: tuple[int, int], objective: Objective) -> AlsFactors:
     """Alternate exact half-steps, items first, from random unit vectors of users, as MLlib does."""
     users = np.zeros((slots[0], objective.embedding_size), dtype=np.float32)

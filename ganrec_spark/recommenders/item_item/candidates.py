@@ -10,7 +10,7 @@ from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.top_n import top_n
 from ganrec_spark.plan.table import NONE
-from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.recommenders.item_item.scoring import ship_weights
 from ganrec_spark.recommenders.item_item.weights import Weights, columns
 from ganrec_spark.run.context import Context
@@ -28,10 +28,15 @@ def candidates(
 ) -> DataFrame:
     """Return item_item_candidates: for each user in `users`, the n best items neither in `ratings` nor disliked."""
     disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
+    score = ship_weights(context.spark, item_idx, weights, half_life)
+    return ranked_by(ratings, users, score, disliked, context.config.recommend.n_candidates)
+
+
+def ranked_by(ratings: DataFrame, users: DataFrame, score: Score, disliked: DataFrame | None, n: int) -> DataFrame:
+    """Return `candidates` by a score of the catalogue."""
     observed = histories(ratings).select("user_idx", F.col("items").alias("seen"))
     observed = dislikes.never_listed(observed, disliked, "seen")
-    score = ship_weights(context.spark, item_idx, weights, half_life)
-    ranked = rank_catalogue(users.join(observed, "user_idx"), score, context.config.recommend.n_candidates, "seen")
+    ranked = rank_catalogue(users.join(observed, "user_idx"), score, n, "seen")
     return ranked.select(F.lit(NONE).alias("fill"), "user_idx", "items", "scores")
 
 

@@ -12,19 +12,24 @@ from ganrec_spark.frames.histories import histories, lists
 _FURTHEST_RATING = 2.0  # standard deviations
 
 
-def profiles(ratings: DataFrame, rating_slope: float = 0.0) -> DataFrame:
+def profiles(ratings: DataFrame, rating_slope: float = 0.0, moments: DataFrame | None = None) -> DataFrame:
     """Return (user_idx, items, ratings): each user's row of X, sorted by item; one row per user.
 
     In: observed ratings, one row per user and item. X is binary (Steck 2019), or 1 + rating_slope * z, z the rating's
-    standard deviations from the mean of all, at most 2 either way.
+    standard deviations from the mean of all, at most 2 either way. `moments`: of what is all, where that is more than
+    these ratings.
     """
-    moments = F.avg("rating").alias("mean"), F.avg(F.col("rating") * F.col("rating")).alias("square")
-    facts = F.broadcast(ratings.agg(*moments))
+    facts = F.broadcast(rating_moments(ratings) if moments is None else moments)
     deviation = F.sqrt(F.greatest(F.col("square") - F.col("mean") * F.col("mean"), F.lit(0.0)))
     z = (F.col("rating") - F.col("mean")) / deviation
     inside = F.greatest(F.lit(-_FURTHEST_RATING), F.least(F.lit(_FURTHEST_RATING), z))
     value = 1 + rating_slope * F.when(deviation > 0, inside).otherwise(0.0)
     return histories(ratings.crossJoin(facts).select("user_idx", "item_idx", value.alias("rating")))
+
+
+def rating_moments(ratings: DataFrame) -> DataFrame:
+    """Return the one row (mean, square): the means of the ratings and of their squares."""
+    return ratings.agg(F.avg("rating").alias("mean"), F.avg(F.col("rating") * F.col("rating")).alias("square"))
 
 
 def item_axis(ratings: DataFrame) -> NDArray[np.int32]:

@@ -1,10 +1,12 @@
 """Rank the catalogue for every user by the mean of several models."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.frames import dislikes
@@ -27,41 +29,66 @@ def candidates(
 
     A score is the mean over models of the log probability of the item among the catalogue's.
     """
-    bias = np.full(plan.shape.n_items, -np.inf, dtype=np.float32)
-    bias[plan.catalogue] = 0
+    score = ship_models(context.spark, plan.shape, plan.catalogue, states)
+    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
+    return ranked_by(sequences, ratings, score, disliked, context.config.recommend.n_candidates)
+
+
+def ship_models(spark: SparkSession, shape: Shape, catalogue: NDArray[np.int64], states: list[bytes]) -> Score:
+    """Return the score of the models with these state dicts, which travel once per machine, for items they saw."""
+    bias = np.full(shape.n_items, -np.inf, dtype=np.float32)
+    bias[catalogue] = 0
     shipped = [
-        ship(context.spark, catalogue_bias=bias, **{name: tensor.numpy() for name, tensor in loaded.items()})
+        ship(spark, catalogue_bias=bias, **{name: tensor.numpy() for name, tensor in loaded.items()})
         for loaded in (state_of(state) for state in states)
     ]
-    names = sorted(state_of(states[0]))
-    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
+    return _scorer(shipped, shape, sorted(state_of(states[0])))
+
+
+def ranked_by(sequences: DataFrame, ratings: DataFrame, score: Score, disliked: DataFrame | None, n: int) -> DataFrame:
+    """Return `candidates` by a score of the catalogue."""
     users = (
         sequences.where(F.col("length") > 0)
         .select("user_idx", F.expr("slice(items, 1, length)").alias("sequence"))
         .join(dislikes.never_listed(histories(ratings), disliked), "user_idx")
-        .repartition(max(context.spark.sparkContext.defaultParallelism, 2), "user_idx")
+        .repartition(max(sequences.sparkSession.sparkContext.defaultParallelism, 2), "user_idx")
     )
-    ranked = rank_catalogue(users, _scorer(shipped, plan.shape, names), context.config.recommend.n_candidates)
+    ranked = rank_catalogue(users, score, n)
     return ranked.withColumn("fill", F.lit(NONE))
 
 
 def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
         histories = [history[-shape.max_length :] for history in lists(block, "sequence")]
-        lengths = np.array([len(history) for history in histories], dtype=np.int32)
-        items = np.full((len(histories), max(lengths)), -1, dtype=np.int32)
-        for row, history in enumerate(histories):
+        widths = np.array([_width(len(history), shape.max_length) for history in histories])
+        total = np.zeros((len(histories), shape.n_items), dtype=np.float32)
+        for width in np.unique(widths):
+            rows = np.flatnonzero(widths == width)
+            total[rows] = alike([histories[row] for row in rows], int(width))
+        return total / np.float32(len(models))
+
+    def alike(histories: list[NDArray[np.integer[Any]]], width: int) -> NDArray[np.float32]:
+        # Never one row alone: products with a vector round otherwise than those of matrices.
+        several = histories if len(histories) > 1 else histories * 2
+        items = np.full((len(several), width), -1, dtype=np.int32)
+        for row, history in enumerate(several):
             items[row, : len(history)] = history
-        total = np.zeros((len(items), shape.n_items), dtype=np.float32)
+        lengths = np.array([len(history) for history in several], dtype=np.int32)
+        total = np.zeros((len(several), shape.n_items), dtype=np.float32)
         for shipped, network in zip(models, _networks(models, shape, names), strict=True):
             with torch.no_grad():
                 last = network.last_states(torch.from_numpy(items), torch.from_numpy(lengths))
             scores = last.numpy() @ shipped["items.weight"][: shape.n_items].T
             scores += shipped["catalogue_bias"]
             total += torch.log_softmax(torch.from_numpy(scores), dim=1).numpy()
-        return total / np.float32(len(models))
+        return total[: len(histories)]
 
     return score
+
+
+def _width(length: int, longest: int) -> int:
+    """Return what a history is padded to, by its own length alone: attention rounds by it, so not by its block's."""
+    return min(1 << (length - 1).bit_length(), longest)
 
 
 def _networks(models: list[Shipped], shape: Shape, names: list[str]) -> list[SASRec]:

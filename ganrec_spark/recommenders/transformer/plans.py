@@ -49,7 +49,7 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
         negatives=config.negatives,
         gradient_clip=config.gradient_clip,
         averaging=config.averaging,
-        catalogue=_catalogue(sequences),
+        catalogue=items_in(sequences),
         validate_every=config.validate_every,
         patience=config.patience,
         min_gain=config.min_gain,
@@ -121,7 +121,8 @@ def load_states(chunks: DataFrame, shape: Shape) -> dict[str, bytes]:
     }
 
 
-def _catalogue(sequences: DataFrame) -> NDArray[np.int64]:
+def items_in(sequences: DataFrame) -> NDArray[np.int64]:
+    """Return the items of user_sequences, ascending: those that models learn to rank."""
     items = sequences.select(F.explode(F.expr("slice(items, 1, length)")).alias("item_idx")).distinct()
     return np.sort(items.toPandas()["item_idx"].to_numpy(dtype=np.int64))
 

@@ -1,0 +1,63 @@
+"""Overlays: editions of single users over the published one (docs/adr/0043-overlays.md)."""
+
+import uuid
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ganrec_spark.lake.publication import base_of, delete_editions, of_edition
+from ganrec_spark.lake.schema import check_run_id
+from ganrec_spark.lake.store import Lake, Pointer, Publication
+from ganrec_spark.plan.tables import EDITED
+
+# What an overlay has rows in, by the names of the working tables.
+OVERLAID = {
+    "exposures": "exposures",
+    "unserved_users": "unserved_users_editions",
+    "recommendations": "recommendations_editions",
+}
+
+
+def lay_over(lake: Lake, shown: Pointer, frames: Mapping[str, DataFrame], users: DataFrame, events: int) -> str | None:
+    """Show the frames (names of OVERLAID) of `users` (user_idx) in place of what `shown` has of them, in one commit.
+
+    `events`: the snapshot of feedback_events that they know. Returns the overlay's name; None, and nothing is left of
+    it, where the pointer has moved since `shown` was read. Rows of other users are not touched.
+    """
+    if shown.run_id is None or shown.edition is None:
+        raise ValueError("nothing is published that could be laid over")
+    name = new_name(shown.edition)
+    for table, full in OVERLAID.items():
+        _write(lake, full, frames[table], shown.run_id, name)
+    _write(lake, "refreshed_users", users, shown.run_id, name)
+    if lake.point_to(shown.run_id, shown.edition, shown, (*shown.overlays, name), events):
+        return name
+    delete_editions(lake, [(shown.run_id, name)], exposures=True)
+    return None
+
+
+def compact(lake: Lake) -> str | None:
+    """Write what readers see as one edition without overlays and show that; return its name.
+
+    None where there is nothing to compact, or the pointer moved meanwhile.
+    """
+    shown = lake.published()
+    if shown.run_id is None or shown.edition is None or not shown.overlays:
+        return None
+    name, publication = new_name(shown.edition), Publication(shown.run_id, shown.edition, "", shown.overlays)
+    for table in ("exposures", *(f"{one}_editions" for one in EDITED)):
+        _write(lake, table, of_edition(lake, table, publication).drop("run_id", "edition"), shown.run_id, name)
+    if lake.point_to(shown.run_id, name, shown, (), shown.events):
+        return name
+    delete_editions(lake, [(shown.run_id, name)], exposures=True)
+    return None
+
+
+def new_name(edition: str) -> str:
+    """Return a name for what is made of an edition, by chance: two who make the same must not share rows."""
+    return f"{base_of(edition)}.{uuid.uuid4().hex[:8]}"
+
+
+def _write(lake: Lake, table: str, frame: DataFrame, run_id: str, edition: str) -> None:
+    lake.replace(table, frame.withColumn("edition", F.lit(edition)), check_run_id(run_id), only={"edition": edition})

@@ -1,0 +1,1 @@
+"""Lists of users with new events, made from the published run's models between two runs."""

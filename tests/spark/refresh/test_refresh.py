@@ -1,0 +1,320 @@
+"""Refreshed lists are those that stage recommend would write of the same models and events, for all and for one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from e2e.lakeside import FAST
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from spark.dictionaries import add_ids
+
+from ganrec_spark.config.load import load_config
+from ganrec_spark.config.sections import Config
+from ganrec_spark.errors import ConfigError, LakeError
+from ganrec_spark.frames import dislikes
+from ganrec_spark.lake import overlay
+from ganrec_spark.lake.events import append
+from ganrec_spark.lake.iceberg import current_snapshot
+from ganrec_spark.lake.publication import roll_back
+from ganrec_spark.lake.schema import declared, local_frame
+from ganrec_spark.lake.store import Lake
+from ganrec_spark.raw.world import write_world
+from ganrec_spark.refresh import refresh as room
+from ganrec_spark.refresh.histories import Histories
+from ganrec_spark.refresh.lists import UsersLake, lists_of
+from ganrec_spark.refresh.models import models_of
+from ganrec_spark.refresh.refresh import refresh
+from ganrec_spark.run import invariants
+from ganrec_spark.run.context import Context
+from ganrec_spark.run.log import withdraw
+from ganrec_spark.run.runner import run_pipeline
+
+RUN = "2026-11-01"
+EVENING = datetime(2026, 11, 1, 20)
+ARMS = "[{name: blend, share: 0.5, lists: published}, {name: simple, share: 0.3, lists: popularity}, "
+SETTINGS = (
+    *FAST,
+    "lake.namespace=refreshed",
+    "distributed.workers=1",
+    "generator.kinds=[vae]",
+    "feedback.as_ratings=true",
+    "ingest.liked_from=3",
+    "recommend.n=5",
+    "evaluate.ks=[5, 10]",
+    "als.half_life_days=[200.0]",
+    "als.dislike_weight=[0.5]",
+    "item_item.rating_slope=[0.3]",
+    "transformer.models=2",
+    "explore.slots=1",
+    f"experiment.arms={ARMS}{{name: als, share: 0.2, lists: als}}]",
+)
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """A lake with one published run, and its state before any test."""
+
+    spark: SparkSession
+    lake: Lake
+    config: Config
+
+    def tell(self, *events: tuple[int, int, str, float | None, datetime]) -> None:
+        """Append events: user, item, kind, value, time."""
+        now, before = datetime.utcnow(), self.lake.read_all("feedback_events").count()
+        rows = [
+            (f"e{before + number}", user, item, kind, value, ts, now, None, None, None, None)
+            for number, (user, item, kind, value, ts) in enumerate(events)
+        ]
+        columns = declared("feedback_events").columns
+        assert append(self.lake, "feedback_events", local_frame(self.spark, columns, rows)) == len(rows)
+
+    def published(self, name: str = "recommendations") -> dict[int, list[Row]]:
+        """Return what readers see of each user."""
+        rows = self.spark.table(self.lake.name(f"published_{name}")).drop("edition").collect()
+        found: dict[int, list[Row]] = {}
+        for row in sorted(rows, key=str):
+            found.setdefault(row.user_idx, []).append(tuple(row))
+        return found
+
+    def read(self, table: str, phase: str | None = None) -> DataFrame:
+        return self.lake.read(table, RUN, phase)
+
+    def unlaid(self) -> None:
+        """Show the run as it was, without overlays."""
+        shown = self.lake.published()
+        assert self.lake.point_to(RUN, str(shown.edition).partition(".")[0], shown)
+
+
+@pytest.fixture(scope="module")
+def everything(spark: SparkSession, lake_root: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    source = tmp_path_factory.mktemp("source") / "ratings.parquet"
+    write_world(source, users=90, items=40)
+    config = load_config(overrides=[*SETTINGS, f"lake.root={lake_root}", f"ingest.source={source}"], environ={})
+    run_pipeline(spark, config, RUN)
+    return World(spark, Lake(spark, config.lake.catalog, config.lake.namespace), config)
+
+
+@pytest.fixture
+def world(everything: World) -> Iterator[World]:
+    """Return the lake, with an empty log and nothing laid over the run."""
+    everything.spark.sql(f"DELETE FROM {everything.lake.ensure('feedback_events')}")
+    everything.unlaid()
+    yield everything
+    everything.unlaid()
+
+
+def said_again(world: World, users: set[int] | None = None) -> list[tuple[int, int, str, float | None, datetime]]:
+    """Return an event for each user that says what they said before: one rating, and one dislike."""
+    parts = (world.read("merged_ratings", "final").where("observed"), world.read("known_dislikes"))
+    rows = [
+        row
+        for part in parts
+        for row in part.groupBy("user_idx").agg(F.min(F.struct("item_idx", "rating", "ts")).alias("one")).collect()
+    ]
+    return [
+        (row.user_idx, row.one.item_idx, "rating", row.one.rating, row.one.ts)
+        for row in rows
+        if users is None or row.user_idx in users
+    ]
+
+
+def test_who_says_the_same_again_has_the_same_list(world: World) -> None:
+    before = {name: world.published(name) for name in ("recommendations", "unserved_users", "exposures")}
+    world.tell(*said_again(world))
+    outcome = refresh(world.spark, world.config)
+    users = world.read("merged_ratings", "final").where("observed").select("user_idx").distinct().count()
+    assert outcome.n_users >= users > 80
+    after = {name: world.published(name) for name in before}
+    assert after == before
+    # As one of many and as the only one: scores do not hang on who stands beside.
+    for user in (3, 4):
+        world.unlaid()
+        world.spark.sql(f"DELETE FROM {world.lake.ensure('feedback_events')}")
+        world.tell(*said_again(world, {user}))
+        assert refresh(world.spark, world.config).n_users == 1
+        assert world.published() == before["recommendations"]
+
+
+def new_events(world: World) -> list[tuple[int, int, str, float | None, datetime]]:
+    """Return events of users 1 to 6, and of 500 and 501, who are new."""
+    listed = {user: rows[0][-2:] for user, rows in world.published().items()}
+    first = {user: int(str(item)) for user, (_, item) in listed.items()}
+    held = world.read("test_ratings").where("user_idx = 4").first()
+    assert held is not None
+    seen = world.read("merged_ratings", "final").where("observed AND user_idx = 5").first()
+    assert seen is not None
+    return [
+        (1, first[1], "rating", 5.0, EVENING),
+        (1, first[1], "impression", None, EVENING),
+        (2, first[2], "dislike", None, EVENING),
+        (3, first[3], "click", None, EVENING),
+        (3, first[3], "cart", None, EVENING + timedelta(minutes=1)),
+        (4, held.item_idx, "rating", 4.0, EVENING),
+        (5, seen.item_idx, "hide", None, EVENING + timedelta(hours=9)),  # after the run's date
+        (6, 30, "rating", 5.0, EVENING),
+        (6, 9_999, "rating", 5.0, EVENING),  # no model knows it
+        (500, 7, "purchase", None, EVENING),
+        (500, 8, "rating", 5.0, EVENING + timedelta(minutes=2)),
+        (501, 9_999, "click", None, EVENING),
+        (7, first[7], "impression", None, EVENING),
+    ]
+
+
+def by_hand(world: World) -> tuple[list[Row], list[Row]]:
+    """Return what `new_events` make of ratings (user, item, rating, time), and of dislikes."""
+    events = {
+        (user, item): (kind, value, ts) for user, item, kind, value, ts in new_events(world) if kind != "impression"
+    }
+    weight = {"purchase": 5.0, "click": 2.0}
+    liked, refused = [], []
+    for (user, item), (kind, value, ts) in events.items():
+        if kind in ("dislike", "hide"):
+            refused.append((user, item, None, ts))
+        elif item != 9_999:
+            liked.append((user, item, 5.0 if kind == "cart" else value or weight[kind], ts))
+    return liked, refused
+
+
+def reference(world: World) -> dict[int, list[Row]]:
+    """Return the lists of all users of the run and of the events, from tables that are made by hand."""
+    spark, lake = world.spark, world.lake
+    ratings = "user_idx int, item_idx int, rating double, ts timestamp"
+    liked, refused = (spark.createDataFrame(rows, ratings) for rows in by_hand(world))
+    pairs = liked.union(refused).select("user_idx", "item_idx")
+    merged = world.read("merged_ratings", "final")
+    merged = merged.join(pairs, ["user_idx", "item_idx"], "left_anti").unionByName(
+        liked.withColumns({"observed": F.lit(True), "fill": F.lit("none")}), allowMissingColumns=True
+    )
+    disliked = world.read("disliked_ratings").join(pairs, ["user_idx", "item_idx"], "left_anti")
+    disliked = disliked.unionByName(refused, allowMissingColumns=True)
+    known = world.read("known_dislikes").join(pairs, ["user_idx", "item_idx"], "left_anti").drop("part")
+    known = known.unionByName(refused).withColumn("part", F.lit("train"))
+    observed = merged.where("observed").cache()
+    context = Context(spark, world.config, UsersLake(lake, RUN, "refresh", "final", (), ()), RUN, "final", "")
+    sparse = world.read("user_sparsity").where("is_sparse").select("user_idx")
+    against = dislikes.of_phase(known, observed, "final")
+    rows = Histories(merged.localCheckpoint(), disliked, against and against.localCheckpoint(), sparse)
+    users = (
+        observed.select("user_idx")
+        .union(disliked.select("user_idx"))
+        .union(spark.createDataFrame([(501,)], "user_idx int"))
+    )
+    found = lists_of(context, users.distinct(), rows, models_of(context, "reference"))["recommendations"]
+    lists: dict[int, list[Row]] = {}
+    columns = [column.name for column in declared("recommendations").columns]
+    for row in sorted(found.select(F.lit(RUN).alias("run_id"), *columns).collect(), key=str):
+        lists.setdefault(row.user_idx, []).append(tuple(row))
+    return lists
+
+
+def files(world: World) -> set[str]:
+    tables = ("recommendations_editions", "unserved_users_editions", "exposures")
+    return {row.file_path for name in tables for row in world.spark.table(f"{world.lake.name(name)}.files").collect()}
+
+
+def test_lists_follow_their_users(world: World) -> None:
+    add_ids(
+        world.lake,
+        "users",
+        world.spark.createDataFrame(
+            [("n500", 500, "feedback"), ("n501", 501, "feedback")], "user_id string, user_idx int, first_run_id string"
+        ),
+    )
+    before, had = world.published(), files(world)
+    events = new_events(world)
+    expected = reference(world)
+    world.tell(*events)
+    outcome = refresh(world.spark, world.config)
+    changed = {1, 2, 3, 4, 5, 6, 500, 501}
+    assert outcome.n_users == len(changed)
+    after = world.published()
+    for user in changed:
+        assert after[user] == expected[user], user
+    assert {user: after[user] for user in before if user not in changed} == {
+        user: before[user] for user in before if user not in changed
+    }
+    assert had <= files(world)
+    shown = {(user, row[-1]) for user, rows in after.items() for row in rows}
+    barred = {(user, item) for user, item, kind, *_ in events if kind != "impression"}
+    assert not shown & barred
+    exposures = world.published("exposures")
+    assert {u: len(rows) for u, rows in exposures.items()} == {u: len(rows) for u, rows in after.items()}
+    for look in (invariants.published, invariants.exposures):
+        assert [finding.level for finding in look(world.lake)[0]] == ["ok"]
+    # Nothing new, nothing written.
+    state = world.lake.published()
+    again = refresh(world.spark, world.config)
+    assert (again.overlay, again.n_users, world.lake.published()) == (None, 0, state)
+    # More of one user: the others' overlay stays, and both at once would have been the same.
+    world.tell((1, 31, "rating", 5.0, EVENING + timedelta(hours=1)))
+    assert refresh(world.spark, world.config).n_users == 1
+    twice = world.published()
+    world.unlaid()
+    assert refresh(world.spark, world.config).n_users == len(changed)
+    assert world.published() == twice
+    assert roll_back(world.lake, RUN) == RUN
+    assert world.published() == before
+
+
+def test_two_refreshes_at_once_and_one_during_a_publication(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_over, others = overlay.lay_over, []
+
+    def late(lake: Lake, *arguments: object) -> str | None:
+        if not others:
+            others.append("begun")
+            others.append(refresh(world.spark, world.config))
+        return lay_over(lake, *arguments)  # type: ignore[arg-type]
+
+    world.tell(*said_again(world, {1, 2}))
+    before = world.published()
+    monkeypatch.setattr(room, "lay_over", late)
+    second = refresh(world.spark, world.config)
+    assert second.overlay is None  # what the first one did was all that was new
+    assert others[1].n_users == 2
+    assert world.lake.published().overlays == (others[1].overlay,)
+    assert {row.edition for row in world.lake.read_all("refreshed_users").collect()} >= {others[1].overlay}
+    assert world.published() == before
+
+    def published_meanwhile(lake: Lake, *arguments: object) -> str | None:
+        monkeypatch.setattr(room, "lay_over", lay_over)
+        world.unlaid()
+        return lay_over(lake, *arguments)  # type: ignore[arg-type]
+
+    world.tell(*said_again(world, {3}))
+    monkeypatch.setattr(room, "lay_over", published_meanwhile)
+    outcome = refresh(world.spark, world.config)
+    assert outcome.n_users == 3  # of the run as it was published anew
+    assert world.lake.published().overlays == (outcome.overlay,)
+    assert world.published() == before
+
+
+def test_overlays_are_compacted(world: World) -> None:
+    config = world.config.model_copy(update={"refresh": world.config.refresh.model_copy(update={"compact_after": 2})})
+    before = world.published()
+    for user in (1, 2):
+        world.tell(*said_again(world, {user}))
+        outcome = refresh(world.spark, config)
+    assert outcome.compacted
+    assert world.lake.published().overlays == ()
+    assert world.published() == before
+    assert refresh(world.spark, config).overlay is None
+    world.tell(*said_again(world, {3}))
+    assert refresh(world.spark, config).n_users == 1
+    assert world.published() == before
+
+
+def test_what_is_not_what_readers_see_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="as_ratings"):
+        refresh(world.spark, world.config.model_copy(update={"feedback": type(world.config.feedback)()}))
+    other = world.config.model_copy(update={"recommend": world.config.recommend.model_copy(update={"n": 4})})
+    with pytest.raises(LakeError, match="other settings"):
+        refresh(world.spark, other)
+    snapshot = current_snapshot(world.spark, world.lake.ensure("current_run"))
+    withdraw(world.lake, RUN, "als_final", "a test")
+    with pytest.raises(LakeError, match="als_final"):
+        refresh(world.spark, world.config)
+    assert current_snapshot(world.spark, world.lake.ensure("current_run")) == snapshot
