@@ -4,7 +4,7 @@ It runs when the asset ganrec_feedback_events was updated: by a task that submit
 as its outlet, or from outside by `POST /api/v2/assets/events`. Updates that come while it runs lead to one run more.
 
 - nothing: an empty task.
-- refresh: submits jobs/refresh.py; where this version has none, the task is skipped, and says so.
+- refresh: submits jobs/refresh.py: lists of users with new events, from the published models.
 - fine_tune, retrain, gate_again: starts ganrec_daily for today, once a day at most: a decision stands until there is a
   new run, and each delivery would ask for it again.
 - roll_back: fails, which is what Airflow tells people of. It never goes back by itself: an interval that is looked at
@@ -18,7 +18,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airflow.exceptions import AirflowFailException, AirflowSkipException
+from airflow.exceptions import AirflowFailException
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, BaseOperator, task
@@ -53,20 +53,6 @@ def daily(action: str) -> BaseOperator:
         note=f"started by ganrec_feedback: table next_run says {action}",
         pool="default_pool",
     )
-
-
-def refresh() -> BaseOperator:
-    """Return the task that makes the lists of users with new events, where there is a job for it."""
-    if (HOME / "jobs" / "refresh.py").exists():
-        return submitted("refresh", "Lists of users with new events.", "refresh.py", (), "scoring")
-
-    @task(task_id="refresh", pool="default_pool")
-    def no_refresh() -> None:
-        raise AirflowSkipException(
-            "this version has no `ganrec refresh`: the next run of ganrec_daily changes these users' lists"
-        )
-
-    return no_refresh().operator
 
 
 with DAG(
@@ -104,7 +90,10 @@ with DAG(
         )
 
     learn = submitted("learn", STAGE_BY_NAME["learn"].doc, "learn.py", (), STAGE_BY_NAME["learn"].profile)
-    branches = {"nothing": EmptyOperator(task_id="nothing", pool="default_pool"), "refresh": refresh()}
+    branches = {
+        "nothing": EmptyOperator(task_id="nothing", pool="default_pool"),
+        "refresh": submitted("refresh", "Lists of users with new events.", "refresh.py", (), "scoring"),
+    }
     branches |= {action: daily(action) for action in ("fine_tune", "retrain", "gate_again")}
     branches["roll_back"] = roll_back().operator
     learn >> what_next(str(HOME), CONFIG_FILE, OVERRIDES) >> [branches[action] for action in ACTIONS]

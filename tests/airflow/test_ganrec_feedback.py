@@ -102,7 +102,7 @@ def test_only_what_writes_takes_the_writers_slot_and_all_but_the_announcement_is
 ) -> None:
     tasks = described["tasks"]
     writing = {name for name, task in tasks.items() if task["kind"] == "StageOperator"}
-    assert writing in ({"learn"}, {"learn", "refresh"})
+    assert writing == {"learn", "refresh"}
     for name, task in tasks.items():
         assert task["pool"] == ("ganrec_writers" if name in writing else "default_pool"), name
         assert (task["retries"] > 0) == (name != "roll_back"), name
@@ -131,14 +131,10 @@ def test_the_branch_is_what_table_next_run_says(tmp_path: Path) -> None:
     assert told_by_airflow(tmp_path, BRANCHES, *homes) == homes
 
 
-def test_going_back_is_left_to_people_and_a_missing_command_is_said(described: dict[str, Any], tmp_path: Path) -> None:
-    missing = described["tasks"]["refresh"]["kind"] != "StageOperator"
-    assert missing != (REPOSITORY / "jobs" / "refresh.py").exists()
-    told = told_by_airflow(tmp_path, TELLS, "roll_back", *(["refresh"] if missing else []))
+def test_going_back_is_left_to_people(tmp_path: Path) -> None:
+    told = told_by_airflow(tmp_path, TELLS, "roll_back")
     assert told["roll_back"].startswith("AirflowFailException: the published lists are provably worse")
     assert "`ganrec rollback`" in told["roll_back"]
-    if missing:
-        assert told["refresh"].startswith("AirflowSkipException: this version has no `ganrec refresh`")
 
 
 def test_events_that_call_for_training_start_one_daily_run(tmp_path: Path) -> None:
