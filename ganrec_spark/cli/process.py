@@ -17,7 +17,7 @@ from ganrec_spark.errors import GanrecError
 
 EXIT_CODES = """exit codes: 0 done · 1 unexpected · 2 configuration · 3 input data · 4 lake or missing stage
 5 training · 6 quality checks refused publication · 143 ended by SIGTERM"""
-_SIGTERM_CODE, _GRACE_SECONDS = 143, 8.0
+_SIGTERM_CODE, _GRACE_SECONDS, _LOOK_AGAIN_SECONDS = 143, 8.0, 0.05
 _TERMINATED = threading.Event()
 
 
@@ -56,8 +56,8 @@ def guarded(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             clear()
             print(f"ganrec: {type(told).__name__}: {told}", file=sys.stderr)
             return told.exit_code
-    clear()
-    print("ganrec: ended by SIGTERM; run it again, what has finished is kept", file=sys.stderr)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _say_ended()
     return _SIGTERM_CODE
 
 
@@ -72,24 +72,47 @@ def _explained(error: Exception, what: str) -> GanrecError | None:
 
 def _end_on_sigterm() -> None:
     """Let SIGTERM end the process within 10 s, with exit code 143, its run let go and its scratch files removed."""
-
-    def end(_: int, frame: FrameType | None) -> None:
-        if _TERMINATED.is_set():
-            return
-        _TERMINATED.set()
-        timer = threading.Timer(_GRACE_SECONDS, os._exit, (_SIGTERM_CODE,))
-        timer.daemon = True
-        timer.start()
-        while frame is not None:
-            if frame.f_globals.get("__name__", "").startswith("py4j"):
-                # An answer of the JVM is under way: a job that is cancelled ends with an exception of its own.
-                threading.Thread(target=_cancel_jobs, daemon=True).start()
-                return
-            frame = frame.f_back
-        raise SystemExit(_SIGTERM_CODE)
-
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGTERM, _begin_to_end)
+
+
+def _begin_to_end(number: int, frame: FrameType | None) -> None:
+    if _TERMINATED.is_set():
+        return
+    _TERMINATED.set()
+    timer = threading.Timer(_GRACE_SECONDS, _give_up)
+    timer.daemon = True
+    timer.start()
+    if _asks_the_jvm(frame):  # a job that is cancelled ends with an exception of its own
+        threading.Thread(target=_cancel_jobs, daemon=True).start()
+    signal.signal(signal.SIGALRM, _end_where_possible)
+    _end_where_possible(number, frame)
+
+
+def _end_where_possible(_: int, frame: FrameType | None) -> None:
+    """Leave the command, but neither amid an answer of the JVM nor while an exception lets things go: then look again."""
+    if _asks_the_jvm(frame) or sys.exc_info()[0] is not None:
+        signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN_SECONDS)
+        return
+    raise SystemExit(_SIGTERM_CODE)
+
+
+def _asks_the_jvm(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("py4j"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _give_up() -> None:
+    _say_ended()
+    os._exit(_SIGTERM_CODE)
+
+
+def _say_ended() -> None:
+    clear()
+    print("ganrec: ended by SIGTERM; run it again, what has finished is kept", file=sys.stderr, flush=True)
 
 
 def _cancel_jobs() -> None:
