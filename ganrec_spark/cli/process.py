@@ -90,7 +90,7 @@ def _begin_to_end(number: int, frame: FrameType | None) -> None:
 
 
 def _end_where_possible(_: int, frame: FrameType | None) -> None:
-    """Leave the command, but neither amid an answer of the JVM nor while an exception lets things go: then look again."""
+    """Leave the command, but not amid an answer of the JVM nor while an exception lets things go: then look again."""
     if _asks_the_jvm(frame) or sys.exc_info()[0] is not None:
         signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN_SECONDS)
         return
