@@ -105,8 +105,8 @@ demo: env ## from raw ratings to published lists, on a generated world or on you
 # Two workers, each of which takes a file as a whole; tests/conftest.py says in which order.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-test: lint airflow chromium ## everything CI needs: lint, types, dependency direction, every test of one machine
-	$(BIN)/python -m pytest -m "not cluster and not long" $(SIDE_BY_SIDE)
+test: lint airflow chromium ## lint, types, dependency direction, the tests of one machine (LONG=1: test-long with them)
+	$(BIN)/python -m pytest -m "not cluster$(if $(LONG),, and not long)" $(SIDE_BY_SIDE)
 
 test-long: env ## 12 minutes more: whole runs, many times: killed drivers, chaos, an old lake, benchmarks in miniature
 	$(BIN)/python -m pytest -m long $(SIDE_BY_SIDE)

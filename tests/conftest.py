@@ -7,13 +7,15 @@ import pytest
 
 import ganrec_spark  # noqa: F401  (before NumPy: it chooses the kernels)
 
+# For all tiers alike, so that one session and one published run serve them all.
+pytest_plugins = ("spark.fixtures", "e2e.fixtures")
 TESTS = Path(__file__).parent
 # In the order they run: what fails fast comes first.
 TIERS = ("unit", "architecture", "airflow", "spark", "distributed", "e2e", "long", "cluster")
 # One of several workers begins with what takes long, so that nobody waits for it at the end.
 OF_SEVERAL = ("long", "e2e", "spark", "distributed", "airflow", "architecture", "unit", "cluster")
 # Their tests look at one published run, which takes minutes to make; those of the second file publish it again.
-SHARING = ("tests/e2e/test_pipeline.py", "tests/e2e/test_errors.py")
+SHARING = ("tests/e2e/test_pipeline.py", "tests/e2e/test_errors.py", "tests/long/test_killed_drivers.py")
 
 
 def _tier(item: pytest.Item) -> str:

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from cluster.services import postgresql, spark_cluster
-from e2e.conftest import published, source
 from e2e.lakeside import REPOSITORY
-
-__all__ = ["published", "source"]
 
 
 @pytest.fixture(scope="session")

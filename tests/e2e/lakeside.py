@@ -1,8 +1,10 @@
 """Whole pipelines, run as their users run them: each in processes of its own, on a world small enough for minutes."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +71,14 @@ class Lakeside:
         done = self.ganrec("digest", "--run-date", run_date)
         assert done.returncode == 0, done.stderr
         return {name: digest for digest, name in (line.split() for line in done.stdout.splitlines())}
+
+    def state(self) -> dict[str, str]:
+        """Return table or view -> the file that says what readers see of it; of all but the log of stages."""
+        with closing(sqlite3.connect(f"file:{self.root / 'catalog.db'}?mode=ro", uri=True)) as connection:
+            found = dict(connection.execute("SELECT table_name, metadata_location FROM iceberg_tables"))
+        del found["stage_log"]
+        assert "current_run" in found
+        return found
 
     def run(self, command: list[str], timeout: float = 800) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -1,6 +1,0 @@
-"""The published run of the end-to-end tests, to compare with, and the session of those that need one."""
-
-from e2e.conftest import digests, published, source
-from spark.conftest import lake_root, make_config, run_stages, spark
-
-__all__ = ["digests", "lake_root", "make_config", "published", "run_stages", "source", "spark"]
