@@ -119,7 +119,8 @@ class Streaming:
         try:
             query = writer.trigger(processingTime=f"{self._config.stream.trigger_seconds} seconds").start()
         except Py4JJavaError as error:  # the checkpoint, which is made then, may be another's at the same moment
-            return error
+            failure: BaseException = error
+            return failure
         worked, ahead = time.monotonic(), _ahead()
         try:
             while query.isActive:

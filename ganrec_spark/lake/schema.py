@@ -15,7 +15,7 @@ from ganrec_spark.plan.table import Column as TableColumn
 from ganrec_spark.plan.table import Table
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
-# Of sorted files, so that statistics rule out what lies between: some 20,000 rows of exposures.
+# Of sorted files: small, so that statistics rule out most of them for readers of few values.
 _ROW_GROUP_BYTES = 128 << 10
 
 
