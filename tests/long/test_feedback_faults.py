@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -24,6 +26,7 @@ DAY = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
 LOCKED_SECONDS, A_DAY = 30, 86_400
 KILLS = int(os.environ.get("GANREC_KILLS", "10"))
 Process = subprocess.Popen[str]
+Start = Callable[..., Process]
 # Says when a batch begins.
 BEGUN = """
 import sys
@@ -43,6 +46,21 @@ sys.exit(main(sys.argv[1:]))
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     return tmp_path / "in"
+
+
+@pytest.fixture
+def start(config: Config) -> Iterator[Start]:
+    """Return a function that begins a command on the test's lake; who is alive at the end is killed."""
+    started: list[Process] = []
+
+    def act(*arguments: Any, **options: Any) -> Process:
+        started.append(begin(config, *arguments, **options))
+        return started[-1]
+
+    yield act
+    for process in started:
+        if process.poll() is None:
+            kill(process)
 
 
 def put(folder: Path, name: str, numbers: range) -> None:
@@ -90,11 +108,11 @@ def require_sound(lake: Lake) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", ["feedback", "stream"])
 def test_a_catalog_that_is_locked_for_30_seconds_is_waited_for(
-    lake: Lake, config: Config, folder: Path, tmp_path: Path, command: str
+    lake: Lake, config: Config, start: Start, folder: Path, tmp_path: Path, command: str
 ) -> None:
     put(folder, "a.csv", range(20))
     source = folder if command == "stream" else folder / "a.csv"
-    process = begin(config, command, source, code=MEETING, first=(str(tmp_path),))
+    process = start(command, source, code=MEETING, first=(str(tmp_path),))
     wait_for((tmp_path / "about").exists, process)
     with locked(config.lake.root):
         (tmp_path / "go").touch()
@@ -115,12 +133,12 @@ def test_a_catalog_that_is_locked_for_30_seconds_is_waited_for(
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_where_the_clock_is_set_back_by_a_day_nothing_is_taken_until_it_is_right(
-    lake: Lake, config: Config, folder: Path, tmp_path: Path
+    lake: Lake, start: Start, folder: Path, tmp_path: Path
 ) -> None:
     clock = MovedClock(tmp_path)
     put(folder, "a.csv", range(20))
     # The next batch would begin 5 s after the first one: by a clock that was set back, in a day.
-    process = begin(config, "stream", folder, "stream.trigger_seconds=5.0", environment=clock.environment)
+    process = start("stream", folder, "stream.trigger_seconds=5.0", environment=clock.environment)
     wait_for(lambda: has(lake, 20), process)
     tables = ("feedback_events", "rejected_feedback", "users", "items")
     before = [current_snapshot(lake.spark, lake.ensure(table)) for table in tables]
@@ -128,11 +146,11 @@ def test_where_the_clock_is_set_back_by_a_day_nothing_is_taken_until_it_is_right
     put(folder, "b.csv", range(20, 30))
     require_error(process, "found it set back by 86")
     for command, source in (("feedback", folder / "b.csv"), ("stream", folder)):
-        process = begin(config, command, source, environment=clock.environment)
+        process = start(command, source, environment=clock.environment)
         require_error(process, "nothing was taken: set this machine's clock (NTP)")
     assert [current_snapshot(lake.spark, lake.ensure(table)) for table in tables] == before
     clock.set(0)
-    process = begin(config, "stream", folder, environment=clock.environment)
+    process = start("stream", folder, environment=clock.environment)
     wait_for(lambda: has(lake, 30), process)
     end(process)
     assert ids(lake) == names(range(30))
@@ -142,10 +160,10 @@ def test_where_the_clock_is_set_back_by_a_day_nothing_is_taken_until_it_is_right
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_of_two_streams_of_one_folder_one_ends_with_an_error_and_nothing_is_lost(
-    lake: Lake, config: Config, folder: Path
+    lake: Lake, start: Start, folder: Path
 ) -> None:
     put(folder, "0.csv", range(10))
-    both, sent = [begin(config, "stream", folder, "stream.max_files=1") for _ in range(2)], 10
+    both, sent = [start("stream", folder) for _ in range(2)], 10
     deadline = time.monotonic() + 300
     while all(process.poll() is None for process in both):
         assert time.monotonic() < deadline
@@ -177,7 +195,7 @@ def everything(lake: Lake) -> dict[str, list[tuple[object, ...]]]:
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 def test_a_stream_that_is_killed_at_random_moments_ends_as_one_that_is_not(
-    spark: SparkSession, lake: Lake, config: Config, folder: Path, tmp_path: Path
+    spark: SparkSession, lake: Lake, config: Config, start: Start, folder: Path, tmp_path: Path
 ) -> None:
     chance, sent, rows, begun = random.Random(27), 0, 0, tmp_path / "begun"
     for _ in range(KILLS):
@@ -186,11 +204,11 @@ def test_a_stream_that_is_killed_at_random_moments_ends_as_one_that_is_not(
             put(folder, f"{sent}.csv", numbers)
             sent, rows = sent + 40, rows + len(numbers) + 1
         begun.unlink(missing_ok=True)
-        process = begin(config, "stream", folder, "stream.max_files=1", code=BEGUN, first=(str(begun),))
+        process = start("stream", folder, "stream.max_files=1", code=BEGUN, first=(str(begun),))
         wait_for(begun.exists, process)
         time.sleep(chance.uniform(0, 8))
         kill(process)
-    process = begin(config, "stream", folder)
+    process = start("stream", folder)
     wait_for(lambda: has(lake, sent), process)
     end(process)
     assert ids(lake) == names(range(sent))
