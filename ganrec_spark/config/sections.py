@@ -36,7 +36,7 @@ class LakeConfig(Section):
     namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "ganrec"
     properties: dict[str, str] = {
         "type": "jdbc",
-        "uri": "jdbc:sqlite:file:{root}/catalog.db?journal_mode=WAL&busy_timeout=30000",
+        "uri": "jdbc:sqlite:file:{root}/catalog.db?journal_mode=WAL&busy_timeout=60000",
         "jdbc.schema-version": "V1",
         "warehouse": "{root}/warehouse",
     }

@@ -1,6 +1,8 @@
 """Which exposure an event answers: the one that the client names, else the last one before the event."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -13,6 +15,9 @@ from ganrec_spark.plan.table import columns
 
 _SHOWN = columns("run_id string: run\nedition string: edition\nshown_at string: since when readers saw it, UTC")
 _PAIR = ["user_idx", "item_idx"]
+# Iceberg holds no more values of an IN against the statistics of files and row groups.
+_VALUES = 200
+_FEW_USERS = 2000  # where there are more, most row groups have one of them
 
 
 def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publication]) -> DataFrame:
@@ -21,14 +26,16 @@ def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publica
     In and out: one row per event: user_idx, item_idx, ts, edition, rank and others. An exposure begins with the
     publication of its edition, and with every rollback to it. Where the client names an edition it is the exposure of
     that edition, else the last of user and item that is not after `ts`. What the client says of edition and rank
-    stays; the propensity is that of the exposure's rank, so that of another rank it is NULL.
+    stays; the propensity is that of the exposure's rank, so that of another rank it is NULL. Of few users few files and
+    row groups are read, for `exposures` is sorted by them. `events` must be the same rows however often they are read.
     """
     if not publications or not _has_rows(lake, "exposures"):
         return events.withColumns({"arm": F.lit(None).cast("string"), "propensity": F.lit(None).cast("double")})
     shown = local_frame(lake.spark, _SHOWN, shown_since(publications)).withColumn(
         "shown_at", F.col("shown_at").cast("timestamp")
     )
-    exposures = lake.read_all("exposures").join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
+    exposures = _of_users(lake.read_all("exposures"), events)
+    exposures = exposures.join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
     exposure = F.struct("shown_at", "edition", "rank", "arm", "propensity")
     own = (
         exposures.join(F.broadcast(shown), ["run_id", "edition"])
@@ -49,6 +56,16 @@ def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publica
             "propensity": F.when(same_rank, F.col("answered.propensity")),
         }
     ).drop("shown", "answered")
+
+
+def _of_users(exposures: DataFrame, events: DataFrame) -> DataFrame:
+    """Return the exposures of the events' users, by a condition that skips files; all of them where these are many."""
+    rows = events.select("user_idx").distinct().limit(_FEW_USERS + 1).collect()
+    if len(rows) > _FEW_USERS:
+        return exposures
+    users = sorted(row.user_idx for row in rows)
+    parts = [F.col("user_idx").isin(users[first : first + _VALUES]) for first in range(0, len(users), _VALUES)]
+    return exposures.where(reduce(or_, parts, F.lit(False)))
 
 
 def _last_before(exposures: Column) -> Column:

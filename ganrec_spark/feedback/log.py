@@ -25,7 +25,7 @@ from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.raw.files import Files
 from ganrec_spark.raw.sources import event_rows, read_events
 
-_CLOCK_BACK = timedelta(minutes=1)  # Iceberg refuses commits that are older than that
+CLOCK_BACK = timedelta(minutes=1)  # Iceberg refuses commits that are older than that
 LOG, REJECTED = "feedback_events", "rejected_feedback"
 TOO_LATE, _UNKNOWN_EDITION, _DUPLICATE = "too_late", "unknown_edition", "duplicate"
 UNREADABLE = "unreadable_file"
@@ -137,7 +137,7 @@ def _newest(log: DataFrame, now: datetime) -> datetime | None:
     if ts is None:
         return None
     behind = received.replace(tzinfo=UTC) - now
-    if behind > _CLOCK_BACK:
+    if behind > CLOCK_BACK:
         raise LakeError(
             f"table '{LOG}': expected a clock that is not behind the newest event's reception, found it "
             f"{behind.total_seconds():.0f} s behind; nothing was taken: set this machine's clock (NTP) and run it again"
@@ -157,7 +157,7 @@ def _judged(
     judged = apply_rules(rows, config.feedback, config.ingest, now)
     rule = F.col("rule")
     if "edition" in rows.columns:
-        unknown = ~F.col("edition").isin(sorted({one.edition for one in publications}))
+        unknown = ~F.col("edition").isin(sorted({part for one in publications for part in one.parts}))
         rule = F.coalesce(rule, F.when(F.col("edition").isNotNull() & unknown, _UNKNOWN_EDITION))
     if newest is not None:
         oldest = newest - timedelta(days=config.feedback.watermark_days)

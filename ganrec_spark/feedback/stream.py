@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import GanrecError, LakeError
-from ganrec_spark.feedback.log import NOTHING, Taken
+from ganrec_spark.feedback.log import CLOCK_BACK, NOTHING, Taken
 from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.store import Lake
 
@@ -29,6 +30,8 @@ _POLL_SECONDS, _AGAIN_SECONDS = 0.2, 2.0
 _WELL_SECONDS = 120.0  # longer than it takes to find that a source is away
 _GRACE_SECONDS = 10.0  # for what is no batch, as asking the broker what is new, once the stream is to end
 _LOG = logging.getLogger("ganrec")
+# What the checkpoint's logs, a folder's list of files and a start at the same moment say of a second stream.
+_OF_TWO = ("CONCURRENT_STREAM_LOG_UPDATE", "Multiple streaming jobs detected", "Multiple streaming queries are")
 # Spark tells a failure with its trace before we can say it in a line.
 _SILENT = ("org.apache.spark.sql.execution.streaming", "org.apache.spark.sql.kafka010", "org.apache.kafka")
 
@@ -79,7 +82,8 @@ class Streaming:
         """Take batches until `ended`; then the batch that is under way is the last one.
 
         Where the source is away it is waited for, stream.wait_seconds at most and in all until it is well again. Raises
-        InputError where it stays away, what append_events raises, LakeError where another stream has the checkpoint.
+        InputError where it stays away, what append_events raises, LakeError where another stream has the checkpoint, or
+        where this machine's clock is set back: Spark would begin no batch until it is as late again as it was.
         """
         _silence(spark)
         left = wait = self._config.stream.wait_seconds
@@ -112,14 +116,21 @@ class Streaming:
 
         writer = self._source.opened(spark, self._config).writeStream.foreachBatch(take)
         writer = writer.option("checkpointLocation", self.checkpoint)
-        query = writer.trigger(processingTime=f"{self._config.stream.trigger_seconds} seconds").start()
-        worked = time.monotonic()
+        try:
+            query = writer.trigger(processingTime=f"{self._config.stream.trigger_seconds} seconds").start()
+        except Py4JJavaError as error:  # the checkpoint, which is made then, may be another's at the same moment
+            failure: BaseException = error
+            return failure
+        worked, ahead = time.monotonic(), _ahead()
         try:
             while query.isActive:
                 if self._busy or not self._ended():
                     worked = time.monotonic()
                 elif not query.status["isTriggerActive"] or time.monotonic() - worked > _GRACE_SECONDS:
                     break
+                ahead = max(ahead, _ahead())
+                if not self._busy:
+                    _require_clock(ahead - _ahead())
                 time.sleep(_POLL_SECONDS)
         finally:
             failed = None if query.isActive else query.exception()
@@ -146,7 +157,7 @@ class Streaming:
             )
 
     def _meaning(self, failure: str) -> GanrecError | None:
-        if "CONCURRENT_STREAM_LOG_UPDATE" in failure:
+        if any(sign in failure for sign in _OF_TWO):
             return LakeError(
                 f"checkpoint '{self.checkpoint}': expected one stream of this source, found that another one writes "
                 "there; let one run"
@@ -161,6 +172,19 @@ class _EndedError(Exception):
 def _now() -> datetime:
     """Return the time as Spark's rows have it: UTC, without saying so (build_session sets the process's zone)."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _ahead() -> float:
+    """Return by how many seconds the time of day is ahead of a clock that nobody sets."""
+    return time.time() - time.monotonic()
+
+
+def _require_clock(back: float) -> None:
+    if back > CLOCK_BACK.total_seconds():
+        raise LakeError(
+            f"this machine's clock: expected it to go on, found it set back by {back:.0f} s; nothing more was taken: "
+            "set it (NTP) and start the stream again, which goes on where it was"
+        )
 
 
 def _silence(spark: SparkSession) -> None:

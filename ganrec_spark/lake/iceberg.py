@@ -67,9 +67,14 @@ def replace_rows(
     raise Conflict(f"{full_name}: the snapshot just written is not in its history")
 
 
-def partition_columns(spark: SparkSession, full_name: str) -> list[str]:
-    """Return the columns that the table is partitioned by."""
-    return [str(field.name()) for field in _table(spark, full_name).spec().fields()]
+def layout(spark: SparkSession, full_name: str) -> tuple[list[str], list[str]]:
+    """Return the columns that the table is partitioned by, and those that the rows of a file are sorted by."""
+    table = _table(spark, full_name)
+    schema, order = table.schema(), table.sortOrder().fields()
+    return (
+        [str(field.name()) for field in table.spec().fields()],
+        [str(schema.findColumnName(field.sourceId())) for field in order],
+    )
 
 
 def properties(spark: SparkSession, full_name: str) -> dict[str, str]:

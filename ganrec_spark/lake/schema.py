@@ -15,6 +15,9 @@ from ganrec_spark.plan.table import Column as TableColumn
 from ganrec_spark.plan.table import Table
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
+# Of sorted files: small, so that statistics rule out most of them for readers of few values.
+_ROW_GROUP_BYTES = 128 << 10
+
 
 def declared(table: str) -> Table:
     """Return the declaration of a table. Raises LakeError for an unknown name."""
@@ -86,15 +89,22 @@ def _definition(column: TableColumn) -> str:
     return f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}"
 
 
-def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str]) -> list[str]:
-    """Return what ALTER TABLE has to do to a table of these columns, partitioned by `parts`, to be as declared."""
+def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str], order: Sequence[str]) -> list[str]:
+    """Return what ALTER TABLE has to do to a table to be as declared.
+
+    The table: of the columns `present`, partitioned by `parts`, each file's rows sorted by `order`.
+    """
     renamed = {old: new for old, new in declaration.renamed.items() if old in present and new not in present}
     known = {*present, *renamed.values()}
     missing = [_definition(column) for column in declaration.columns if column.name not in known]
     wanted = {"run_id", "phase", *declaration.partition_by}
     changes = [f"RENAME COLUMN `{old}` TO `{new}`" for old, new in renamed.items()]
     changes += [f"DROP PARTITION FIELD `{name}`" for name in parts if name not in wanted]
-    return changes + ([f"ADD COLUMNS ({', '.join(missing)})"] if missing else [])
+    changes += [f"ADD COLUMNS ({', '.join(missing)})"] if missing else []
+    if declaration.ordered_by and [*order] != [*declaration.ordered_by]:
+        changes.append(f"SET TBLPROPERTIES ('write.parquet.row-group-size-bytes'='{_ROW_GROUP_BYTES}')")
+        changes.append(f"WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {', '.join(declaration.ordered_by)}")
+    return changes
 
 
 def create_statement(full_name: str, declaration: Table) -> str:

@@ -59,5 +59,6 @@ SHOWN_TABLES: tuple[Table, ...] = (
             propensity double: chance that this item was drawn here, given arm and places above; 1 where none was
         """),
         partition_by=("edition",),
+        ordered_by=("user_idx",),
     ),
 )

@@ -22,6 +22,7 @@ class Table:
     `scope`: `run` rows are replaced whole by a re-run; `append` rows (id dictionaries) are only ever added; so are
     `events`, each once by its key (lake.events); `pointer` tables hold one row for all runs. `partition_by` adds to the
     partitioning by run_id (and phase).
+    `ordered_by`: columns that each file's rows are sorted by, for readers of few of their values.
     `renamed`: what columns were called by earlier versions, old name -> name; lakes are brought along.
     """
 
@@ -32,6 +33,7 @@ class Table:
     phased: bool = False
     scope: str = "run"
     partition_by: tuple[str, ...] = ()
+    ordered_by: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,22 +1,18 @@
 """Processes that write at once, and one that is killed between two commits: nothing is given twice, nothing lost."""
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from spark.processes import MEETING, begin, locked, wait_for
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.feedback.log import append_events, source_rows
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.run.invariants import dictionaries, feedback_log
 
-REPOSITORY = Path(__file__).parents[3]
-JAVA = "'-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC'"
 HEADER = "user_id,item_id,kind,timestamp\n"
 # Runs `ganrec feedback` as its users do, with what is patched in before.
 KILLED = """
@@ -50,26 +46,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def begin(code: str, config: Config, source: Path, *more: str) -> subprocess.Popen[str]:
-    settings = {
-        "lake.root": config.lake.root,
-        "lake.namespace": config.lake.namespace,
-        "spark.master": "local[1]",
-        "spark.driver_memory": "1g",
-        "spark.shuffle_partitions": "1",
-        "spark.properties": f"{{spark.driver.extraJavaOptions: {JAVA}}}",
-    }
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *more, "feedback", str(source), *words],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def write(path: Path, users: range) -> Path:
     path.write_text(HEADER + "".join(f"u{u},i{u % 7 + users.start},click,2026-11-20\n" for u in users))
     return path
@@ -86,7 +62,7 @@ def test_killed_between_dictionaries_and_log_it_goes_on_where_it_was(
     source = write(tmp_path / "events.csv", range(20))
     with source.open("a") as file:
         file.write("u1,,click,2026-11-20\n")
-    process = begin(KILLED, config, source)
+    process = begin(config, "feedback", source, code=KILLED)
     _, told = process.communicate(timeout=500)
     assert process.returncode == -signal.SIGKILL, told[-3000:]
     users, items = indices(lake, "users"), indices(lake, "items")
@@ -112,7 +88,8 @@ def test_of_two_processes_at_once_each_id_gets_one_index_and_each_event_one_row(
     here.mkdir()
     first, second = range(60), range(30, 90)
     processes = [
-        begin(AT_ONCE, config, write(tmp_path / f"{users.start}.csv", users), str(here)) for users in (first, second)
+        begin(config, "feedback", write(tmp_path / f"{users.start}.csv", users), code=AT_ONCE, first=(str(here),))
+        for users in (first, second)
     ]
     for process in processes:
         told = process.communicate(timeout=500)
@@ -129,4 +106,30 @@ def test_of_two_processes_at_once_each_id_gets_one_index_and_each_event_one_row(
     names = {index: name for name, index in users.items()}
     assert rows.count() == 120  # of the users in both files each has an event of two items
     assert {names[row.user_idx] for row in rows.collect()} == set(users)
+    assert feedback_log(lake)[0][0].level == "ok"
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", ["feedback", "stream"])
+def test_a_catalog_that_stays_locked_is_one_error_and_nothing_is_lost(
+    lake: Lake, config: Config, tmp_path: Path, spark: SparkSession, command: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = write(folder / "events.csv", range(20))
+    hasty = "lake.properties.uri=jdbc:sqlite:file:{root}/catalog.db?journal_mode=WAL&busy_timeout=1000"
+    process = begin(
+        config, command, folder if command == "stream" else source, hasty, code=MEETING, first=(str(tmp_path),)
+    )
+    wait_for((tmp_path / "about").exists, process)
+    with locked(config.lake.root):
+        (tmp_path / "go").touch()
+        _, told = process.communicate(timeout=300)
+        assert lake.read_all("feedback_events").count() == 0  # who reads is not kept waiting
+    assert process.returncode == 4, told[-3000:]
+    assert "the catalog is locked by another process" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert append_events(lake, config, source_rows(spark, config, str(source))).new == 20
+    assert lake.read_all("feedback_events").count() == 20
     assert feedback_log(lake)[0][0].level == "ok"

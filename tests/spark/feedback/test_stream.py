@@ -2,11 +2,8 @@
 
 import gzip
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from spark.processes import begin
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError, LakeError
@@ -25,8 +23,6 @@ from ganrec_spark.lake import events
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.run import invariants
 
-REPOSITORY = Path(__file__).parents[3]
-JAVA = "'-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC'"
 DAY = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
 QUICK = "stream.trigger_seconds=0.0"
 MakeConfig = Callable[..., Config]
@@ -225,6 +221,26 @@ def test_a_death_at_any_commit_leaves_each_event_once(
     assert invariants.feedback_log(lake)[0][0].level == "ok"
 
 
+def test_a_clock_that_is_set_back_while_nothing_comes_ends_the_stream(
+    lake: Lake, folder: Path, follow: Follow, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "a.csv", csv(range(4)))
+    set_back = False
+
+    def ahead() -> float:
+        return -86_400.0 if set_back else 0.0
+
+    def step(lake: Lake, config: Config, taken: Taken) -> str:
+        nonlocal set_back
+        set_back = True
+        return ""
+
+    monkeypatch.setattr("ganrec_spark.feedback.stream._ahead", ahead)
+    with pytest.raises(LakeError, match="set back by 86400 s; nothing more was taken"):
+        follow(8, then=(step,), config=make_config("stream.trigger_seconds=3600.0"))
+    assert ids(lake) == names(range(4))
+
+
 def test_a_source_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("")
     for name, found in (("a.csv", "ganrec feedback"), ("nowhere", "nothing there")):
@@ -250,27 +266,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def begin(config: Config, folder: Path, when: str) -> "subprocess.Popen[str]":
-    settings = {
-        "lake.root": config.lake.root,
-        "lake.namespace": config.lake.namespace,
-        "spark.master": "local[1]",
-        "spark.driver_memory": "1g",
-        "spark.shuffle_partitions": "1",
-        "spark.properties": f"{{spark.driver.extraJavaOptions: {JAVA}}}",
-        "stream.trigger_seconds": "0.0",
-    }
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    return subprocess.Popen(
-        [sys.executable, "-c", KILLED, when, "stream", str(folder), *words],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_killed_for_real_before_and_after_the_logs_commit_and_ended_by_sigterm(
@@ -278,12 +273,12 @@ def test_killed_for_real_before_and_after_the_logs_commit_and_ended_by_sigterm(
 ) -> None:
     put(folder, "a.csv", csv(range(20)))
     for when, there in (("before", 0), ("after", 20)):
-        process = begin(config, folder, when)
+        process = begin(config, "stream", folder, code=KILLED, first=(when,))
         _, told = process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL, told[-3000:]
         assert len(ids(lake)) == there
     put(folder, "b.csv", csv(range(15, 30)))
-    process = begin(config, folder, "never")
+    process = begin(config, "stream", folder, code=KILLED, first=("never",))
     assert process.stderr is not None
     for line in process.stderr:
         if "batch 1: " in line:
