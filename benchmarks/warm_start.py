@@ -26,10 +26,11 @@ from ganrec_spark.config.load import load_config
 from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
 from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.members import BLEND, MEMBER_NAMES
 from ganrec_spark.spark.session import build_session
 
 STAGES = ("als_setting", "als_final", "transformer_choose", "transformer_final")
-SYSTEMS = ("als", "transformer", "blend")
+SYSTEMS = (*MEMBER_NAMES, BLEND)  # those that train anew in both show how alike the runs are
 LEAN = ("sparsity.min_sparse_users=1000000000", "recommend.reranker=none", "publish.min_metric_ratio=0.0")
 _DAY, _K, _SAMPLES = 86_400, 10, 1000
 

@@ -84,6 +84,8 @@ def _other(plan: SasRecPlan, stored: _Stored) -> str:
     card = stored[plan.name][0]
     if "reference" not in card:
         return " was made by an earlier version"
+    if card["reference"] < plan.floor:
+        return f"'s network {plan.name} is below popularity"
     found = _differences(card, plan.shape)
     if card["adversary_radius"] != plan.adversary_radius:
         found["adversary_radius"] = card["adversary_radius"]
