@@ -21,14 +21,16 @@ def run(context: Context) -> str:
     """
     lake, judge = context.lake, AlsJudges(context)
     kept, why = go_on(context, judge)
+    rows: list[tuple[object, ...]]
+    base = None if kept is None else kept.base_run_id
     if kept is None:
         search = _search(context, judge)
         best = first_setting(context.config.als) if judge.is_empty else search.best()
-        fitted, base = judge.fit(best, context.config.als.iterations), None
+        fitted = judge.fit(best, context.config.als.iterations)
         rows = [(setting.text(), float(values.mean()), setting == best) for setting, values in search.found.items()]
         how = f"chosen of {len(rows)}" if rows else "the only one"
     else:
-        best, fitted, base = kept.setting, kept.fitted, kept.base_run_id
+        best, fitted = kept.setting, kept.fitted
         rows = [(best.text(), kept.ndcg, True)]
         how = f"went on from run {base}, validation NDCG@{JUDGED_K} {kept.ndcg:.4f}"
     lake.write("als_unfilled_factors", factor_rows(context.spark, fitted))
