@@ -1,6 +1,8 @@
 """Which published run a stage may go on from instead of beginning anew (docs/adr/0045)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -53,6 +55,12 @@ def own_base(context: Context) -> Base:
     """Return `base_of` for the stage that the context is of."""
     decisions = context.lake.read_runs("next_run")
     return base_of(context.lake.lake, decisions, context.config.warm_start.when, context.lake.stage, context.run_id)
+
+
+def told_apart(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Return in words in which of its keys `found` is another one: `alpha 60, expected 20`; empty: in none."""
+    other = {key: value for key, value in found.items() if value != expected[key]}
+    return "; ".join(f"{key} {value}, expected {expected[key]}" for key, value in other.items())
 
 
 def cannot_judge(context: Context, base: str) -> str:

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.models import Als
-from ganrec_spark.evaluation.choice import in_words
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als.factors import AlsFactors, factors_of
 from ganrec_spark.recommenders.als.search import AlsJudges, fixed_values
 from ganrec_spark.recommenders.als.setting import AlsSetting
 from ganrec_spark.run.context import Context
-from ganrec_spark.run.warm_start import LEAST_SHARE, cannot_judge, own_base
+from ganrec_spark.run.warm_start import LEAST_SHARE, cannot_judge, own_base, told_apart
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,8 @@ def published_factors(context: Context) -> AlsFactors | None:
 def other_settings(setting: AlsSetting, config: Als) -> str:
     """Return in words what of a setting the configuration does not allow now: another value of what it fixes."""
     fixed = fixed_values(config) | {"implicit": config.implicit}
-    found = {key: getattr(setting, key) for key, value in fixed.items() if getattr(setting, key) != value}
-    if found:
-        return f"{in_words(found)}, expected {in_words({key: fixed[key] for key in found})}"
+    if told := told_apart({key: getattr(setting, key) for key in fixed}, fixed):
+        return told
     if setting.embedding_size > config.max_embedding_size:
         return f"embedding_size {setting.embedding_size}, expected at most {config.max_embedding_size}"
     return ""

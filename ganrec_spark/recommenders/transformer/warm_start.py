@@ -8,11 +8,10 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.evaluation.choice import in_words
 from ganrec_spark.recommenders.transformer.network import Shape
 from ganrec_spark.recommenders.transformer.training import SasRecPlan, TrainedSasRec
 from ganrec_spark.run.context import Context
-from ganrec_spark.run.warm_start import LEAST_SHARE, cannot_judge, own_base
+from ganrec_spark.run.warm_start import LEAST_SHARE, cannot_judge, own_base, told_apart
 from ganrec_spark.training.checkpoints import stored_checkpoints
 
 WARM_EPOCHS = 3
@@ -69,7 +68,8 @@ def published_states(context: Context, shape: Shape) -> tuple[str | None, dict[s
         return None, {}
     (base,) = bases
     stored = _stored(context, base, "final") if base == allowed else {}
-    return base, {name: state for name, (card, state) in stored.items() if not _differences(card, shape)}
+    expected = shape.as_dict() | {"n_items": 0}
+    return base, {name: state for name, (card, state) in stored.items() if card["shape"] | {"n_items": 0} == expected}
 
 
 def _stored(context: Context, run_id: str, phase: str) -> _Stored:
@@ -86,15 +86,11 @@ def _other(plan: SasRecPlan, stored: _Stored) -> str:
         return " was made by an earlier version"
     if card["reference"] < plan.floor:
         return f"'s network {plan.name} is below popularity"
-    found = _differences(card, plan.shape)
-    if card["adversary_radius"] != plan.adversary_radius:
-        found["adversary_radius"] = card["adversary_radius"]
-    expected = plan.shape.as_dict() | {"adversary_radius": plan.adversary_radius}
-    told = f"{in_words(found)}, expected {in_words({key: expected[key] for key in found})}"
-    return f"'s network has other settings ({told})" if found else ""
+    told = told_apart(_described(card), plan.shape.as_dict() | {"adversary_radius": plan.adversary_radius})
+    return f"'s network has other settings ({told})" if told else ""
 
 
-def _differences(card: dict[str, Any], shape: Shape) -> dict[str, Any]:
-    """Return what of the card's shape is another one: all but the number of items, which the start sees to."""
-    expected = shape.as_dict() | {"n_items": card["shape"]["n_items"]}
-    return {key: value for key, value in card["shape"].items() if expected.get(key) != value}
+def _described(card: dict[str, Any]) -> dict[str, Any]:
+    """Return what must not differ: all of the shape but the number of items, which the start sees to, and the loss."""
+    shape = {key: value for key, value in card["shape"].items() if key != "n_items"}
+    return shape | {"adversary_radius": card["adversary_radius"]}
