@@ -63,7 +63,7 @@ def published_states(context: Context, shape: Shape) -> tuple[str | None, dict[s
     """
     allowed = own_base(context).run_id
     cards = context.lake.read("transformer_checkpoints", phase="choose").where("part = 0").select("card").collect()
-    bases = {json.loads(row.card)["base_run_id"] for row in cards} - {None}
+    bases = {json.loads(row.card).get("base_run_id") for row in cards} - {None}
     if not bases:
         return None, {}
     (base,) = bases
