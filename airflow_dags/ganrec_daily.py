@@ -69,7 +69,8 @@ with DAG(
         "next_run": Param(
             None,
             enum=[None, *ACTIONS],
-            description="why it runs: what table next_run said where ganrec_feedback started it; it changes nothing",
+            description="why it runs: what table next_run said where ganrec_feedback started it; it changes nothing: "
+            "the run reads the table itself (warm_start.when)",
         ),
         **PARAMETERS,
     },

@@ -223,6 +223,10 @@ class Refresh(Section):
     compact_after: Count = 20
 
 
+class WarmStart(Section):
+    when: Literal["never", "decided", "always"] = "decided"
+
+
 class Config(Section):
     """The whole configuration of a run."""
 
@@ -235,6 +239,7 @@ class Config(Section):
     stream: Stream = Stream()
     split: Split = Split()
     sparsity: Sparsity = Sparsity()
+    warm_start: WarmStart = WarmStart()
     parquet: Parquet = Parquet()
     generator: Generator = Generator()
     augment: Augment = Augment()

@@ -69,7 +69,16 @@ MEMBER_TABLES: tuple[Table, ...] = (
         """),
     ),
     Table("trending_choices", "one half-life that was tried", ("parameters",), columns(_CHOICES), phased=True),
-    Table("als_choices", "one ALS setting that was tried", ("parameters",), columns(_CHOICES), phased=True),
+    Table(
+        "als_choices",
+        "one ALS setting that was tried",
+        ("parameters",),
+        columns(f"""
+            {_CHOICES.strip()}
+            base_run_id string: earlier run whose setting and vectors were gone on from; NULL: chosen and fitted anew
+        """),
+        phased=True,
+    ),
     Table(
         "als_quality",
         "one quality of an ALS fit",

@@ -59,10 +59,11 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
                 "known_dislikes",
                 "train_ratings",
                 "validation_ratings",  # choose: who judges; final: history
+                "next_run",  # of the run published before: whether to go on from its models
                 *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
             ),
             ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
-            ("transformer", "recommend", "distributed"),
+            ("transformer", "recommend", "distributed", "warm_start"),
             phase,
             profile="training",
         ),
@@ -101,10 +102,14 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
                 "known_dislikes",
                 "user_sparsity",
                 "als_choices",
-                *(("als_unfilled_factors", "als_filled_factors", "validation_ratings") if phase == "choose" else ()),
+                *(
+                    ("als_unfilled_factors", "als_filled_factors", "validation_ratings")
+                    if phase == "choose"
+                    else ("next_run",)
+                ),
             ),
             ("als_factors", "als_quality", "als_candidates"),
-            ("als", "recommend"),
+            ("als", "recommend") if phase == "choose" else ("als", "recommend", "warm_start"),
             phase,
             profile="scoring",
         ),

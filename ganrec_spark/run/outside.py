@@ -10,6 +10,7 @@ from ganrec_spark.plan.pipeline import LOOP_STAGES
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.plan.stage import Stage
 from ganrec_spark.raw.state import source_state
+from ganrec_spark.run.warm_start import base_of
 
 
 def outside(lake: Lake, config: Config, stage: Stage, run_id: str) -> str:
@@ -31,6 +32,10 @@ def outside(lake: Lake, config: Config, stage: Stage, run_id: str) -> str:
         }
         found.append(str(sorted(shown)))
     learnt = {table for one in LOOP_STAGES for table in one.writes} & set(stage.reads)
+    if "next_run" in learnt:  # only the decision counts, and what is gone on from by it
+        learnt -= {"next_run"}
+        base = base_of(lake, lake.read_all("next_run"), config.warm_start.when, stage.name, run_id)
+        found.append(f"{base.run_id} {base.execution}")
     if learnt:
         found.append(content_hash({name: earlier_runs(lake.read_all(name), run_id) for name in learnt}))
     return " ".join(found)

@@ -12,6 +12,7 @@ from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als.candidates import candidates, error_rows, user_vectors
 from ganrec_spark.recommenders.als.factors import AlsFactors, factor_rows, factors_of
 from ganrec_spark.recommenders.als.setting import chosen_setting, fit_setting, latest_time
+from ganrec_spark.recommenders.als.warm_start import published_factors
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
@@ -39,6 +40,7 @@ def run(context: Context) -> str:
     quality = error_rows(context, written, fills)
     lake.write("als_quality", lake.frame("als_quality", quality))
     told = "".join(f", rmse {value:.4f} ({fill})" for fill, _, value in quality)
+    told += ", from the published run's vectors" if any(fitted.went_on for fitted in fits.values()) else ""
     return f"{n_lists} lists, fill {' and '.join(fills)}{told}"
 
 
@@ -56,7 +58,8 @@ def fit(context: Context, merged: DataFrame, fill: str) -> AlsFactors:
     latest, seed = latest_time(observed), stable_seed(context.seed, "als")
     disliked = known_dislikes(context, observed)
     ratings = dislikes.learned(of_variant(merged, fill), observed, disliked, setting.dislike_weight, als.implicit)
-    return fit_setting(ratings, setting, als, latest, seed, f"{context.work_dir}/mllib")
+    start = published_factors(context) if context.phase == "final" else None
+    return fit_setting(ratings, setting, als, latest, seed, f"{context.work_dir}/mllib", start)
 
 
 def known_dislikes(context: Context, observed: DataFrame) -> DataFrame | None:

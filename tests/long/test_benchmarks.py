@@ -148,3 +148,17 @@ def test_the_adversary_is_compared_with_its_twin_on_the_generators_page(
     assert (rows["n_users"] == 120).all()
     assert "--radius 0.05 --seeds 1 --set transformer.embedding_size=8" in rows.loc["test", "command"]
     assert "| world |" in out.with_suffix(".md").read_text()
+
+
+def test_warm_start_compares_two_runs_that_see_the_same(world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "world"
+    folder.mkdir()
+    shutil.copy(world / "ratings.parquet", folder)
+    told = run("warm_start.py", folder, "--work", tmp_path, settings=(*FAST, *ONE_OF_EACH, *SPARK))
+    assert re.search(r"the last day, is new: [1-9]\d* of \d+ ratings", told), told
+    for system in ("als", "transformer", "blend"):
+        assert re.search(rf"^\| {system}: test NDCG@10 \| [\d.]+ \| [\d.]+ \| [+-][\d.]+%", told, re.MULTILINE), told
+    for stage in ("als_setting", "transformer_choose", "transformer_final"):
+        assert f"- 2100-01-02 {stage}: " in told
+        assert "went on from run 2100-01-01" in told.split(f"- 2100-01-02 {stage}: ")[1].partition("\n")[0], told
+        assert "went on" not in told.split(f"- 2100-01-03 {stage}: ")[1].partition("\n")[0]

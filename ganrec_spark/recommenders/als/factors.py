@@ -19,11 +19,13 @@ class AlsFactors:
     """A fitted ALS: users' vectors as rows (user_idx int, factors array<float>), where they were solved or stored.
 
     Row i of `items` [I, D] is the vector of item `item_idx[i]`; item_idx is ascending and may have gaps.
+    `went_on`: whether the fit began from the vectors of an earlier one.
     """
 
     user_rows: DataFrame | pa.Table
     item_idx: NDArray[np.int32]
     items: NDArray[np.float32]
+    went_on: bool = False
 
     @cached_property
     def users(self) -> DataFrame:

@@ -64,7 +64,7 @@ class AlsJudges:
         for rows in (self._ids, self.train):
             rows.unpersist()
 
-    def fit(self, setting: AlsSetting, iterations: int | None = None) -> AlsFactors:
+    def fit(self, setting: AlsSetting, iterations: int | None = None, start: AlsFactors | None = None) -> AlsFactors:
         """Return the fit of a setting; without `iterations` of as many as compare it with others."""
         config, seed = self._context.config.als, stable_seed(self._context.seed, "als")
         weighing = (setting.rating_scale, setting.half_life_days, setting.dislike_weight)
@@ -74,7 +74,7 @@ class AlsJudges:
             self._prepared[weighing] = AlsRatings(rows, config.implicit)
         objective = objective_of(setting, config, iterations or min(config.search_iterations, config.iterations), seed)
         checkpoints = f"{self._context.work_dir}/mllib"
-        return self._prepared[weighing].fit(objective, config.solver, config.max_gathered_gib, checkpoints)
+        return self._prepared[weighing].fit(objective, config.solver, config.max_gathered_gib, checkpoints, start)
 
     def ndcg(self, fitted: AlsFactors) -> NDArray[np.float64]:
         """Return the NDCG@10 of a fit by each judge."""
@@ -109,7 +109,13 @@ def idle_keys(ratings: DataFrame, disliked: DataFrame | None = None) -> frozense
 
 def first_setting(config: Als, idle: Collection[str] = ()) -> AlsSetting:
     """Return the setting of every key's first value."""
-    return AlsSetting(**{key: values[0] for key, values in _choices(config, idle).items()})
+    values = {key: values[0] for key, values in _choices(config, idle).items()}
+    return AlsSetting(**values, implicit=config.implicit)
+
+
+def fixed_values(config: Als) -> dict[str, Any]:
+    """Return the keys that are no choice, with their value."""
+    return {key: values[0] for key, values in _choices(config, ()).items() if len(values) == 1}
 
 
 def _choices(config: Als, idle: Collection[str]) -> dict[str, tuple[Any, ...]]:

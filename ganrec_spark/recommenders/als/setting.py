@@ -25,10 +25,12 @@ class AlsSetting:
     rating_scale: str = "raw"
     half_life_days: float | None = None
     dislike_weight: float = 0.0
+    implicit: bool = True
 
     def text(self) -> str:
-        """Return the setting as JSON, keys in order; dislike_weight only where dislikes count."""
-        values = {key: value for key, value in asdict(self).items() if key != "dislike_weight" or value}
+        """Return the setting as JSON, keys in order; dislike_weight and implicit only where they are unusual."""
+        usual = {"dislike_weight": 0.0, "implicit": True}
+        values = {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
         return json.dumps(values, sort_keys=True)
 
     @staticmethod
@@ -65,11 +67,17 @@ def weighted(ratings: DataFrame, setting: AlsSetting, latest: float) -> DataFram
 
 
 def fit_setting(
-    ratings: DataFrame, setting: AlsSetting, config: Als, latest: float, seed: int, checkpoint_dir: str
+    ratings: DataFrame,
+    setting: AlsSetting,
+    config: Als,
+    latest: float,
+    seed: int,
+    checkpoint_dir: str,
+    start: AlsFactors | None = None,
 ) -> AlsFactors:
     """Fit ALS with a setting on (user_idx, item_idx, rating, ts) rows, not yet weighted."""
     rows, objective = weighted(ratings, setting, latest), objective_of(setting, config, config.iterations, seed)
-    return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir)
+    return fit_als(rows, objective, config.solver, config.max_gathered_gib, checkpoint_dir, start)
 
 
 def objective_of(setting: AlsSetting, config: Als, iterations: int, seed: int) -> Objective:

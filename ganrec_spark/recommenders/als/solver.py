@@ -26,6 +26,7 @@ from ganrec_spark.frames.histories import lists
 from ganrec_spark.recommenders.als.factors import AlsFactors, arrow_lists
 from ganrec_spark.recommenders.als.fold_in import FixedSide, fixed_side, fold_in
 
+WARM_ITERATIONS = 2  # of a fit that goes on from vectors (docs/adr/0045)
 _GIB = 2**30
 _LOCAL_RATINGS = 2_000_000  # up to so many are solved on the driver: few rows do not repay starting Spark's tasks
 _RATINGS_PER_SLICE = 4_096
@@ -52,6 +53,7 @@ def fit_als(
     solver: str = "auto",
     max_gathered_gib: float = 0.8,
     checkpoint_dir: str | None = None,
+    start: AlsFactors | None = None,
 ) -> AlsFactors:
     """Fit ALS on (user_idx, item_idx, rating) rows, read from a committed table.
 
@@ -62,9 +64,12 @@ def fit_als(
     `solver`: numpy, mllib, or auto: numpy while the vectors of both sides take at most `max_gathered_gib`.
     MLlib needs a `checkpoint_dir` that all machines reach for more than ten iterations: their plan grows too deep.
     The same table gives the same vectors to the last bit, whatever the number of machines and cores.
+
+    `start`: an earlier fit of as many factors whose items' vectors our solver begins from, by item index; new items
+    begin without one. So few iterations do (WARM_ITERATIONS). MLlib cannot; `AlsFactors.went_on` tells.
     """
     prepared = AlsRatings(ratings, objective.implicit)
-    fitted = prepared.fit(objective, solver, max_gathered_gib, checkpoint_dir)
+    fitted = prepared.fit(objective, solver, max_gathered_gib, checkpoint_dir, start)
     prepared.close()
     return fitted
 
@@ -82,7 +87,14 @@ class AlsRatings:
         self._n, self._slots = int(sizes.n), (int(sizes.users) + 1, int(sizes.items) + 1)
         self._sides: tuple[_Side, _Side] | None = None
 
-    def fit(self, objective: Objective, solver: str, max_gathered_gib: float, checkpoint_dir: str | None) -> AlsFactors:
+    def fit(
+        self,
+        objective: Objective,
+        solver: str,
+        max_gathered_gib: float,
+        checkpoint_dir: str | None,
+        start: AlsFactors | None = None,
+    ) -> AlsFactors:
         """Fit an objective, implicit or not as the ratings were prepared."""
         gathered = 4 * objective.embedding_size * sum(self._slots) / _GIB
         if solver == "mllib" or (solver == "auto" and gathered > max_gathered_gib):
@@ -93,7 +105,7 @@ class AlsRatings:
             side = _OnDriver if self._n <= _LOCAL_RATINGS else _OnExecutors
             by_user = _rows(self._ratings, "user_idx", "item_idx")
             self._sides = side(by_user), side(_rows(self._ratings, "item_idx", "user_idx"))
-        return _fit_numpy(*self._sides, self._slots, objective)
+        return _fit_numpy(*self._sides, self._slots, objective, start)
 
     def close(self) -> None:
         """Let go of what is cached."""
@@ -116,18 +128,24 @@ def fold_in_users(ratings: DataFrame, items: NDArray[np.float32], objective: Obj
     return spark.createDataFrame(side.solved(items, objective))
 
 
-def _fit_numpy(user_side: "_Side", item_side: "_Side", slots: tuple[int, int], objective: Objective) -> AlsFactors:
-    """Alternate exact half-steps, items first, from random unit vectors of users, as MLlib does."""
+def _fit_numpy(
+    user_side: "_Side", item_side: "_Side", slots: tuple[int, int], objective: Objective, start: AlsFactors | None
+) -> AlsFactors:
+    """Alternate exact half-steps, items first, from random unit vectors of users, as MLlib does; or from `start`."""
     users = np.zeros((slots[0], objective.embedding_size), dtype=np.float32)
     drawn = np.random.default_rng(objective.seed).standard_normal(users.shape, dtype=np.float32)
     users[user_side.idx] = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True))[user_side.idx]
     items = np.zeros((slots[1], objective.embedding_size), dtype=np.float32)
-    for iteration in range(objective.iterations):
-        if iteration:
+    if start is not None:
+        # Only of items that are still rated: the others would count in what all rows share.
+        kept = np.isin(start.item_idx, item_side.idx)
+        items[start.item_idx[kept]] = start.items[kept]
+    for iteration in range(objective.iterations if start is None else WARM_ITERATIONS):
+        if iteration or start is not None:
             user_side.solve(items, objective, users)
         item_side.solve(users, objective, items)
     known = np.sort(item_side.idx)
-    return AlsFactors(user_side.solved(items, objective), known, items[known])
+    return AlsFactors(user_side.solved(items, objective), known, items[known], went_on=start is not None)
 
 
 def _rows(ratings: DataFrame, own: str, other: str) -> DataFrame:

@@ -86,6 +86,8 @@ def write_training(context: Context, plans: list[SasRecPlan], trained: list[Trai
             "steps_per_epoch": plan.steps,
             "adversary_radius": plan.adversary_radius,
             "start": hashlib.sha256(plan.start).hexdigest()[:12] if plan.start else None,
+            "base_run_id": plan.base_run_id,
+            "reference": plan.reference or max(model.validated(), default=0.0),
             "epoch": model.epoch,
             "stopped": model.stopped,
         }

@@ -128,12 +128,13 @@ class SASRec(nn.Module):
         return states[torch.arange(len(items), device=items.device), lengths.long() - 1]
 
     def start_from(self, state: Mapping[str, Tensor]) -> None:
-        """Take the weights of a model of the same shape whose items, maybe fewer, are this one's first ones.
+        """Take the weights of a model of the same shape with the same items at the same indices, maybe fewer or more.
 
-        Further items keep their random vectors.
+        Items that it does not have keep their random vectors.
         """
         items = self.items.weight.detach().clone()
-        items[: len(state["items.weight"]) - 1] = state["items.weight"][:-1]  # the last is the padding's
+        n_items = min(len(items), len(state["items.weight"])) - 1  # the last is the padding's
+        items[:n_items] = state["items.weight"][:n_items]
         self.load_state_dict({**state, "items.weight": items})
 
     def item_vectors(self) -> Tensor:

@@ -14,6 +14,7 @@ from ganrec_spark.evaluation.metrics import JUDGED_K, hit_matrix, ndcg
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.recommenders.transformer.network import Shape
 from ganrec_spark.recommenders.transformer.training import Judges, SasRecPlan
+from ganrec_spark.recommenders.transformer.warm_start import published_states
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.training.checkpoints import stored_checkpoints
@@ -27,7 +28,8 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     """Return what to train: plans that differ in their seed, in phase choose also in their adversary's radius.
 
     Phase final takes the radius that was best in phase choose; where validation ratings add little, it goes on from the
-    weights of phase choose. No plans where no user has a next item to learn from.
+    weights of phase choose, and where these went on from a published run's, from that run's of phase final. No plans
+    where no user has a next item to learn from.
     """
     config = context.config.transformer
     counted = (F.count("*").alias("users"), F.max("length").alias("longest"), F.avg("length").alias("mean"))
@@ -67,10 +69,16 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
     if context.phase == "choose":
         return plans
     chosen = as_chosen(plans, context.lake.read("transformer_history", phase="choose").toPandas())
+    base, published = published_states(context, plan.shape)
     added = context.lake.read("validation_ratings").count() / observed["n"]
-    if not 0 < added <= config.continue_up_to:
+    if not base and not 0 < added <= config.continue_up_to:
         return [plan for plan, _ in chosen]
     states = load_states(context.lake.read("transformer_checkpoints", phase="choose"), plan.shape)
+    if base:
+        return [
+            replace(plan, start=published.get(plan.name, states[source or plan.name]), base_run_id=base)
+            for plan, source in chosen
+        ]
     return [
         replace(plan, start=states[source], epochs=max(1, round(config.continue_share * plan.epochs)))
         if source in states

@@ -51,7 +51,8 @@ class SasRecPlan:
     ranked. Without `judges` all `epochs` are trained; with them training that stops below `floor`, an NDCG@10 that
     anything should reach, is given up, at the latest after twice the patience.
     With `averaging` 0 every step weighs the same. `adversary_radius`: see `next_item_loss`. `start` is the state dict
-    that training goes on from, see `SASRec.start_from`; random weights if empty.
+    that training goes on from, see `SASRec.start_from`; random weights if empty. Where it is an earlier run's:
+    `base_run_id`, and `reference`, the validation NDCG@10 that this network had when it was last trained anew.
     """
 
     shape: Shape
@@ -71,6 +72,8 @@ class SasRecPlan:
     floor: float = 0.0
     adversary_radius: float = 0.0
     start: bytes = b""
+    base_run_id: str | None = None
+    reference: float = 0.0
     name: str = "sasrec"
 
 

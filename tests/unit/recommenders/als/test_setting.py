@@ -15,7 +15,7 @@ CONFIG = {"embedding_size": (16, 32), "max_embedding_size": 64, "regularisation"
 
 def surface(size: float, regularisation: float, alpha: float, *rest: object):
     """Return a score with its one peak there; a wrong scale, half-life or weight of dislikes costs .01."""
-    scale, half_life, dislike_weight = (*rest, *("raw", None, 0.0)[len(rest) :])
+    scale, half_life, dislike_weight, _ = (*rest, *("raw", None, 0.0, True)[len(rest) :])
 
     def score(setting: AlsSetting) -> NDArray[np.float64]:
         far = abs(math.log(setting.embedding_size / size)) + abs(math.log(setting.regularisation / regularisation))

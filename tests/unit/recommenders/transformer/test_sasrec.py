@@ -278,6 +278,10 @@ def test_training_goes_on_from_given_weights_and_new_items_keep_their_random_one
     assert table[ITEMS : ITEMS + 2].abs().sum(1).min() > 0
     assert not table[ITEMS + 2].any()
     assert all(torch.allclose(new[name], old[name], rtol=1e-4, atol=1e-5) for name in new)
+    fewer = SASRec(SHAPE)  # an item that nobody has any more leaves a shorter axis
+    fewer.start_from(torch.load(io.BytesIO(grown), weights_only=True))
+    assert torch.equal(fewer.items.weight[:ITEMS], table[:ITEMS])
+    assert not fewer.items.weight[ITEMS].any()
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_sound_epoch() -> None:
