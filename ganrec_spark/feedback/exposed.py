@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.frames.users import Users
 from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.publication import shown_since
 from ganrec_spark.lake.schema import local_frame
@@ -28,7 +29,8 @@ def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publica
     shown = local_frame(lake.spark, _SHOWN, shown_since(publications)).withColumn(
         "shown_at", F.col("shown_at").cast("timestamp")
     )
-    exposures = lake.read_all("exposures").join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
+    exposures = Users.of(events).rows_of(lake.read_all("exposures"))
+    exposures = exposures.join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
     exposure = F.struct("shown_at", "edition", "rank", "arm", "propensity")
     own = (
         exposures.join(F.broadcast(shown), ["run_id", "edition"])

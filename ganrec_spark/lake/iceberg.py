@@ -67,9 +67,11 @@ def replace_rows(
     raise Conflict(f"{full_name}: the snapshot just written is not in its history")
 
 
-def partition_columns(spark: SparkSession, full_name: str) -> list[str]:
-    """Return the columns that the table is partitioned by."""
-    return [str(field.name()) for field in _table(spark, full_name).spec().fields()]
+def layout(spark: SparkSession, full_name: str) -> tuple[list[str], list[str]]:
+    """Return the columns that the table is partitioned by, and those that what is written to it is sorted by."""
+    table = _table(spark, full_name)
+    order = [str(table.schema().findColumnName(field.sourceId())) for field in table.sortOrder().fields()]
+    return [str(field.name()) for field in table.spec().fields()], order
 
 
 def properties(spark: SparkSession, full_name: str) -> dict[str, str]:

@@ -15,6 +15,9 @@ from ganrec_spark.plan.table import Column as TableColumn
 from ganrec_spark.plan.table import Table
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
+# Of a table that is sorted: some thousand users' ratings, of which a query for a few users reads those it needs.
+_ROW_GROUP_BYTES = 2**20
+
 
 def declared(table: str) -> Table:
     """Return the declaration of a table. Raises LakeError for an unknown name."""
@@ -86,15 +89,32 @@ def _definition(column: TableColumn) -> str:
     return f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}"
 
 
-def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str]) -> list[str]:
-    """Return what ALTER TABLE has to do to a table of these columns, partitioned by `parts`, to be as declared."""
+def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str], order: Sequence[str]) -> list[str]:
+    """Return what ALTER TABLE has to do to a table of these columns to be as declared.
+
+    It is partitioned by `parts`, and what is written to it sorted by `order`.
+    """
     renamed = {old: new for old, new in declaration.renamed.items() if old in present and new not in present}
     known = {*present, *renamed.values()}
     missing = [_definition(column) for column in declaration.columns if column.name not in known]
     wanted = {"run_id", "phase", *declaration.partition_by}
     changes = [f"RENAME COLUMN `{old}` TO `{new}`" for old, new in renamed.items()]
     changes += [f"DROP PARTITION FIELD `{name}`" for name in parts if name not in wanted]
-    return changes + ([f"ADD COLUMNS ({', '.join(missing)})"] if missing else [])
+    changes += [f"ADD COLUMNS ({', '.join(missing)})"] if missing else []
+    if tuple(order) != declaration.sorted_by:
+        changes += _sorting(declaration)
+    return changes
+
+
+def _sorting(declaration: Table) -> list[str]:
+    """Return what lets a table's files be sorted; rows go to the files that they went to before."""
+    if not declaration.sorted_by:
+        return ["WRITE UNORDERED"]
+    spread = "DISTRIBUTED BY PARTITION " if declaration.scope == "run" else ""
+    return [
+        f"WRITE {spread}LOCALLY ORDERED BY {', '.join(declaration.sorted_by)}",
+        f"SET TBLPROPERTIES ('write.parquet.row-group-size-bytes'='{_ROW_GROUP_BYTES}')",
+    ]
 
 
 def create_statement(full_name: str, declaration: Table) -> str:

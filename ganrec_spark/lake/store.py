@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.files import is_remote
-from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, partition_columns, replace_rows
+from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, layout, replace_rows
 from ganrec_spark.lake.schema import (
     as_declared,
     cast_columns,
@@ -81,6 +81,7 @@ class Lake:
         self.spark = spark
         self._prefix = f"{catalog}.{namespace}"
         self._known: set[str] = set()
+        self._has_views = False
 
     @property
     def is_remote(self) -> bool:
@@ -104,14 +105,14 @@ class Lake:
         return full_name
 
     def _bring_along(self, full_name: str, declaration: Table) -> None:
-        """Rename the columns of an earlier version's table, add those it lacks, drop partitioning that has gone.
+        """Rename the columns of an earlier version's table, add those it lacks, drop partitioning that has gone, sort.
 
         Added ones are NULL in its rows. Columns that have gone stay, with what is in them: replace_rows leaves them
         NULL. Views that name a renamed column are made anew.
         """
         for attempt in range(_TRIES):
-            present, parts = self.spark.table(full_name).columns, partition_columns(self.spark, full_name)
-            changes = changes_to(declaration, present, parts)
+            present = self.spark.table(full_name).columns
+            changes = changes_to(declaration, present, *layout(self.spark, full_name))
             if not changes:
                 return
             try:
@@ -252,7 +253,9 @@ class Lake:
 
         Returns False, and changes nothing, where the pointer has moved since `instead` was read.
         """
-        create_views(self)
+        if not self._has_views:
+            create_views(self)
+            self._has_views = True
         row = self.spark.range(1).select(
             F.lit(check_run_id(run_id)).alias("published_run_id"),
             F.lit(edition).alias("edition"),
