@@ -211,7 +211,7 @@ def page_of(rows: pd.DataFrame, items: int) -> str:
     lines += [
         "",
         f"The lakes: {sizes}. Each is a generated world (`raw/world.py`) and one run of all stages with cheap models, "
-        "without fills and held-out ratings (`CHEAP` in the script). Every user has three events.",
+        "without fills and without a test (`CHEAP` in the script). Each of the users has three new events.",
         "",
         "```bash",
         f".venv/bin/python {shlex.join(['benchmarks/refresh.py', *_without_work(sys.argv[1:])])}",

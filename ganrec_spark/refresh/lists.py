@@ -81,12 +81,12 @@ def members_of(context: Context, rows: Histories, models: Models) -> dict[str, C
     n = context.config.recommend.n_candidates
     observed = rows.merged.where("observed")
     seen = dislikes.never_listed(histories(observed), rows.against).localCheckpoint()
-    return {
-        "als_candidates": lambda: _als(rows, seen, models.als, n),
-        "item_item_candidates": lambda: _item_item(observed, rows, models.item_item, n),
-        "transformer_candidates": lambda: _transformer(context, observed, rows, models.transformer),
-        "trending_candidates": lambda: _trending(seen.select("user_idx", "items"), models.trending, n),
-    }
+    makers: dict[str, Callable[[], DataFrame]] = {}
+    makers["als_candidates"] = lambda: _als(rows, seen, models.als, n)
+    makers["item_item_candidates"] = lambda: _item_item(observed, rows, models.item_item, n)
+    makers["transformer_candidates"] = lambda: _transformer(context, observed, rows, models.transformer)
+    makers["trending_candidates"] = lambda: _trending(seen.select("user_idx", "items"), models.trending, n)
+    return makers
 
 
 def _item_item(observed: DataFrame, rows: Histories, model: ItemItemModel, n: int) -> DataFrame:
