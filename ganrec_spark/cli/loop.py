@@ -23,7 +23,7 @@ def refresh(arguments: argparse.Namespace) -> int:
     from ganrec_spark.refresh.refresh import refresh
 
     def act(lake: "Lake") -> None:
-        outcome = refresh(lake.spark, load(arguments))
+        outcome = refresh(lake, load(arguments))
         clear()
         print(outcome.in_words())
 

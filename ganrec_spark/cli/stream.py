@@ -33,6 +33,11 @@ def stream_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the stream job."""
     common(parser)
     parser.add_argument("source", metavar="SOURCE", help="a folder that files come into, or kafka://HOST:PORT/TOPIC")
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="after each batch make its users' published lists anew (see refresh)",
+    )
 
 
 def stream(arguments: argparse.Namespace) -> int:
@@ -42,10 +47,14 @@ def stream(arguments: argparse.Namespace) -> int:
     from ganrec_spark.feedback.folder import Folder
     from ganrec_spark.feedback.kafka import SCHEME, Kafka, with_kafka
     from ganrec_spark.feedback.stream import EventSource, Step, Streaming
+    from ganrec_spark.refresh.refresh import after_batch, require_ratings
     from ganrec_spark.spark.session import build_session
 
-    then: tuple[Step, ...] = ()  # what is done after each batch
     config, source = load(arguments), arguments.source
+    then: tuple[Step, ...] = ()  # what is done after each batch
+    if arguments.refresh:
+        require_ratings(config)
+        then = (after_batch,)
     is_kafka = source.startswith(SCHEME)
     opened: EventSource = Kafka.at(source, config) if is_kafka else Folder.at(source)
     spark = build_session(with_kafka(config) if is_kafka else config, "ganrec stream")

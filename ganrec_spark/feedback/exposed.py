@@ -1,12 +1,11 @@
 """Which exposure an event answers: the one that the client names, else the last one before the event."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.frames.users import Users
 from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.publication import shown_since
 from ganrec_spark.lake.schema import local_frame
@@ -15,9 +14,6 @@ from ganrec_spark.plan.table import columns
 
 _SHOWN = columns("run_id string: run\nedition string: edition\nshown_at string: since when readers saw it, UTC")
 _PAIR = ["user_idx", "item_idx"]
-# Iceberg holds no more values of an IN against the statistics of files and row groups.
-_VALUES = 200
-_FEW_USERS = 2000  # where there are more, most row groups have one of them
 
 
 def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publication]) -> DataFrame:
@@ -34,7 +30,7 @@ def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publica
     shown = local_frame(lake.spark, _SHOWN, shown_since(publications)).withColumn(
         "shown_at", F.col("shown_at").cast("timestamp")
     )
-    exposures = _of_users(lake.read_all("exposures"), events)
+    exposures = Users.of(events).rows_of(lake.read_all("exposures"))
     exposures = exposures.join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
     exposure = F.struct("shown_at", "edition", "rank", "arm", "propensity")
     own = (
@@ -56,16 +52,6 @@ def with_exposures(lake: Lake, events: DataFrame, publications: Sequence[Publica
             "propensity": F.when(same_rank, F.col("answered.propensity")),
         }
     ).drop("shown", "answered")
-
-
-def _of_users(exposures: DataFrame, events: DataFrame) -> DataFrame:
-    """Return the exposures of the events' users, by a condition that skips files; all of them where these are many."""
-    rows = events.select("user_idx").distinct().limit(_FEW_USERS + 1).collect()
-    if len(rows) > _FEW_USERS:
-        return exposures
-    users = sorted(row.user_idx for row in rows)
-    parts = [F.col("user_idx").isin(users[first : first + _VALUES]) for first in range(0, len(users), _VALUES)]
-    return exposures.where(reduce(or_, parts, F.lit(False)))
 
 
 def _last_before(exposures: Column) -> Column:

@@ -226,9 +226,12 @@ def _taken(
     new_users, new_items = (
         lake.extend(f"{kind}s", missing_ids(valid, f"{kind}s", kind, _SEEN_BY)) for kind in ("user", "item")
     )
-    numbered = _numbered(lake, valid).withColumn("received_at", F.lit(now).cast("timestamp"))
-    around = _around(valid, timedelta(days=config.feedback.watermark_days))
-    new = events.append(lake, LOG, with_exposures(lake, numbered, publications), among=around)
+    numbered = _numbered(lake, valid).withColumn("received_at", F.lit(now).cast("timestamp")).persist()
+    try:
+        around = _around(valid, timedelta(days=config.feedback.watermark_days))
+        new = events.append(lake, LOG, with_exposures(lake, numbered, publications), among=around)
+    finally:
+        numbered.unpersist()
     known = sum(rejected.values()) - quarantined
     # Others may have taken some of them meanwhile.
     return Taken(new, min(fresh.late, new), duplicates + fresh.n - new, rejected, known, new_users, new_items)

@@ -68,13 +68,10 @@ def replace_rows(
 
 
 def layout(spark: SparkSession, full_name: str) -> tuple[list[str], list[str]]:
-    """Return the columns that the table is partitioned by, and those that the rows of a file are sorted by."""
+    """Return the columns that the table is partitioned by, and those that what is written to it is sorted by."""
     table = _table(spark, full_name)
-    schema, order = table.schema(), table.sortOrder().fields()
-    return (
-        [str(field.name()) for field in table.spec().fields()],
-        [str(schema.findColumnName(field.sourceId())) for field in order],
-    )
+    order = [str(table.schema().findColumnName(field.sourceId())) for field in table.sortOrder().fields()]
+    return [str(field.name()) for field in table.spec().fields()], order
 
 
 def properties(spark: SparkSession, full_name: str) -> dict[str, str]:

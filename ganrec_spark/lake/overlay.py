@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -27,10 +28,11 @@ def lay_over(lake: Lake, shown: Pointer, frames: Mapping[str, DataFrame], users:
     """
     if shown.run_id is None or shown.edition is None:
         raise ValueError("nothing is published that could be laid over")
-    name = new_name(shown.edition)
-    for table, full in OVERLAID.items():
-        _write(lake, full, frames[table], shown.run_id, name)
-    _write(lake, "refreshed_users", users, shown.run_id, name)
+    name, run_id = new_name(shown.edition), shown.run_id
+    rows = {full: frames[table] for table, full in OVERLAID.items()} | {"refreshed_users": users}
+    # Side by side: a small commit waits for the catalog and the files more than for the cores.
+    with ThreadPoolExecutor(len(rows)) as pool:
+        list(pool.map(lambda table: _write(lake, table, rows[table], run_id, name), rows))
     if lake.point_to(shown.run_id, shown.edition, shown, (*shown.overlays, name), events):
         return name
     delete_editions(lake, [(shown.run_id, name)], exposures=True)

@@ -15,8 +15,8 @@ from ganrec_spark.plan.table import Column as TableColumn
 from ganrec_spark.plan.table import Table
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
-# Of sorted files: small, so that statistics rule out most of them for readers of few values.
-_ROW_GROUP_BYTES = 128 << 10
+# Of a table that is sorted: some thousand users' ratings, of which a query for a few users reads those it needs.
+_ROW_GROUP_BYTES = 2**20
 
 
 def declared(table: str) -> Table:
@@ -90,9 +90,9 @@ def _definition(column: TableColumn) -> str:
 
 
 def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str], order: Sequence[str]) -> list[str]:
-    """Return what ALTER TABLE has to do to a table to be as declared.
+    """Return what ALTER TABLE has to do to a table of these columns to be as declared.
 
-    The table: of the columns `present`, partitioned by `parts`, each file's rows sorted by `order`.
+    It is partitioned by `parts`, and what is written to it sorted by `order`.
     """
     renamed = {old: new for old, new in declaration.renamed.items() if old in present and new not in present}
     known = {*present, *renamed.values()}
@@ -101,10 +101,20 @@ def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str],
     changes = [f"RENAME COLUMN `{old}` TO `{new}`" for old, new in renamed.items()]
     changes += [f"DROP PARTITION FIELD `{name}`" for name in parts if name not in wanted]
     changes += [f"ADD COLUMNS ({', '.join(missing)})"] if missing else []
-    if declaration.ordered_by and [*order] != [*declaration.ordered_by]:
-        changes.append(f"SET TBLPROPERTIES ('write.parquet.row-group-size-bytes'='{_ROW_GROUP_BYTES}')")
-        changes.append(f"WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {', '.join(declaration.ordered_by)}")
+    if tuple(order) != declaration.sorted_by:
+        changes += _sorting(declaration)
     return changes
+
+
+def _sorting(declaration: Table) -> list[str]:
+    """Return what lets a table's files be sorted; rows go to the files that they went to before."""
+    if not declaration.sorted_by:
+        return ["WRITE UNORDERED"]
+    spread = "DISTRIBUTED BY PARTITION " if declaration.scope == "run" else ""
+    return [
+        f"WRITE {spread}LOCALLY ORDERED BY {', '.join(declaration.sorted_by)}",
+        f"SET TBLPROPERTIES ('write.parquet.row-group-size-bytes'='{_ROW_GROUP_BYTES}')",
+    ]
 
 
 def create_statement(full_name: str, declaration: Table) -> str:

@@ -81,6 +81,7 @@ class Lake:
         self.spark = spark
         self._prefix = f"{catalog}.{namespace}"
         self._known: set[str] = set()
+        self._has_views = False
 
     @property
     def is_remote(self) -> bool:
@@ -252,7 +253,9 @@ class Lake:
 
         Returns False, and changes nothing, where the pointer has moved since `instead` was read.
         """
-        create_views(self)
+        if not self._has_views:
+            create_views(self)
+            self._has_views = True
         row = self.spark.range(1).select(
             F.lit(check_run_id(run_id)).alias("published_run_id"),
             F.lit(edition).alias("edition"),

@@ -88,5 +88,6 @@ FILL_TABLES: tuple[Table, ...] = (
             fill string: none for observed rows, else the fill that the row is of"""
         ),
         phased=True,
+        sorted_by=("user_idx",),
     ),
 )

@@ -6,12 +6,15 @@ _ORIGIN = """
     origin string: source (ingest.source), test_source (ingest.test_source), or feedback: events of the log had a say
 """
 
+_OF_USERS = ("user_idx",)  # what a refresh reads of the users with new events
+
 RATING_TABLES: tuple[Table, ...] = (
     Table(
         "ratings",
         "one valid rating of one user for one item, duplicates resolved",
         ("user_idx", "item_idx", "origin"),
         columns(RATING + _ORIGIN),
+        sorted_by=_OF_USERS,
     ),
     Table(
         "pseudonyms",
@@ -27,6 +30,7 @@ RATING_TABLES: tuple[Table, ...] = (
         "one valid rating below ingest.liked_from, or an event of dislike (rating NULL): no hit, never listed",
         ("user_idx", "item_idx", "origin"),
         columns(RATING + _ORIGIN),
+        sorted_by=_OF_USERS,
     ),
     Table(
         "rejected_ratings",
@@ -49,6 +53,7 @@ RATING_TABLES: tuple[Table, ...] = (
             first_run_id string: run that first saw the user; feedback: an event of the log did
         """),
         scope="append",
+        sorted_by=_OF_USERS,
     ),
     Table(
         "items",
@@ -67,6 +72,7 @@ RATING_TABLES: tuple[Table, ...] = (
         "one disliked rating that is not later than the user's held-out test rating (ratio, given: not drawn for test)",
         ("user_idx", "item_idx"),
         columns(RATING + "part string: train (known in both phases) or validation (in phase final alone)"),
+        sorted_by=_OF_USERS,
     ),
     Table("validation_ratings", "one rating held out for choosing", ("user_idx", "item_idx"), columns(RATING)),
     Table(
@@ -88,6 +94,7 @@ RATING_TABLES: tuple[Table, ...] = (
             bucket string: range of n_ratings, such as 6-10 or 51+
             is_sparse boolean: few enough ratings that filling is tried
         """),
+        sorted_by=_OF_USERS,
     ),
     Table(
         "user_segments",

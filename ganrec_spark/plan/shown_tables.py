@@ -15,6 +15,7 @@ SHOWN_TABLES: tuple[Table, ...] = (
             factor double: what the item's scores are multiplied by; NULL for other rules
             until timestamp: moment from which it no longer holds, UTC; NULL where there is none
         """),
+        sorted_by=("user_idx",),
     ),
     Table(
         "rule_effects",
@@ -59,6 +60,6 @@ SHOWN_TABLES: tuple[Table, ...] = (
             propensity double: chance that this item was drawn here, given arm and places above; 1 where none was
         """),
         partition_by=("edition",),
-        ordered_by=("user_idx",),
+        sorted_by=("user_idx",),
     ),
 )

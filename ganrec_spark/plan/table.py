@@ -21,8 +21,8 @@ class Table:
 
     `scope`: `run` rows are replaced whole by a re-run; `append` rows (id dictionaries) are only ever added; so are
     `events`, each once by its key (lake.events); `pointer` tables hold one row for all runs. `partition_by` adds to the
-    partitioning by run_id (and phase).
-    `ordered_by`: columns that each file's rows are sorted by, for readers of few of their values.
+    partitioning by run_id (and phase). `sorted_by` is the order of a file's rows, in small row groups: who asks for a
+    few users reads a few of them.
     `renamed`: what columns were called by earlier versions, old name -> name; lakes are brought along.
     """
 
@@ -33,7 +33,7 @@ class Table:
     phased: bool = False
     scope: str = "run"
     partition_by: tuple[str, ...] = ()
-    ordered_by: tuple[str, ...] = ()
+    sorted_by: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
 
 

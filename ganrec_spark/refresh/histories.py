@@ -5,16 +5,19 @@ does not know say nothing before the next run: its models have no place for them
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config, Feedback
 from ganrec_spark.feedback.ratings import with_feedback
+from ganrec_spark.frames.kept import kept
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.refresh.news import News
 
+_READ = ("ratings", "disliked_ratings", "merged_ratings", "user_sparsity", "known_dislikes")
 _PAIR = ["user_idx", "item_idx"]
 _OF_PAIR = ("user_idx", "item_idx", "rating", "ts")
 
@@ -35,13 +38,9 @@ class Histories:
 
 def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: DataFrame, liked: DataFrame) -> Histories:
     """Return the users' rows with their new events. In: the run's items (item_idx), and those rated above 0."""
-
-    def own(table: str, phase: str | None = None) -> DataFrame:
-        rows = lake.read(table, run_id, phase).join(F.broadcast(news.users), "user_idx", "left_semi")
-        return rows.localCheckpoint()  # few rows, joined over and over: Spark would take minutes to plan it
-
+    own = kept({name: partial(_own, lake, name, run_id, news) for name in _READ})
     of_source = F.when(F.col("origin") == "feedback", "source").otherwise(F.col("origin"))
-    held, refused = own("ratings"), own("disliked_ratings")
+    held, refused, merged = own["ratings"], own["disliked_ratings"], own["merged_ratings"]
     events = news.events.select(*_PAIR, "kind", "value", "ts")
     # A dislike that came of an event has no rating; what speaks for the item later weighs more, as of an event.
     unrated = refused.where(F.col("rating").isNull()).join(events.select(*_PAIR).distinct(), _PAIR, "left_semi")
@@ -56,7 +55,6 @@ def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: Dat
     disliked = disliked.localCheckpoint()
     loved, against = rated.where(decided).select(*_OF_PAIR).localCheckpoint(), disliked.where(decided).select(*_OF_PAIR)
     touched = loved.select(*_PAIR).union(against.select(*_PAIR)).distinct()
-    merged = own("merged_ratings", "final")
     before = merged.where("observed")
     observed = (
         before.join(touched, _PAIR, "left_anti")
@@ -64,15 +62,19 @@ def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: Dat
         .unionByName(loved.join(F.broadcast(items), "item_idx", "left_semi").select(*_OF_PAIR))
         .localCheckpoint()
     )
-    sparse = _still_sparse(own("user_sparsity"), before, observed, config.sparsity.max_ratings).localCheckpoint()
+    sparse = _still_sparse(own["user_sparsity"], before, observed, config.sparsity.max_ratings).localCheckpoint()
     generated = merged.where(~F.col("observed")).join(observed.select(*_PAIR), _PAIR, "left_anti")
     rows = observed.withColumns({"observed": F.lit(True), "fill": F.lit(NONE)})
-    kept = generated.join(sparse, "user_idx", "left_semi").select(*rows.columns)
-    known = own("known_dislikes").select(*_PAIR, "rating", "ts").join(touched, _PAIR, "left_anti").unionByName(against)
+    filled = generated.join(sparse, "user_idx", "left_semi").select(*rows.columns)
+    known = own["known_dislikes"].select(*_PAIR, "rating", "ts").join(touched, _PAIR, "left_anti").unionByName(against)
     positive = observed.where("rating > 0").select("user_idx").distinct()
     known = known.join(F.broadcast(liked), "item_idx", "left_semi").join(positive, "user_idx", "left_semi")
     known = known.select(*_OF_PAIR).localCheckpoint()
-    return Histories(rows.unionByName(kept).localCheckpoint(), disliked, None if known.isEmpty() else known, sparse)
+    return Histories(rows.unionByName(filled).localCheckpoint(), disliked, None if known.isEmpty() else known, sparse)
+
+
+def _own(lake: Lake, table: str, run_id: str, news: News) -> DataFrame:
+    return news.users.rows_of(lake.read(table, run_id, "final"))
 
 
 def _refusals(rows: DataFrame, feedback: Feedback) -> DataFrame:

@@ -1,6 +1,6 @@
 """Lists of single users: each member's by the published models, then the blend, the rules, arms and drawn places."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -13,18 +13,22 @@ from ganrec_spark.fills.ratings import of_variant
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.audiences import audience_rows
 from ganrec_spark.frames.histories import histories, with_ages
+from ganrec_spark.frames.kept import kept
 from ganrec_spark.frames.padded import padded_histories
+from ganrec_spark.frames.ship import Shipped
+from ganrec_spark.frames.users import Users
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als import candidates as als
 from ganrec_spark.recommenders.als.setting import weighted
 from ganrec_spark.recommenders.als.solver import fold_in_users
+from ganrec_spark.recommenders.catalogue import Score
 from ganrec_spark.recommenders.item_item import candidates as item_item
 from ganrec_spark.recommenders.item_item.profiles import profiles
 from ganrec_spark.recommenders.popularity import rank_alike
 from ganrec_spark.recommenders.transformer import candidates as transformer
 from ganrec_spark.refresh.histories import Histories
-from ganrec_spark.refresh.models import AlsModel, Models
+from ganrec_spark.refresh.models import AlsModel, ItemItemModel, Models
 from ganrec_spark.run.context import Context
 
 _TRENDING = 1  # place of its order among models.Models.trending
@@ -50,19 +54,20 @@ def run_lake(context: Context, own: Mapping[str, DataFrame]) -> Context:
     return replace(context, lake=UsersLake(of.lake, of.run_id, of.stage, of.phase, (), (), own=own))
 
 
-def lists_of(context: Context, users: DataFrame, rows: Histories, models: Models) -> dict[str, DataFrame]:
-    """Return recommendations, unserved_users and exposures of the users (user_idx).
+def lists_of(context: Context, users: Users, rows: Histories, models: Models) -> dict[str, DataFrame]:
+    """Return recommendations, unserved_users and exposures of the users, and what of users and list_rules is theirs.
 
     What stage recommend would list of them, were their rows those of merged_ratings and disliked_ratings, with models
     and all that hangs on other users as the run has them.
     """
-    ids = context.lake.read("users").join(F.broadcast(users), "user_idx", "left_semi")
-    own = candidates_of(context, rows, models) | {"merged_ratings": rows.merged, "disliked_ratings": rows.disliked}
-    # Made at once and kept: plans of all that these rows come through would take minutes to make.
-    own = {name: frame.localCheckpoint() for name, frame in (own | {"users": ids}).items()}
+    ids, rules = users.rows_of(context.lake.read("users")), context.lake.read("list_rules")
+    own = kept({"users": lambda: ids} | members_of(context, rows, models))
+    own |= {"merged_ratings": rows.merged, "disliked_ratings": rows.disliked}
+    own["list_rules"] = users.rows_of(rules).unionByName(rules.where("user_idx IS NULL"))
     surroundings = run_lake(context, own)
-    served = served_lists(surroundings, models.fusions, models.published, users, models.known).localCheckpoint()
+    served = served_lists(surroundings, models.fusions, models.published, users.rows, models.known).localCheckpoint()
     found = {
+        **{name: own[name] for name in ("users", "list_rules")},
         "recommendations": recommendation_rows(surroundings, served).localCheckpoint(),
         "unserved_users": unserved_rows(surroundings, served),
         "explored_places": explored_rows(served),
@@ -71,27 +76,36 @@ def lists_of(context: Context, users: DataFrame, rows: Histories, models: Models
     return found
 
 
-def candidates_of(context: Context, rows: Histories, models: Models) -> dict[str, DataFrame]:
-    """Return the members' tables of candidates, of these users alone; trending's has the audiences' rows, too."""
+def members_of(context: Context, rows: Histories, models: Models) -> dict[str, Callable[[], DataFrame]]:
+    """Return what makes each member's table of candidates of these users alone; trending's has the audiences', too."""
     n = context.config.recommend.n_candidates
     observed = rows.merged.where("observed")
     seen = dislikes.never_listed(histories(observed), rows.against).localCheckpoint()
-    found = {"als_candidates": _als(rows, seen, models.als, n)}
-    model = models.item_item
+    makers: dict[str, Callable[[], DataFrame]] = {}
+    makers["als_candidates"] = lambda: _als(rows, seen, models.als, n)
+    makers["item_item_candidates"] = lambda: _item_item(observed, rows, models.item_item, n)
+    makers["transformer_candidates"] = lambda: _transformer(context, observed, rows, models.transformer)
+    makers["trending_candidates"] = lambda: _trending(seen.select("user_idx", "items"), models.trending, n)
+    return makers
+
+
+def _item_item(observed: DataFrame, rows: Histories, model: ItemItemModel, n: int) -> DataFrame:
     users = profiles(observed, model.slope, model.moments)
     users = users if model.half_life is None else with_ages(users, observed)
-    found["item_item_candidates"] = item_item.ranked_by(observed, users, model.score, rows.against, n)
-    if models.transformer is None:
-        found["transformer_candidates"] = context.lake.frame("transformer_candidates", [])
-    else:
-        length = context.config.transformer.max_length
-        sequences = padded_histories(observed, length, context.seed)
-        ranked = transformer.ranked_by(sequences, observed, models.transformer, rows.against, n)
-        found["transformer_candidates"] = ranked
-    plain = seen.select("user_idx", "items")
-    trending = rank_alike(plain.unionByName(audience_rows(plain)), models.trending, _TRENDING, n)
-    found["trending_candidates"] = trending.withColumn("fill", F.lit(NONE))
-    return found
+    return item_item.ranked_by(observed, users, model.score, rows.against, n)
+
+
+def _transformer(context: Context, observed: DataFrame, rows: Histories, score: Score | None) -> DataFrame:
+    if score is None:
+        return context.lake.frame("transformer_candidates", [])
+    sequences = padded_histories(observed, context.config.transformer.max_length, context.seed)
+    n = context.config.recommend.n_candidates
+    return transformer.ranked_by(sequences, observed, score, rows.against, n)
+
+
+def _trending(seen: DataFrame, order: Shipped, n: int) -> DataFrame:
+    ranked = rank_alike(seen.unionByName(audience_rows(seen)), order, _TRENDING, n)
+    return ranked.withColumn("fill", F.lit(NONE))
 
 
 def _als(rows: Histories, seen: DataFrame, model: AlsModel, n: int) -> DataFrame:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -92,8 +93,9 @@ def _read(context: Context) -> Models:
     axis = item_axis(observed)
     liked = item_axis(observed.where("rating > 0"))
     fusions, published = _blend(context)
+    items = _items(context, axis)
     return Models(
-        _items(context, axis),
+        items,
         _items(context, liked),
         _als(context, merged, observed),
         _item_item(context, of_variant(merged, NONE), axis),
@@ -101,12 +103,12 @@ def _read(context: Context) -> Models:
         _trending(context, observed),
         fusions,
         published,
-        listable(context),
+        replace(listable(context), items=items),  # its own are looked for in all ratings, each time
     )
 
 
 def _items(context: Context, axis: NDArray[np.int32]) -> DataFrame:
-    return context.spark.createDataFrame([(int(item),) for item in axis], "item_idx int")
+    return context.spark.createDataFrame(pa.table({"item_idx": axis}))
 
 
 def _als(context: Context, merged: DataFrame, observed: DataFrame) -> AlsModel:
@@ -130,8 +132,7 @@ def _item_item(context: Context, ratings: DataFrame, axis: NDArray[np.int32]) ->
     setting = json.loads(context.lake.read("item_item_choices").where("chosen").collect()[0]["parameters"])
     weights = Fitter(context.config.item_item, stable_seed(context.seed, "gfcf"), ratings, axis).fit(setting)
     half_life, slope = half_life_of(setting), slope_of(setting)
-    row = rating_moments(ratings).collect()[0]
-    moments = context.spark.createDataFrame([tuple(row)], "mean double, square double")
+    moments = context.spark.createDataFrame(rating_moments(ratings).toArrow())
     return ItemItemModel(ship_weights(context.spark, axis, weights, half_life), slope, half_life, moments)
 
 

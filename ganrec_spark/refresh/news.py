@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Feedback
 from ganrec_spark.errors import LakeError
+from ganrec_spark.frames.users import Users
 from ganrec_spark.lake.events import added_since, events_of
 from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.store import Lake, Pointer
@@ -17,14 +18,13 @@ LOG = "feedback_events"
 
 @dataclass(frozen=True)
 class News:
-    """`users` (user_idx) whose lists are to be made anew, `n_users` of them, at least one.
+    """`users` whose lists are to be made anew, at least one.
 
     `events`: all of theirs that the published run did not know, as of the log's `snapshot`: those that earlier
     refreshes knew are among them, for lists are made from the run's tables each time.
     """
 
-    users: DataFrame
-    n_users: int
+    users: Users
     events: DataFrame
     snapshot: int
 
@@ -43,12 +43,11 @@ def news(lake: Lake, shown: Pointer, feedback: Feedback) -> News | None:
     counting = F.col("kind").isin([kind for kind, weight in feedback.kinds.items() if weight])
     fresh = added_since(lake, LOG, known if shown.events is None else shown.events, now, "received_at")
     fresh = fresh if shown.events is not None else fresh.unionByName(late)
-    users = fresh.where(counting).select("user_idx").distinct().coalesce(1).localCheckpoint()
-    n_users = users.count()
-    if not n_users:
+    users = Users.of(fresh.where(counting))
+    if not users.n:
         return None
     unknown = added_since(lake, LOG, known, now, "received_at").unionByName(late)
-    return News(users, n_users, unknown.join(F.broadcast(users), "user_idx", "left_semi").localCheckpoint(), now)
+    return News(users, users.rows_of(unknown).localCheckpoint(), now)
 
 
 def _known(lake: Lake, run_id: str) -> tuple[int | None, datetime]:

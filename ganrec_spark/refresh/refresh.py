@@ -1,12 +1,14 @@
 """Refresh the published lists of users with new events, whoever else publishes or refreshes meanwhile."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from ganrec_spark.config.sections import Config
-from ganrec_spark.errors import ConfigError, LakeError, QualityError
+from ganrec_spark.errors import ConfigError, LakeError, QualityError, StoreError
 from ganrec_spark.evaluation.publish_checks import row_checks
+from ganrec_spark.feedback.log import Taken
 from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.overlay import OVERLAID, compact, lay_over
 from ganrec_spark.lake.publication import base_of, prune_editions, stored_editions
@@ -22,6 +24,8 @@ from ganrec_spark.run.log import RunLog
 from ganrec_spark.run.runner import require_inputs
 
 _TRIES = 10
+# Editions that were found to be of the tables that an execution of publish read: it writes no other one.
+_MATCHING: set[tuple[str, str, str, str | None]] = set()
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,14 @@ class Refreshed:
         return told + ("; overlays were compacted to one edition" if self.compacted else "")
 
 
-def refresh(spark: SparkSession, config: Config) -> Refreshed:
+def refresh(lake: Lake, config: Config) -> Refreshed:
     """Make the lists of users with new events from the published run's models, and show them in one commit.
 
     Where the pointer moves meanwhile it begins again with what is published then. Raises LakeError where nothing is
     published, or the run's tables are not those of what readers see any more; ConfigError where events are no ratings;
     QualityError where the new lists break a check.
     """
-    if not config.feedback.as_ratings:
-        raise ConfigError(
-            "feedback.as_ratings: expected true, for a refresh takes events as ratings, found false; set it, and run "
-            "the date again"
-        )
-    lake = Lake(spark, config.lake.catalog, config.lake.namespace)
+    require_ratings(config)
     for _ in range(_TRIES):
         shown = lake.published()
         if shown.run_id is None:
@@ -67,11 +66,34 @@ def refresh(spark: SparkSession, config: Config) -> Refreshed:
             compacted = len(shown.overlays) + 1 >= config.refresh.compact_after and compact(lake) is not None
             if compacted:
                 prune_editions(lake, config.publish.keep_editions)  # what lay under it is seen by nobody any more
-            return Refreshed(shown.run_id, overlay, found.n_users, compacted)
+            return Refreshed(shown.run_id, overlay, found.users.n, compacted)
     raise LakeError(
         f"table 'current_run': expected to lay new lists over what is published, found it moved by others at each of "
         f"{_TRIES} tries; refresh again"
     )
+
+
+def require_ratings(config: Config) -> None:
+    """Raise ConfigError where events are no ratings, so that no list could follow them."""
+    if not config.feedback.as_ratings:
+        raise ConfigError(
+            "feedback.as_ratings: expected true, for a refresh takes events as ratings, found false; set it, and run "
+            "the date again"
+        )
+
+
+def after_batch(lake: Lake, config: Config, _: Taken) -> str:
+    """Refresh after a batch of a stream (feedback.stream.Step); return in words what came of it.
+
+    Where lists cannot be made now, as nothing is published or the run's tables are made anew, the events wait in the
+    log for the next batch. Raises StoreError where the lake's store is gone.
+    """
+    try:
+        return refresh(lake, config).in_words()
+    except StoreError:
+        raise
+    except (LakeError, QualityError) as error:
+        return f"lists stay as they are: {error}"
 
 
 def _attempt(lake: Lake, config: Config, shown: Pointer, found: News, executions: dict[str, str | None]) -> str | None:
@@ -88,13 +110,13 @@ def _attempt(lake: Lake, config: Config, shown: Pointer, found: News, executions
     models = models_of(context, f"{executions['publish']}")
     rows = histories_of(lake, run_id, found, config, models.items, models.liked)
     frames = lists_of(context, found.users, rows, models)
-    _check(context, frames["recommendations"])
-    if _executions(lake, config, shown) != executions:
+    _check(context, frames)
+    if _finished(RunLog(lake, run_id)) != executions:
         raise LakeError(
             f"run '{run_id}': expected its tables to stay as they are while lists are made from them, found that "
             "it ran again; refresh when it has ended"
         )
-    return lay_over(lake, shown, {name: frames[name] for name in OVERLAID}, found.users, found.snapshot)
+    return lay_over(lake, shown, {name: frames[name] for name in OVERLAID}, found.users.rows, found.snapshot)
 
 
 def _executions(lake: Lake, config: Config, shown: Pointer) -> dict[str, str | None]:
@@ -102,20 +124,29 @@ def _executions(lake: Lake, config: Config, shown: Pointer) -> dict[str, str | N
     run_id, edition = str(shown.run_id), base_of(str(shown.edition))
     log = RunLog(lake, run_id)
     require_inputs(log, STAGE_BY_NAME["report"], config)  # it reads what publish wrote
+    executions = _finished(log)
+    key = (lake.name(""), run_id, edition, executions["publish"])
+    if key in _MATCHING:
+        return executions
     own = next((name for run, name in stored_editions(lake) if run == run_id and base_of(name) == name), None)
     if own != edition:
         raise LakeError(
             f"run '{run_id}': expected its tables to be those of edition {edition}, which readers see, found those of "
             f"{own}; point readers there (`ganrec rollback --to {run_id}`) or run the date again"
         )
+    _MATCHING.add(key)
+    return executions
+
+
+def _finished(log: RunLog) -> dict[str, str | None]:
     return {name: entry.execution for name, entry in log.finished().items()}
 
 
-def _check(context: Context, recommendations: DataFrame) -> None:
-    lake, n, rules = context.lake, context.config.recommend.n, context.config.rules
+def _check(context: Context, frames: Mapping[str, DataFrame]) -> None:
+    recommendations, n, rules = frames["recommendations"], context.config.recommend.n, context.config.rules
     checks = [
-        *row_checks(recommendations, lake.read("users"), lake.read("items"), n),
-        *rule_checks(broken_lists(recommendations, lake.read("list_rules"), rules)),
+        *row_checks(recommendations, frames["users"], context.lake.read("items"), n),
+        *rule_checks(broken_lists(recommendations, frames["list_rules"], rules)),
     ]
     failed = [check.message for check in checks if not check.passed and check.severity == "refuse"]
     if failed:

@@ -116,6 +116,21 @@ def test_small_subsets_are_compared_with_their_best_member(world: Path, tmp_path
     assert "| world-0 | 120 |" in (tmp_path / "small.md").read_text()
 
 
+def test_refresh_tells_the_seconds_of_each_lake_and_their_ratio(tmp_path: Path) -> None:
+    sizes = ("--users", 60, 120, "--items", 60, "--changed", 3, 20, "--rounds", 1)
+    told = run("refresh.py", *sizes, "--work", tmp_path, "--out", tmp_path / "pages", settings=SPARK)
+    rows = pd.read_parquet(tmp_path / "pages" / "refresh.parquet")
+    assert rows.groupby(["users", "what"])["changed"].apply(list).to_dict() == {
+        (users, what): changed
+        for users in (60, 120)
+        for what, changed in (("first", [10]), ("refresh", [3, 20]), ("compaction", [0]))
+    }
+    assert (rows["refresh"] > 0).all()
+    assert told.strip() == (tmp_path / "pages" / "refresh.md").read_text().strip()
+    assert "| users with new events | 60 users | 120 users | times |" in told
+    assert str(tmp_path) not in told
+
+
 def test_generators_measure_each_one_its_twin_and_every_fill(measured: tuple[Path, str]) -> None:
     folder = measured[0] / "pages" / "generators"
     lists, fills = (pd.read_parquet(folder / f"world.{kind}.parquet") for kind in ("recommenders", "fills"))

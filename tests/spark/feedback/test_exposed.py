@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from ganrec_spark.feedback import exposed
 from ganrec_spark.feedback.exposed import with_exposures
+from ganrec_spark.frames import users as frames_users
 from ganrec_spark.lake.iceberg import layout
 from ganrec_spark.lake.schema import local_frame
 from ganrec_spark.lake.store import Lake
@@ -107,6 +107,6 @@ def test_what_is_skipped_has_no_say(world: Lake, monkeypatch: pytest.MonkeyPatch
     chosen = sorted(np.random.default_rng(users).choice(USERS, users, replace=False).tolist())
     events = some_events(world, [*range(0, 300, 7), *chosen], n=3).persist()
     pruned = answers(world, events)
-    monkeypatch.setattr(exposed, "_FEW_USERS", 0)
+    monkeypatch.setattr(frames_users, "_FEW", 0)
     assert answers(world, events) == pruned
     assert {row.edition for row in pruned.values()} > {None, "base", "base.00000000"}

@@ -3,10 +3,13 @@
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from ganrec_spark.errors import ConfigError, LakeError
+from ganrec_spark.frames.users import Users
+from ganrec_spark.lake.iceberg import layout
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
@@ -58,6 +61,33 @@ def test_a_table_of_an_earlier_version_gets_its_later_columns(lake: Lake, spark:
     after.write("merged_ratings", after.frame("merged_ratings", [(2, 2, 5.0, DAY, True, "none")]))
     assert rows(after, "merged_ratings") == [(2, 2, 5.0, DAY, True, "none")]
     assert rows(before, "merged_ratings") == [(1, 1, 5.0, DAY, True, None)]
+
+
+def test_rows_of_users_stand_together_in_small_row_groups_also_in_a_table_of_an_earlier_version(
+    lake: Lake, spark: SparkSession
+) -> None:
+    table = lake.ensure("ratings")
+    spark.sql(f"ALTER TABLE {table} WRITE UNORDERED")
+    again = Lake(spark, *lake.name("").split(".")[:2])
+    again.ensure("ratings")
+    assert layout(spark, table) == (["run_id"], ["user_idx"])
+    mixed = spark.range(400_000).selectExpr(
+        "CAST(pmod(xxhash64(id), 9000) AS INT) AS user_idx",
+        "CAST(pmod(hash(id), 20000) AS INT) AS item_idx",
+        "rand(1) AS rating",
+        "current_timestamp() AS ts",
+        "'source' AS origin",
+    )
+    again.replace("ratings", mixed.repartition(2), RUN)
+    groups = 0
+    for file in again.data_files("ratings", RUN):
+        found = pq.ParquetFile(file.removeprefix("file://"))
+        users = found.read(["user_idx"]).column(0).to_numpy()
+        assert (users[1:] >= users[:-1]).all()
+        groups += found.num_row_groups
+    assert groups >= 4
+    few = Users.of(spark.createDataFrame([(7,), (8,)], "user_idx int")).rows_of(again.read("ratings", RUN))
+    assert few.count() == mixed.where("user_idx IN (7, 8)").count()
 
 
 def test_an_undeclared_table_is_refused(lake: Lake) -> None:

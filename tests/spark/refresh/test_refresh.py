@@ -14,7 +14,10 @@ from spark.dictionaries import add_ids
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError
+from ganrec_spark.feedback.folder import Folder
+from ganrec_spark.feedback.stream import Streaming
 from ganrec_spark.frames import dislikes
+from ganrec_spark.frames.users import Users
 from ganrec_spark.lake import overlay
 from ganrec_spark.lake.events import append
 from ganrec_spark.lake.iceberg import current_snapshot
@@ -22,11 +25,12 @@ from ganrec_spark.lake.publication import roll_back
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.world import write_world
+from ganrec_spark.refresh import models
 from ganrec_spark.refresh import refresh as room
 from ganrec_spark.refresh.histories import Histories
 from ganrec_spark.refresh.lists import UsersLake, lists_of
 from ganrec_spark.refresh.models import models_of
-from ganrec_spark.refresh.refresh import refresh
+from ganrec_spark.refresh.refresh import after_batch, refresh
 from ganrec_spark.run import invariants
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.log import withdraw
@@ -125,7 +129,7 @@ def said_again(world: World, users: set[int] | None = None) -> list[tuple[int, i
 def test_who_says_the_same_again_has_the_same_list(world: World) -> None:
     before = {name: world.published(name) for name in ("recommendations", "unserved_users", "exposures")}
     world.tell(*said_again(world))
-    outcome = refresh(world.spark, world.config)
+    outcome = refresh(world.lake, world.config)
     users = world.read("merged_ratings", "final").where("observed").select("user_idx").distinct().count()
     assert outcome.n_users >= users > 80
     after = {name: world.published(name) for name in before}
@@ -135,7 +139,7 @@ def test_who_says_the_same_again_has_the_same_list(world: World) -> None:
         world.unlaid()
         world.spark.sql(f"DELETE FROM {world.lake.ensure('feedback_events')}")
         world.tell(*said_again(world, {user}))
-        assert refresh(world.spark, world.config).n_users == 1
+        assert refresh(world.lake, world.config).n_users == 1
         assert world.published() == before["recommendations"]
 
 
@@ -203,7 +207,7 @@ def reference(world: World) -> dict[int, list[Row]]:
         .union(disliked.select("user_idx"))
         .union(spark.createDataFrame([(501,)], "user_idx int"))
     )
-    found = lists_of(context, users.distinct(), rows, models_of(context, "reference"))["recommendations"]
+    found = lists_of(context, Users.of(users), rows, models_of(context, "reference"))["recommendations"]
     lists: dict[int, list[Row]] = {}
     columns = [column.name for column in declared("recommendations").columns]
     for row in sorted(found.select(F.lit(RUN).alias("run_id"), *columns).collect(), key=str):
@@ -228,7 +232,7 @@ def test_lists_follow_their_users(world: World) -> None:
     events = new_events(world)
     expected = reference(world)
     world.tell(*events)
-    outcome = refresh(world.spark, world.config)
+    outcome = refresh(world.lake, world.config)
     changed = {1, 2, 3, 4, 5, 6, 500, 501}
     assert outcome.n_users == len(changed)
     after = world.published()
@@ -247,14 +251,14 @@ def test_lists_follow_their_users(world: World) -> None:
         assert [finding.level for finding in look(world.lake)[0]] == ["ok"]
     # Nothing new, nothing written.
     state = world.lake.published()
-    again = refresh(world.spark, world.config)
+    again = refresh(world.lake, world.config)
     assert (again.overlay, again.n_users, world.lake.published()) == (None, 0, state)
     # More of one user: the others' overlay stays, and both at once would have been the same.
     world.tell((1, 31, "rating", 5.0, EVENING + timedelta(hours=1)))
-    assert refresh(world.spark, world.config).n_users == 1
+    assert refresh(world.lake, world.config).n_users == 1
     twice = world.published()
     world.unlaid()
-    assert refresh(world.spark, world.config).n_users == len(changed)
+    assert refresh(world.lake, world.config).n_users == len(changed)
     assert world.published() == twice
     assert roll_back(world.lake, RUN) == RUN
     assert world.published() == before
@@ -266,13 +270,13 @@ def test_two_refreshes_at_once_and_one_during_a_publication(world: World, monkey
     def late(lake: Lake, *arguments: object) -> str | None:
         if not others:
             others.append("begun")
-            others.append(refresh(world.spark, world.config))
+            others.append(refresh(world.lake, world.config))
         return lay_over(lake, *arguments)  # type: ignore[arg-type]
 
     world.tell(*said_again(world, {1, 2}))
     before = world.published()
     monkeypatch.setattr(room, "lay_over", late)
-    second = refresh(world.spark, world.config)
+    second = refresh(world.lake, world.config)
     assert second.overlay is None  # what the first one did was all that was new
     assert others[1].n_users == 2
     assert world.lake.published().overlays == (others[1].overlay,)
@@ -286,7 +290,7 @@ def test_two_refreshes_at_once_and_one_during_a_publication(world: World, monkey
 
     world.tell(*said_again(world, {3}))
     monkeypatch.setattr(room, "lay_over", published_meanwhile)
-    outcome = refresh(world.spark, world.config)
+    outcome = refresh(world.lake, world.config)
     assert outcome.n_users == 3  # of the run as it was published anew
     assert world.lake.published().overlays == (outcome.overlay,)
     assert world.published() == before
@@ -297,24 +301,71 @@ def test_overlays_are_compacted(world: World) -> None:
     before = world.published()
     for user in (1, 2):
         world.tell(*said_again(world, {user}))
-        outcome = refresh(world.spark, config)
+        outcome = refresh(world.lake, config)
     assert outcome.compacted
     assert world.lake.published().overlays == ()
     assert world.published() == before
-    assert refresh(world.spark, config).overlay is None
+    assert refresh(world.lake, config).overlay is None
     world.tell(*said_again(world, {3}))
-    assert refresh(world.spark, config).n_users == 1
+    assert refresh(world.lake, config).n_users == 1
     assert world.published() == before
+
+
+def test_a_stream_refreshes_after_each_batch(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = {row.user_idx: row.user_id for row in world.lake.read_all("users").collect()}
+    before, read, reads = world.published(), models._read, list[str]()
+
+    def counted(context: Context) -> models.Models:
+        reads.append(context.run_id)
+        return read(context)
+
+    monkeypatch.setattr(models, "_KEPT", {})
+    monkeypatch.setattr(models, "_read", counted)
+    caplog.set_level("INFO", "ganrec")
+
+    def bought(user: int, part: str) -> None:
+        item = before[user][0][3]
+        (tmp_path / f".{part}").write_text(
+            f"user_id,item_id,kind,timestamp\n{ids[user]},{item},purchase,2026-11-01 20:00:00\n"
+        )
+        (tmp_path / f".{part}").rename(tmp_path / f"{part}.csv")
+
+    def follow(rows: int, **recommend: int) -> Streaming:
+        changed = world.config.recommend.model_copy(update=recommend)
+        stream = world.config.stream.model_copy(update={"trigger_seconds": 0.0, "max_files": 1})
+        config = world.config.model_copy(update={"recommend": changed, "stream": stream})
+        running = Streaming(config, Folder.at(str(tmp_path)), (after_batch,), lambda: running.taken.read >= rows)
+        running.run(world.spark)
+        return running
+
+    bought(1, "a")
+    assert follow(1, n=4).taken.new == 1  # no settings of what is published: the event is taken, and waits
+    assert "; lists stay as they are: run '2026-11-01': stage 'report' expected" in caplog.messages[-1]
+    assert world.published() == before
+    bought(2, "b")
+    bought(3, "c")
+    assert follow(2).batches == 2
+    told = [message.partition("new items; ")[2] for message in caplog.messages if message.startswith("batch ")]
+    assert told[1].startswith(f"lists of 2 users of run {RUN} are new, overlay ")
+    assert told[2].startswith(f"lists of 1 users of run {RUN} are new, overlay ")
+    assert reads == [RUN]
+    after = world.published()
+    assert {user for user in before if after[user] != before[user]} == {1, 2, 3}
+    world.unlaid()
+    assert refresh(world.lake, world.config).n_users == 3
+    assert world.published() == after
 
 
 def test_what_is_not_what_readers_see_is_refused(world: World) -> None:
     with pytest.raises(ConfigError, match="as_ratings"):
-        refresh(world.spark, world.config.model_copy(update={"feedback": type(world.config.feedback)()}))
+        refresh(world.lake, world.config.model_copy(update={"feedback": type(world.config.feedback)()}))
     other = world.config.model_copy(update={"recommend": world.config.recommend.model_copy(update={"n": 4})})
     with pytest.raises(LakeError, match="other settings"):
-        refresh(world.spark, other)
+        refresh(world.lake, other)
     snapshot = current_snapshot(world.spark, world.lake.ensure("current_run"))
     withdraw(world.lake, RUN, "als_final", "a test")
     with pytest.raises(LakeError, match="als_final"):
-        refresh(world.spark, world.config)
+        refresh(world.lake, world.config)
     assert current_snapshot(world.spark, world.lake.ensure("current_run")) == snapshot
