@@ -15,8 +15,8 @@ from ganrec_spark.plan.table import Column as TableColumn
 from ganrec_spark.plan.table import Table
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
-# Of a table that is sorted: some thousand users' ratings, of which a query for a few users reads those it needs.
-_ROW_GROUP_BYTES = 2**20
+# Of a table that is sorted: a few hundred users' ratings, of which a query for a few users reads those it needs.
+_ROW_GROUP_BYTES = 2**17
 
 
 def declared(table: str) -> Table:

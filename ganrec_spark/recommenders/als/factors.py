@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.frames.histories import lists
+from ganrec_spark.frames.products import products
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.recommenders.catalogue import Score
 
@@ -71,10 +72,7 @@ def by_factors(spark: SparkSession, fitted: AlsFactors) -> Score:
     shipped = ship(spark, table=table, known=known)
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        users = np.stack(lists(block, "factors"))
-        # Of one row BLAS makes a product with a vector, which rounds otherwise: a user's scores hung on their block.
-        several = users if len(users) > 1 else np.repeat(users, 2, axis=0)
-        scores = np.asarray(several @ shipped["table"].T, dtype=np.float32)[: len(users)]
+        scores = products(np.stack(lists(block, "factors")), shipped["table"].T)
         scores[:, ~shipped["known"]] = -np.inf
         return scores
 

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ganrec_spark.frames.products import products
+
 Floats = NDArray[np.floating[Any]]
 
 _ROUNDS = 5
@@ -29,7 +31,7 @@ class LowPass:
 
     def scores(self, profiles: sparse.csr_array) -> NDArray[np.float32]:
         """Return the scores [B, I] of profiles [B, I]."""
-        found: NDArray[np.float32] = (profiles @ self.near).toarray() + (profiles @ self.left) @ self.right
+        found: NDArray[np.float32] = (profiles @ self.near).toarray() + products(profiles @ self.left, self.right)
         return found
 
     def columns(self, part: slice) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from ganrec_spark.run.context import Context
 from ganrec_spark.training.resume import state_of
 
 _SCORERS: dict[tuple[str, ...], list[SASRec]] = {}
+_TOGETHER = 32  # histories of one width that go through the networks at once
 
 
 def candidates(
@@ -64,21 +65,23 @@ def _scorer(models: list[Shipped], shape: Shape, names: list[str]) -> Score:
         total = np.zeros((len(histories), shape.n_items), dtype=np.float32)
         for width in np.unique(widths):
             rows = np.flatnonzero(widths == width)
-            total[rows] = alike([histories[row] for row in rows], int(width))
+            for part in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER)):
+                total[part] = alike([histories[row] for row in part], int(width))
         return total / np.float32(len(models))
 
     def alike(histories: list[NDArray[np.integer[Any]]], width: int) -> NDArray[np.float32]:
-        # Never one row alone: products with a vector round otherwise than those of matrices.
-        several = histories if len(histories) > 1 else histories * 2
-        items = np.full((len(several), width), -1, dtype=np.int32)
-        for row, history in enumerate(several):
+        # Always as many rows, the last ones empty, and all by Torch: its kernels round by the number of rows, and
+        # NumPy's, on some processors, by a row's place, so that scores would hang on who stands beside.
+        items = np.full((_TOGETHER, width), -1, dtype=np.int32)
+        for row, history in enumerate(histories):
             items[row, : len(history)] = history
-        lengths = np.array([len(history) for history in several], dtype=np.int32)
-        total = np.zeros((len(several), shape.n_items), dtype=np.float32)
+        lengths = np.ones(_TOGETHER, dtype=np.int32)
+        lengths[: len(histories)] = [len(history) for history in histories]
+        total = np.zeros((_TOGETHER, shape.n_items), dtype=np.float32)
         for shipped, network in zip(models, _networks(models, shape, names), strict=True):
             with torch.no_grad():
                 last = network.last_states(torch.from_numpy(items), torch.from_numpy(lengths))
-            scores = last.numpy() @ shipped["items.weight"][: shape.n_items].T
+                scores = (last @ network.item_vectors().T).numpy()
             scores += shipped["catalogue_bias"]
             total += torch.log_softmax(torch.from_numpy(scores), dim=1).numpy()
         return total[: len(histories)]
