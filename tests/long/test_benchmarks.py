@@ -48,7 +48,7 @@ OURS = {"trending", "als", "item_item", "transformer", "blend", "published"}
 def run(script: str, *arguments: object, settings: tuple[str, ...]) -> str:
     command = [sys.executable, f"benchmarks/{script}", *map(str, arguments)]
     command += [word for setting in settings for word in ("--set", setting)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=850, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     return done.stdout
 
