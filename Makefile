@@ -108,7 +108,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 test: lint airflow chromium ## lint, types, dependency direction, the tests of one machine (LONG=1: test-long with them)
 	$(BIN)/python -m pytest -m "not cluster$(if $(LONG),, and not long)" $(SIDE_BY_SIDE)
 
-test-long: env ## 12 minutes more: whole runs, many times: killed drivers, chaos, an old lake, benchmarks in miniature
+test-long: env ## 25 minutes more: whole runs, many times: killed drivers, chaos, an old lake, benchmarks in miniature
 	$(BIN)/python -m pytest -m long $(SIDE_BY_SIDE)
 
 test-cluster: env airflow postgresql ## 50 minutes more: a Spark cluster of processes, PostgreSQL, a scheduling Airflow
