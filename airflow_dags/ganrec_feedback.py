@@ -6,8 +6,8 @@ as its outlet, or from outside by `POST /api/v2/assets/events`. Updates that com
 - nothing: an empty task.
 - refresh: submits jobs/refresh.py: lists of users with new events, from the published models.
 - fine_tune, retrain, gate_again: starts ganrec_daily for today, once a day at most: a decision stands until there is a
-  new run, and each delivery would ask for it again. With fine_tune that run goes on from the published run's models: it
-  reads table next_run itself (warm_start.when), so it does so however it is started.
+  new run, and each delivery would ask for it again. With fine_tune and warm_start.when=decided that run goes on from
+  the published run's models: it reads table next_run itself, so it does so however it is started.
 - roll_back: fails, which is what Airflow tells people of. It never goes back by itself: an interval that is looked at
   with each delivery is wrong more often than 1 time in 20, and a second attempt would go one run further back.
 

@@ -224,7 +224,7 @@ class Refresh(Section):
 
 
 class WarmStart(Section):
-    when: Literal["never", "decided", "always"] = "decided"
+    when: Literal["never", "decided", "always"] = "never"
 
 
 class Config(Section):

@@ -152,8 +152,10 @@ def test_als_goes_on_from_the_chosen_setting_and_the_vectors(
 TABLES = {"choose": "als_unfilled_factors", "final": "als_factors"}
 
 
-def test_the_run_that_is_gone_on_from_stays_the_same_when_this_one_is_published(lake: Lake, config: Config) -> None:
-    stage = "transformer_choose"
+def test_the_run_that_is_gone_on_from_stays_the_same_when_this_one_is_published(
+    lake: Lake, make_config: Callable[..., Config]
+) -> None:
+    stage, config = "transformer_choose", make_config("warm_start.when=decided")
     empty = lake.read_all("next_run")
     assert base_of(lake, empty, "never", stage, NOW) == base_of(lake, empty, "decided", stage, NOW) == Base()
     assert base_of(lake, empty, "always", stage, NOW) == Base(why="no earlier run is published")
