@@ -143,9 +143,8 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
     held_out = train.groupBy("user_idx").agg(F.max("item_idx").alias("item_idx"))
     taken = train.join(held_out.withColumn("other", F.col("item_idx")), ["user_idx", "item_idx"], "left_semi")
     lake.replace("validation_ratings", taken.withColumn("item_idx", F.lit(NEVER_RATED)), RUN)
-    chosen = spark.createDataFrame(
-        [(AlsSetting(8, 0.1, 1.0).text(), None, True)], "parameters string, ndcg double, chosen boolean"
-    )
+    view = StageLake(lake, RUN, "test", None, (), ())
+    chosen = view.frame("als_choices", [(AlsSetting(8, 0.1, 1.0).text(), None, True, None)])
     lake.replace("als_choices", chosen, RUN, "choose")
     lists = transformer_lists(spark).withColumn("fill", F.lit("none"))
     schema = "version string, card string, part int, content binary"
@@ -153,7 +152,6 @@ def prepare(spark: SparkSession, lake: Lake, accepted: str) -> None:
     for phase in ("choose", "final"):
         lake.replace("transformer_candidates", lists, RUN, phase)
         lake.replace("transformer_checkpoints", chunks, RUN, phase)
-    view = StageLake(lake, RUN, "test", None, (), ())
     sparsity = [
         (user, n, n / ITEMS, 0.0, 0.5, "", n <= 5) for user in range(USERS) for n in [3 if user % 4 < 2 else 12]
     ]

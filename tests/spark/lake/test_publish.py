@@ -202,14 +202,17 @@ def test_the_pointer_never_goes_backwards_whoever_moves_it_meanwhile(
         roll_back(lake)
 
 
-def test_views_get_the_columns_of_a_later_version(world: Context, lake: Lake, spark: SparkSession) -> None:
+def test_views_get_the_columns_of_a_later_version(
+    world: Context, lake: Lake, config: Config, spark: SparkSession
+) -> None:
     publish.run(world)
     spark.sql(
         f"CREATE OR REPLACE VIEW {lake.name('published_metrics')} AS SELECT run_id, value "
         f"FROM {lake.name('metrics_editions')}"
     )
-    fill_run(world, item_shift=3)
-    publish.run(world)
+    later = make_context(Lake(spark, config.lake.catalog, config.lake.namespace), config, "2026-11-01")
+    fill_run(later, item_shift=3)
+    publish.run(later)
     assert "ci_low" in spark.table(lake.name("published_metrics")).columns
 
 

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError, LakeError
+from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.world import write_world
 from ganrec_spark.recommenders.searched import best
@@ -60,8 +61,9 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     searched = {json.loads(row.parameters)["alpha"]: row for row in rows}
     # As if the run had gone on beyond the configured alphas and chosen what it found there.
     beyond = json.dumps(json.loads(rows[0].parameters) | {"alpha": chosen}, sort_keys=True)
-    choices = [(row.parameters, row.ndcg, False) for row in rows] + [(beyond, 0.5, True)]
-    lake.replace("als_choices", spark.createDataFrame(choices, rows[0].__fields__), RUN, "choose")
+    choices = [(row.parameters, row.ndcg, False, None) for row in rows] + [(beyond, 0.5, True, None)]
+    view = StageLake(lake, RUN, "test", None, (), ())
+    lake.replace("als_choices", view.frame("als_choices", choices), RUN, "choose")
     first = tune(spark, config, RUN, ["als", "item_item", "transformer"], 1, trials=1)
     # Two alphas (and the one that the run chose), three item-item models and two Transformers are configured, and are
     # tried whatever the budget.
