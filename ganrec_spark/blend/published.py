@@ -13,6 +13,7 @@ from ganrec_spark.blend.served import POPULARITY_BIT, Serving, serve
 from ganrec_spark.blend.serving import NO_REASON
 from ganrec_spark.experiment.arms import with_arms
 from ganrec_spark.experiment.explore import exploration_of
+from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY, TAIL
@@ -33,7 +34,12 @@ class Listable:
 
 
 def served_lists(
-    context: Context, fusions: Mapping[str, Fusion], published: str, users: DataFrame, known: Listable
+    context: Context,
+    fusions: Mapping[str, Fusion],
+    published: str,
+    users: DataFrame,
+    known: Listable,
+    run: Mapper = by_tasks,
 ) -> DataFrame:
     """Return one row per user (user_idx): the final list with members and explanations (blend.served.serve)."""
     observed = context.lake.read("merged_ratings", "final").where("observed")
@@ -49,7 +55,7 @@ def served_lists(
     listed = {arm.name: arm.lists for arm in experiment.arms}
     drawn = exploration_of(context.config, context.run_id)
     how = Serving(published, TAIL, settings.n, settings.n_candidates, listed, rules, drawn)
-    return serve(rows, fusions, how, known.facts)
+    return serve(rows, fusions, how, known.facts, run)
 
 
 def served_candidates(served: DataFrame, fills: Sequence[str]) -> DataFrame:

@@ -14,6 +14,7 @@ from ganrec_spark.blend.weights import place_values
 from ganrec_spark.config.lists import NO_FILL, PUBLISHED
 from ganrec_spark.experiment.explore import Exploration
 from ganrec_spark.frames.histories import lists
+from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.ship import Shipped
 from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY
 from ganrec_spark.plan.table import NONE
@@ -62,7 +63,9 @@ class Serving:
     exploration: Exploration | None = None
 
 
-def serve(rows: DataFrame, fusions: Mapping[str, Fusion], how: Serving, facts: Shipped) -> DataFrame:
+def serve(
+    rows: DataFrame, fusions: Mapping[str, Fusion], how: Serving, facts: Shipped, run: Mapper = by_tasks
+) -> DataFrame:
     """Return each user's final list: blend.serving.Served as columns, one row per user.
 
     In: one row per user as every `Fusion` reads them, with user_idx, arm, seen (observed items), disliked, and a column
@@ -107,7 +110,7 @@ def serve(rows: DataFrame, fusions: Mapping[str, Fusion], how: Serving, facts: S
             columns = arrays([batch.column("user_idx"), *found, *per_user], _SERVED_ARROW)
             yield pa.RecordBatch.from_arrays(columns, schema=_SERVED_ARROW)
 
-    return rows.mapInArrow(recommend, _SERVED)
+    return run(rows, recommend, _SERVED)
 
 
 def offers_of(

@@ -118,9 +118,13 @@ def coverage_checks(
     """Check that every user has n rows or a reason code, how many are served, and how much is shown."""
     n, settings = context.config.recommend.n, context.config.publish
     lists = recommendations.groupBy("user_id").agg(F.count("*").alias("n_rows"))
-    short = lists.where(F.col("n_rows") != n).join(unserved, "user_id", "left_anti").count()
-    served = lists.count()
-    eligible = lists.select("user_id").union(unserved.select("user_id")).distinct().count()
+    coded = unserved.select("user_id", F.lit(True).alias("has_code")).distinct()
+    found = lists.join(coded, "user_id", "full").agg(
+        F.count("*").alias("eligible"),
+        F.count("n_rows").alias("served"),
+        F.count_if((F.col("n_rows") != n) & F.col("has_code").isNull()).alias("short"),
+    )
+    eligible, served, short = found.collect()[0]
     share = served / eligible if eligible else 0.0
     n_items = ratings.select("item_idx").distinct().count()
     coverage = recommendations.select("item_idx").distinct().count() / max(1, n_items)

@@ -20,6 +20,7 @@ from ganrec_spark.feedback.exposed import with_exposures
 from ganrec_spark.feedback.rules import apply_rules, source_settings, wanted_columns
 from ganrec_spark.frames.dense_index import missing_ids
 from ganrec_spark.lake import events
+from ganrec_spark.lake.held import held
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.raw.files import Files
@@ -117,9 +118,9 @@ def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | N
     log = events.snapshot(lake, LOG)
     newest = _newest(log, now)
     publications = lake.publications()
-    judged = _judged(config, rows, publications, newest, now).persist()
+    judged = held(_judged(config, rows, publications, newest, now))
     try:
-        marked = _without_duplicates(judged, log, timedelta(days=config.feedback.watermark_days)).persist()
+        marked = held(_without_duplicates(judged, log, timedelta(days=config.feedback.watermark_days)))
         try:
             return _taken(lake, marked, config, publications, newest, now)
         finally:
@@ -226,7 +227,7 @@ def _taken(
     new_users, new_items = (
         lake.extend(f"{kind}s", missing_ids(valid, f"{kind}s", kind, _SEEN_BY)) for kind in ("user", "item")
     )
-    numbered = _numbered(lake, valid).withColumn("received_at", F.lit(now).cast("timestamp")).persist()
+    numbered = held(_numbered(lake, valid).withColumn("received_at", F.lit(now).cast("timestamp")))
     try:
         around = _around(valid, timedelta(days=config.feedback.watermark_days))
         new = events.append(lake, LOG, with_exposures(lake, numbered, publications), among=around)

@@ -23,7 +23,8 @@ def with_positions(keys: DataFrame, key: str, name: str, hashed: Column, first: 
     bucketed = keys.withColumn("_hash", hashed).withColumn("_bucket", F.pmod("_hash", F.lit(_BUCKETS)).cast("int"))
     counts = {row["_bucket"]: row["count"] for row in bucketed.groupBy("_bucket").count().collect()}
     sizes = [counts.get(bucket, 0) for bucket in range(_BUCKETS)]
-    offsets = F.array(*[F.lit(first + start).cast("long") for start in accumulate(sizes[:-1], initial=0)])
+    starts = ", ".join(f"{first + start}L" for start in accumulate(sizes[:-1], initial=0))
+    offsets = F.expr(f"array({starts})")
     inside = F.row_number().over(Window.partitionBy("_bucket").orderBy("_hash", key))
     numbered = bucketed.withColumn(name, (offsets[F.col("_bucket")] + inside - 1).cast("int"))
     return numbered.drop("_hash", "_bucket"), sum(sizes)

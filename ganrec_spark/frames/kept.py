@@ -10,11 +10,13 @@ _SIDE_BY_SIDE = 4
 _Key = TypeVar("_Key")
 
 
-def kept(makers: Mapping[_Key, Callable[[], DataFrame]]) -> dict[_Key, DataFrame]:
-    """Return what each maker makes, its rows kept by Spark.
+def kept(
+    makers: Mapping[_Key, Callable[[], DataFrame]], keep: Callable[[DataFrame], DataFrame]
+) -> dict[_Key, DataFrame]:
+    """Return what each maker makes, kept by `keep`.
 
     Side by side: frames of few rows wait for the driver's plans, and hardly for the cores.
     """
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        made = pool.map(lambda make: make().localCheckpoint(), makers.values())
+        made = pool.map(lambda make: keep(make()), makers.values())
         return dict(zip(makers, made, strict=True))

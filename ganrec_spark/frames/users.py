@@ -7,6 +7,8 @@ from operator import or_
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.lake.held import at_hand
+
 _VALUES = 200  # of a longer list Iceberg does not ask which files and row groups have one of them
 _FEW = 2000  # of more users most row groups have one
 
@@ -21,10 +23,14 @@ class Users:
 
     @classmethod
     def of(cls, rows: DataFrame) -> "Users":
-        """Return the users of the rows, each once."""
-        kept = rows.select("user_idx").distinct().coalesce(1).localCheckpoint()
-        n = kept.count()
-        return cls(kept, n, tuple(sorted(row.user_idx for row in kept.collect())) if n <= _FEW else ())
+        """Return the users of the rows, each once. Driver memory: the users."""
+        ids = rows.select("user_idx").distinct().toArrow().sort_by("user_idx")
+        few = tuple(ids["user_idx"].to_pylist()) if ids.num_rows <= _FEW else ()
+        return cls(rows.sparkSession.createDataFrame(ids), ids.num_rows, few)
+
+    def keep(self, rows: DataFrame) -> DataFrame:
+        """Return rows of these users, made once and kept: few users' at hand, many's by Spark."""
+        return at_hand(rows) if self.few else rows.localCheckpoint()
 
     def rows_of(self, table: DataFrame) -> DataFrame:
         """Return the users' rows of a table. Of a table that is sorted by user few users' row groups alone are read."""

@@ -4,6 +4,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.held import held
 from ganrec_spark.lake.iceberg import Conflict, current_snapshot, replace_rows, sequence_number
 from ganrec_spark.lake.schema import cast_columns, declared
 from ganrec_spark.lake.store import Lake
@@ -20,7 +21,7 @@ def append(lake: Lake, table: str, events: DataFrame, among: Column | None = Non
     is new there is no commit. Raises LakeError where others were faster at every try.
     """
     declaration, keys = declared(table), list(declared(table).key)
-    once = events.select(*cast_columns(declaration)).dropDuplicates(keys).persist()
+    once = held(events.selectExpr(*cast_columns(declaration)).dropDuplicates(keys))
     try:
         return _add(lake, table, once, among)
     finally:

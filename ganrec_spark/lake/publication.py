@@ -22,13 +22,10 @@ def content_hash(frames: Mapping[str, DataFrame]) -> str:
     """Return 12 hex digits that depend on the frames' rows alone, not on their order or partitions."""
     digests = []
     for name in sorted(frames):
-        frame = frames[name]
-        row_hash = F.xxhash64(*[F.col(column).cast("string") for column in sorted(frame.columns)])
+        texts = (f"CAST(`{column}` AS string)" for column in sorted(frames[name].columns))
         # Wrapping 64-bit sums would raise under ANSI arithmetic; decimals do not overflow here.
-        total = frame.select(row_hash.cast("decimal(38,0)").alias("hash")).agg(
-            F.count("*").alias("rows"), F.sum("hash").alias("sum")
-        )
-        row = total.collect()[0]
+        row_hash = f"CAST(xxhash64({', '.join(texts)}) AS decimal(38,0))"
+        row = frames[name].selectExpr("count(*) AS rows", f"sum({row_hash}) AS sum").collect()[0]
         digests.append(f"{name}:{row.rows}:{row['sum']}")
     return hashlib.sha256("|".join(digests).encode()).hexdigest()[:12]
 

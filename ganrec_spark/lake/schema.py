@@ -16,7 +16,11 @@ from ganrec_spark.plan.table import Table
 from ganrec_spark.plan.tables import TABLE_BY_NAME
 
 # Of a table that is sorted: a few hundred users' ratings, of which a query for a few users reads those it needs.
-_ROW_GROUP_BYTES = 2**17
+_ROW_GROUP_BYTES = 2**18
+# Every task that reads some of a file's row groups reads what the file says of all of them first: of large files with
+# many row groups, each read by many tasks, that took longer than the rows. So files are of some 300 row groups, and a
+# task reads a whole one.
+_FILE_BYTES, _TASK_COST = 2**24, 2**15
 
 
 def declared(table: str) -> Table:
@@ -60,7 +64,9 @@ def as_declared(frame: DataFrame, declaration: Table) -> DataFrame:
     keys = ["run_id", *(["phase"] if declaration.phased else [])] if declaration.scope == "run" else []
     later = {column.name: column.type for column in declaration.columns if column.name not in frame.columns}
     names = [*keys, *(column.name for column in declaration.columns)]
-    return frame.select(*[F.lit(None).cast(later[name]).alias(name) if name in later else name for name in names])
+    return frame.selectExpr(
+        *[f"CAST(NULL AS {later[name]}) AS `{name}`" if name in later else f"`{name}`" for name in names]
+    )
 
 
 def conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None) -> DataFrame:
@@ -70,15 +76,15 @@ def conform(frame: DataFrame, declaration: Table, run_id: str, phase: str | None
         raise LakeError(
             f"table '{declaration.name}', run '{run_id}': expected columns {expected}, found {frame.columns}"
         )
-    keys = [F.lit(run_id).alias("run_id")]
+    keys = [f"{_quote(run_id)} AS run_id"]
     if declaration.phased:
-        keys.append(F.lit(phase).alias("phase"))
-    return frame.select(*keys, *cast_columns(declaration))
+        keys.append(f"{'CAST(NULL AS string)' if phase is None else _quote(phase)} AS phase")
+    return frame.selectExpr(*keys, *cast_columns(declaration))
 
 
-def cast_columns(declaration: Table) -> list[Column]:
-    """Return the declared columns, cast to their types."""
-    return [F.col(column.name).cast(column.type).alias(column.name) for column in declaration.columns]
+def cast_columns(declaration: Table) -> list[str]:
+    """Return the declared columns, cast to their types, in SQL: a call to the JVM for each would take longer."""
+    return [f"CAST(`{column.name}` AS {column.type}) AS `{column.name}`" for column in declaration.columns]
 
 
 def _quote(text: str) -> str:
@@ -113,7 +119,8 @@ def _sorting(declaration: Table) -> list[str]:
     spread = "DISTRIBUTED BY PARTITION " if declaration.scope == "run" else ""
     return [
         f"WRITE {spread}LOCALLY ORDERED BY {', '.join(declaration.sorted_by)}",
-        f"SET TBLPROPERTIES ('write.parquet.row-group-size-bytes'='{_ROW_GROUP_BYTES}')",
+        f"SET TBLPROPERTIES ('write.parquet.row-group-size-bytes'='{_ROW_GROUP_BYTES}', "
+        f"'write.target-file-size-bytes'='{_FILE_BYTES}', 'read.split.open-file-cost'='{_TASK_COST}')",
     ]
 
 

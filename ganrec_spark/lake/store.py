@@ -194,7 +194,7 @@ class Lake:
                 return 0
             above = F.col(new.index) >= F.lit(new.first)  # matches no row that is known, and every one added since
             try:
-                return replace_rows(new.rows.select(*cast_columns(declared(table))), full_name, above, seen)[0]
+                return replace_rows(new.rows.selectExpr(*cast_columns(declared(table))), full_name, above, seen)[0]
             except Conflict:
                 continue
         raise LakeError(
@@ -205,7 +205,7 @@ class Lake:
         """Replace all rows of a dictionary: for repairs alone. Raises LakeError where it changed since `seen`."""
         full_name = self.ensure(table)
         try:
-            replace_rows(frame.select(*cast_columns(declared(table))), full_name, F.lit(True), seen)
+            replace_rows(frame.selectExpr(*cast_columns(declared(table))), full_name, F.lit(True), seen)
         except Conflict:
             raise LakeError(f"table '{table}': found that another process added rows; repair it again") from None
 
@@ -268,7 +268,7 @@ class Lake:
         told |= {} if events is None else {"published-events": str(events)}
         columns = cast_columns(declared("current_run"))
         try:
-            replace_rows(row.select(*columns), self.ensure("current_run"), F.lit(True), instead.snapshot, told)
+            replace_rows(row.selectExpr(*columns), self.ensure("current_run"), F.lit(True), instead.snapshot, told)
         except Conflict:
             return False
         return True

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from threadpoolctl import threadpool_limits
 
 from ganrec_spark.frames.histories import lists
+from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.top_n import mask_seen, top_n
 
 # [B users, I items] of float32 from a block of rows; -inf for items that must not be listed.
@@ -18,7 +19,7 @@ BLOCK = 256
 _SCHEMA = "user_idx int, items array<int>, scores array<float>"
 
 
-def rank_catalogue(users: DataFrame, score: Score, n: int, seen: str = "items") -> DataFrame:
+def rank_catalogue(users: DataFrame, score: Score, n: int, seen: str = "items", run: Mapper = by_tasks) -> DataFrame:
     """Return (user_idx, items, scores): each user's n best items by `score`, those in column `seen` excluded.
 
     In: one row per user with user_idx, the list column `seen`, and what `score` reads. Out: one row per user;
@@ -31,7 +32,7 @@ def rank_catalogue(users: DataFrame, score: Score, n: int, seen: str = "items") 
                 for start in range(0, batch.num_rows, BLOCK):
                     yield _ranked(batch.slice(start, BLOCK), score, n, seen)
 
-    return users.mapInArrow(rank, _SCHEMA)
+    return run(users, rank, _SCHEMA)
 
 
 def _ranked(block: pa.RecordBatch, score: Score, n: int, seen: str) -> pa.RecordBatch:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.frames.histories import lists
+from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.ship import Shipped
 
 _ONE = 2**36  # a rating of this moment: sums of integers do not depend on the order of partitions
@@ -50,7 +51,7 @@ def orders(item_idx: NDArray[np.int32], counts: NDArray[np.int64], all_time: NDA
     return {"orders": item_idx[best], "scores": scores.astype(np.float32)}
 
 
-def rank_alike(users: DataFrame, shipped: Shipped, setting: int, n: int) -> DataFrame:
+def rank_alike(users: DataFrame, shipped: Shipped, setting: int, n: int, run: Mapper = by_tasks) -> DataFrame:
     """Return (user_idx, items, scores): the first n items of one of the `orders` that are not in the user's `items`."""
 
     def rank(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -64,7 +65,7 @@ def rank_alike(users: DataFrame, shipped: Shipped, setting: int, n: int) -> Data
             ]
             yield pa.RecordBatch.from_arrays(columns, names=["user_idx", "items", "scores"])
 
-    return users.mapInArrow(rank, _LISTS)
+    return run(users, rank, _LISTS)
 
 
 def ndcg_alike(users: DataFrame, shipped: Shipped, k: int) -> NDArray[np.float64]:

@@ -38,7 +38,8 @@ class Histories:
 
 def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: DataFrame, liked: DataFrame) -> Histories:
     """Return the users' rows with their new events. In: the run's items (item_idx), and those rated above 0."""
-    own = kept({name: partial(_own, lake, name, run_id, news) for name in _READ})
+    keep = news.users.keep
+    own = kept({name: partial(_own, lake, name, run_id, news) for name in _READ}, keep)
     of_source = F.when(F.col("origin") == "feedback", "source").otherwise(F.col("origin"))
     held, refused, merged = own["ratings"], own["disliked_ratings"], own["merged_ratings"]
     events = news.events.select(*_PAIR, "kind", "value", "ts")
@@ -52,25 +53,24 @@ def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: Dat
         config.ingest,
     )
     decided = F.col("origin") == "feedback"
-    disliked = disliked.localCheckpoint()
-    loved, against = rated.where(decided).select(*_OF_PAIR).localCheckpoint(), disliked.where(decided).select(*_OF_PAIR)
+    disliked = keep(disliked)
+    loved, against = keep(rated.where(decided).select(*_OF_PAIR)), disliked.where(decided).select(*_OF_PAIR)
     touched = loved.select(*_PAIR).union(against.select(*_PAIR)).distinct()
     before = merged.where("observed")
-    observed = (
+    observed = keep(
         before.join(touched, _PAIR, "left_anti")
         .select(*_OF_PAIR)
         .unionByName(loved.join(F.broadcast(items), "item_idx", "left_semi").select(*_OF_PAIR))
-        .localCheckpoint()
     )
-    sparse = _still_sparse(own["user_sparsity"], before, observed, config.sparsity.max_ratings).localCheckpoint()
+    sparse = keep(_still_sparse(own["user_sparsity"], before, observed, config.sparsity.max_ratings))
     generated = merged.where(~F.col("observed")).join(observed.select(*_PAIR), _PAIR, "left_anti")
     rows = observed.withColumns({"observed": F.lit(True), "fill": F.lit(NONE)})
     filled = generated.join(sparse, "user_idx", "left_semi").select(*rows.columns)
     known = own["known_dislikes"].select(*_PAIR, "rating", "ts").join(touched, _PAIR, "left_anti").unionByName(against)
     positive = observed.where("rating > 0").select("user_idx").distinct()
     known = known.join(F.broadcast(liked), "item_idx", "left_semi").join(positive, "user_idx", "left_semi")
-    known = known.select(*_OF_PAIR).localCheckpoint()
-    return Histories(rows.unionByName(filled).localCheckpoint(), disliked, None if known.isEmpty() else known, sparse)
+    known = keep(known.select(*_OF_PAIR))
+    return Histories(keep(rows.unionByName(filled)), disliked, None if known.isEmpty() else known, sparse)
 
 
 def _own(lake: Lake, table: str, run_id: str, news: News) -> DataFrame:

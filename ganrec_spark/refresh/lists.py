@@ -6,6 +6,7 @@ from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from threadpoolctl import threadpool_limits
 
 from ganrec_spark.blend.published import explored_rows, recommendation_rows, served_lists, unserved_rows
 from ganrec_spark.experiment.exposures import exposure_rows
@@ -14,6 +15,7 @@ from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.audiences import audience_rows
 from ganrec_spark.frames.histories import histories, with_ages
 from ganrec_spark.frames.kept import kept
+from ganrec_spark.frames.mapped import Mapper, by_driver, by_tasks
 from ganrec_spark.frames.padded import padded_histories
 from ganrec_spark.frames.ship import Shipped
 from ganrec_spark.frames.users import Users
@@ -61,14 +63,16 @@ def lists_of(context: Context, users: Users, rows: Histories, models: Models) ->
     and all that hangs on other users as the run has them.
     """
     ids, rules = users.rows_of(context.lake.read("users")), context.lake.read("list_rules")
-    own = kept({"users": lambda: ids} | members_of(context, rows, models))
+    run = by_driver if users.few else by_tasks
+    with threadpool_limits(1):  # for all threads at once: by_driver's would set each other's limit
+        own = kept({"users": lambda: ids} | _members(context, users, rows, models, run), users.keep)
     own |= {"merged_ratings": rows.merged, "disliked_ratings": rows.disliked}
     own["list_rules"] = users.rows_of(rules).unionByName(rules.where("user_idx IS NULL"))
     surroundings = run_lake(context, own)
-    served = served_lists(surroundings, models.fusions, models.published, users.rows, models.known).localCheckpoint()
+    served = users.keep(served_lists(surroundings, models.fusions, models.published, users.rows, models.known, run))
     found = {
         **{name: own[name] for name in ("users", "list_rules")},
-        "recommendations": recommendation_rows(surroundings, served).localCheckpoint(),
+        "recommendations": users.keep(recommendation_rows(surroundings, served)),
         "unserved_users": unserved_rows(surroundings, served),
         "explored_places": explored_rows(served),
     }
@@ -76,44 +80,46 @@ def lists_of(context: Context, users: Users, rows: Histories, models: Models) ->
     return found
 
 
-def members_of(context: Context, rows: Histories, models: Models) -> dict[str, Callable[[], DataFrame]]:
+def _members(
+    context: Context, users: Users, rows: Histories, models: Models, run: Mapper
+) -> dict[str, Callable[[], DataFrame]]:
     """Return what makes each member's table of candidates of these users alone; trending's has the audiences', too."""
     n = context.config.recommend.n_candidates
     observed = rows.merged.where("observed")
-    seen = dislikes.never_listed(histories(observed), rows.against).localCheckpoint()
+    seen = users.keep(dislikes.never_listed(histories(observed), rows.against))
     makers: dict[str, Callable[[], DataFrame]] = {}
-    makers["als_candidates"] = lambda: _als(rows, seen, models.als, n)
-    makers["item_item_candidates"] = lambda: _item_item(observed, rows, models.item_item, n)
-    makers["transformer_candidates"] = lambda: _transformer(context, observed, rows, models.transformer)
-    makers["trending_candidates"] = lambda: _trending(seen.select("user_idx", "items"), models.trending, n)
+    makers["als_candidates"] = lambda: _als(users, rows, seen, models.als, n, run)
+    makers["item_item_candidates"] = lambda: _item_item(observed, rows, models.item_item, n, run)
+    makers["transformer_candidates"] = lambda: _transformer(context, observed, rows, models.transformer, run)
+    makers["trending_candidates"] = lambda: _trending(seen.select("user_idx", "items"), models.trending, n, run)
     return makers
 
 
-def _item_item(observed: DataFrame, rows: Histories, model: ItemItemModel, n: int) -> DataFrame:
+def _item_item(observed: DataFrame, rows: Histories, model: ItemItemModel, n: int, run: Mapper) -> DataFrame:
     users = profiles(observed, model.slope, model.moments)
     users = users if model.half_life is None else with_ages(users, observed)
-    return item_item.ranked_by(observed, users, model.score, rows.against, n)
+    return item_item.ranked_by(observed, users, model.score, rows.against, n, run)
 
 
-def _transformer(context: Context, observed: DataFrame, rows: Histories, score: Score | None) -> DataFrame:
+def _transformer(context: Context, observed: DataFrame, rows: Histories, score: Score | None, run: Mapper) -> DataFrame:
     if score is None:
         return context.lake.frame("transformer_candidates", [])
     sequences = padded_histories(observed, context.config.transformer.max_length, context.seed)
     n = context.config.recommend.n_candidates
-    return transformer.ranked_by(sequences, observed, score, rows.against, n)
+    return transformer.ranked_by(sequences, observed, score, rows.against, n, run)
 
 
-def _trending(seen: DataFrame, order: Shipped, n: int) -> DataFrame:
-    ranked = rank_alike(seen.unionByName(audience_rows(seen)), order, _TRENDING, n)
+def _trending(seen: DataFrame, order: Shipped, n: int, run: Mapper) -> DataFrame:
+    ranked = rank_alike(seen.unionByName(audience_rows(seen)), order, _TRENDING, n, run)
     return ranked.withColumn("fill", F.lit(NONE))
 
 
-def _als(rows: Histories, seen: DataFrame, model: AlsModel, n: int) -> DataFrame:
+def _als(users: Users, rows: Histories, seen: DataFrame, model: AlsModel, n: int, run: Mapper) -> DataFrame:
     """Return als_candidates: by vectors that are folded in; of users who are not sparse, with a fill as without."""
-    ranked = [als.ranked_by(seen, _vectors(rows, model, NONE), model.scores[NONE], n, NONE).localCheckpoint()]
+    ranked = [users.keep(als.ranked_by(seen, _vectors(rows, model, NONE), model.scores[NONE], n, NONE, run))]
     sparse = seen.join(rows.sparse, "user_idx", "left_semi")
     for fill in (fill for fill in model.scores if fill != NONE):
-        ranked.append(als.ranked_by(sparse, _vectors(rows, model, fill), model.scores[fill], n, fill))
+        ranked.append(als.ranked_by(sparse, _vectors(rows, model, fill), model.scores[fill], n, fill, run))
         others = ranked[0].join(rows.sparse, "user_idx", "left_anti").withColumn("fill", F.lit(fill))
         ranked.append(others.select("fill", *_CANDIDATES))
     return reduce(DataFrame.unionByName, ranked)

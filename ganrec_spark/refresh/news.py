@@ -47,7 +47,7 @@ def news(lake: Lake, shown: Pointer, feedback: Feedback) -> News | None:
     if not users.n:
         return None
     unknown = added_since(lake, LOG, known, now, "received_at").unionByName(late)
-    return News(users, users.rows_of(unknown).localCheckpoint(), now)
+    return News(users, users.keep(users.rows_of(unknown)), now)
 
 
 def _known(lake: Lake, run_id: str) -> tuple[int | None, datetime]:

@@ -1,19 +1,27 @@
-"""`ganrec refresh` as its users run it, on a whole published run: alone, two at once, during the next date's run."""
+"""`ganrec refresh` as its users run it, on a published run: alone, two at once, locked out, during the next run."""
 
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside
 from pyspark.sql import SparkSession
+from spark.processes import locked
 
+from ganrec_spark.config.load import load_config
+from ganrec_spark.lake.overlay import lay_over
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.world import write_world
+from ganrec_spark.refresh import refresh as room
 from ganrec_spark.run import invariants
 
 NEXT_DATE = "2026-11-02"
+LOCKED_SECONDS = 30
 N = 5
 SETTINGS = (
     "lake.namespace=refreshing",
@@ -22,6 +30,7 @@ SETTINGS = (
     "sparsity.max_ratings=0",
     "recommend.reranker=none",
     f"recommend.n={N}",
+    "rules.shown_times=1",  # the first run has shown nothing before
 )
 Lists = dict[str, list[tuple[str, float]]]
 
@@ -112,6 +121,35 @@ def test_two_refreshes_at_once_make_each_list_once(lakeside: Lakeside, lake: Lak
     require_whole(lake)
 
 
+@pytest.mark.timeout(1200)
+def test_a_catalog_that_is_locked_for_30_seconds_is_waited_for(
+    lakeside: Lakeside, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, before = published(lake)
+    pairs = {"u00005": before["u00005"][0][0]}
+    bought(lakeside, tmp_path, pairs)
+    waited = []
+
+    def lay_over_locked(*arguments: Any) -> str | None:
+        with ExitStack() as lock:
+            lock.enter_context(locked(lakeside.root))
+            threading.Timer(LOCKED_SECONDS, lock.pop_all().close).start()
+        begun = time.monotonic()
+        assert published(lake) == (RUN_DATE, before)  # who reads is not kept waiting
+        assert time.monotonic() - begun < LOCKED_SECONDS
+        overlay = lay_over(*arguments)
+        waited.append(time.monotonic() - begun)
+        return overlay
+
+    monkeypatch.setattr(room, "lay_over", lay_over_locked)
+    overrides = [word for word in lakeside.settings() if word != "--set"]
+    assert room.refresh(lake, load_config(overrides=overrides, environ={})).n_users == 1
+    assert waited[0] > LOCKED_SECONDS - 1
+    _, after = published(lake)
+    assert {user for user in before if after[user] != before[user]} == set(pairs)
+    require_whole(lake)
+
+
 @pytest.mark.timeout(2400)
 def test_refreshes_during_a_whole_run_leave_lists_whole(lakeside: Lakeside, lake: Lake, tmp_path: Path) -> None:
     _, before = published(lake)
@@ -139,5 +177,10 @@ def test_refreshes_during_a_whole_run_leave_lists_whole(lakeside: Lakeside, lake
     assert run_id == NEXT_DATE
     for user in users[: len(told)]:
         assert before[user][0][0] not in [item for item, _ in lists[user]]
+    # What the first run listed without a click makes room (rules.shown_times).
+    for user, shown in before.items():
+        assert not {item for item, _ in shown} & {item for item, _ in lists[user]}
+    (rule,) = lake.read("rule_checks", NEXT_DATE).where("rule = 'shown'").collect()
+    assert (rule.n_changed > 0, rule.n_broken) == (True, 0)
     require_whole(lake)
     assert f"nothing new since what is published of run {NEXT_DATE}" in lakeside.ganrec("refresh").stdout

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
+from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.top_n import top_n
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
@@ -32,11 +33,18 @@ def candidates(
     return ranked_by(ratings, users, score, disliked, context.config.recommend.n_candidates)
 
 
-def ranked_by(ratings: DataFrame, users: DataFrame, score: Score, disliked: DataFrame | None, n: int) -> DataFrame:
+def ranked_by(
+    ratings: DataFrame,
+    users: DataFrame,
+    score: Score,
+    disliked: DataFrame | None,
+    n: int,
+    run: Mapper = by_tasks,
+) -> DataFrame:
     """Return `candidates` by a score of the catalogue."""
     observed = histories(ratings).select("user_idx", F.col("items").alias("seen"))
     observed = dislikes.never_listed(observed, disliked, "seen")
-    ranked = rank_catalogue(users.join(observed, "user_idx"), score, n, "seen")
+    ranked = rank_catalogue(users.join(observed, "user_idx"), score, n, "seen", run)
     return ranked.select(F.lit(NONE).alias("fill"), "user_idx", "items", "scores")
 
 

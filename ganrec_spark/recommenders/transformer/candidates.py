@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories, lists
+from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
@@ -46,7 +47,14 @@ def ship_models(spark: SparkSession, shape: Shape, catalogue: NDArray[np.int64],
     return _scorer(shipped, shape, sorted(state_of(states[0])))
 
 
-def ranked_by(sequences: DataFrame, ratings: DataFrame, score: Score, disliked: DataFrame | None, n: int) -> DataFrame:
+def ranked_by(
+    sequences: DataFrame,
+    ratings: DataFrame,
+    score: Score,
+    disliked: DataFrame | None,
+    n: int,
+    run: Mapper = by_tasks,
+) -> DataFrame:
     """Return `candidates` by a score of the catalogue."""
     users = (
         sequences.where(F.col("length") > 0)
@@ -54,7 +62,7 @@ def ranked_by(sequences: DataFrame, ratings: DataFrame, score: Score, disliked: 
         .join(dislikes.never_listed(histories(ratings), disliked), "user_idx")
         .repartition(max(sequences.sparkSession.sparkContext.defaultParallelism, 2), "user_idx")
     )
-    ranked = rank_catalogue(users, score, n)
+    ranked = rank_catalogue(users, score, n, run=run)
     return ranked.withColumn("fill", F.lit(NONE))
 
 
