@@ -25,11 +25,12 @@ class AlsSetting:
     rating_scale: str = "raw"
     half_life_days: float | None = None
     dislike_weight: float = 0.0
+    ignored_weight: float = 0.0
     implicit: bool = True
 
     def text(self) -> str:
-        """Return the setting as JSON, keys in order; dislike_weight and implicit only where they are unusual."""
-        usual = {"dislike_weight": 0.0, "implicit": True}
+        """Return the setting as JSON, keys in order; weights against items and implicit only where they are unusual."""
+        usual = {"dislike_weight": 0.0, "ignored_weight": 0.0, "implicit": True}
         values = {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
         return json.dumps(values, sort_keys=True)
 
