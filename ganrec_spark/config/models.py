@@ -86,6 +86,7 @@ class Als(Section):
     rating_scale: Choices[Literal["raw", "log"]] = ("raw", "log")
     half_life_days: Choices[Positive | None] = (None, 365.0)
     dislike_weight: Choices[Annotated[float, Field(ge=0)]] = (0.0, 1.0)
+    ignored_weight: Choices[Annotated[float, Field(ge=0)]] = (0.0, 0.03, 0.3)
 
 
 class ItemItem(Section):

@@ -1,8 +1,9 @@
 """Hold out each user's validation and test ratings by the configured protocol.
 
 Every rating gets one part: train, validation or test. A dislike is never held out; its part says which phase may know
-it, by the same order in time or the same draw (`dislike_parts`). Ties in time are broken (time_order.tie) and shares
-drawn by a hash of (seed, user, item): the same ratings give the same parts, however they are stored.
+it, by the same order in time or the same draw (`dislike_parts`), and so does that of what was shown (`ignored_parts`).
+Ties in time are broken (time_order.tie) and shares drawn by a hash of (seed, user, item): the same ratings give the
+same parts, however they are stored.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Split
 from ganrec_spark.errors import InputError
+from ganrec_spark.frames.ignored import PATIENCE
 from ganrec_spark.frames.time_order import tie
 
 _DAY = 86_400
+_DRAWN = ("ratio", "given")  # protocols that hold out by chance, not by time
 PARTS = ("train", "validation", "test")
 
 
@@ -71,17 +74,38 @@ def dislike_parts(disliked: DataFrame, parts: DataFrame, split: Split, seed: int
     ingest.test_source may say of one, is no dislike.
     """
     own = _own(disliked)
-    if split.protocol in ("ratio", "given"):
+    if split.protocol in _DRAWN:
         labelled = _random_shares(own, split, seed, split.test_share if split.protocol == "ratio" else 0.0)
-    elif split.protocol == "temporal":
-        place = F.struct(F.unix_timestamp("ts"))
-        labelled = _labelled(own.crossJoin(_first_held_out(parts.groupBy(), place)), _part_by(place))
     else:
-        place = F.struct("ts", tie(seed).alias("tie"), "item_idx")
-        firsts = _first_held_out(parts.groupBy("user_idx"), place)
-        labelled = _labelled(own.join(firsts, "user_idx", "left"), _part_by(place))
+        labelled = _labelled(*_in_time(own, parts, split, seed))
     held_out = parts.where("part <> 'train'").select("user_idx", "item_idx")
     return labelled.join(held_out, ["user_idx", "item_idx"], "left_anti")
+
+
+def ignored_parts(impressions: DataFrame, parts: DataFrame, split: Split, seed: int) -> DataFrame:
+    """Return (user_idx, item_idx, times, part): how often a user was shown an item, by what may know that.
+
+    In: table impressions, and the ratings with their parts. An impression has its place a day later, when it is clear
+    what came of it: by the first held-out rating (of the user; temporal: of all) a phase knows nothing of what led to
+    it. That a pair is held out changes nothing, for that would give it away. Where ratings are held out by chance
+    (ratio, given) there is no before and after, so nothing is known.
+    """
+    rows = impressions.withColumn("ts", F.col("ts") + F.lit(PATIENCE))
+    if split.protocol in _DRAWN:
+        placed = rows.limit(0).withColumn("part", F.lit("train"))
+    else:
+        rows, part = _in_time(rows, parts, split, seed)
+        placed = rows.withColumn("part", part)
+    return placed.groupBy("user_idx", "item_idx", "part").agg(F.count("*").alias("times"))
+
+
+def _in_time(rows: DataFrame, parts: DataFrame, split: Split, seed: int) -> tuple[DataFrame, Column]:
+    """Return the rows (user_idx, item_idx, ts) with more columns, and the part of each by its place in time."""
+    if split.protocol == "temporal":
+        place = F.struct(F.unix_timestamp("ts"))
+        return rows.crossJoin(_first_held_out(parts.groupBy(), place)), _part_by(place)
+    place = F.struct("ts", tie(seed).alias("tie"), "item_idx")
+    return rows.join(_first_held_out(parts.groupBy("user_idx"), place), "user_idx", "left"), _part_by(place)
 
 
 def _first_held_out(grouped: GroupedData, place: Column) -> DataFrame:

@@ -6,7 +6,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Feedback, Ingest
-from ganrec_spark.feedback.rules import RATING
+from ganrec_spark.feedback.rules import IMPRESSION, RATING
+from ganrec_spark.frames.ignored import PATIENCE
 
 _PAIR = ["user_idx", "item_idx"]
 _EVIDENCE = ("user_idx", "item_idx", "ts", "sort", "amount", "from_log")
@@ -17,6 +18,11 @@ _STATED_LIKE, _STATED_DISLIKE, _USE, _REFUSAL = "stated like", "stated dislike",
 def known_events(log: DataFrame, as_of: datetime) -> DataFrame:
     """Return the events that a run which stands at `as_of` may know: those that happened before it."""
     return log.where(F.col("ts") < F.lit(as_of))
+
+
+def impressions(log: DataFrame, as_of: datetime) -> DataFrame:
+    """Return (user_idx, item_idx, ts) of the impressions of which a run that stands at `as_of` knows what came."""
+    return known_events(log, as_of - PATIENCE).where(F.col("kind") == IMPRESSION).select(*_PAIR, "ts")
 
 
 def with_feedback(

@@ -15,6 +15,7 @@ from ganrec_spark.raw.times import TimeForm, time_column, time_form
 
 # The kind whose events have a value on the scale of ingest.rating_min to rating_max.
 RATING = "rating"
+IMPRESSION = "impression"
 # Clocks of clients differ by minutes; what lies further ahead has not happened.
 CLOCK_SKEW = timedelta(minutes=5)
 _LONGEST_ID, _LONGEST_ROW = 1000, 10_000

@@ -31,7 +31,7 @@ from ganrec_spark.fills.rules import (
     promising,
     screened,
 )
-from ganrec_spark.frames import dislikes
+from ganrec_spark.frames import dislikes, ignored
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
@@ -97,7 +97,8 @@ def unjudged(generated: DataFrame) -> list[Judgement]:
 class Plain:
     """ALS fitted without fill, and what every filled fit shares: its setting and the time that ages count from.
 
-    `learned`: the ratings that it was fitted on, not yet weighted: train_ratings and, by its setting, dislikes.
+    `learned`: the ratings that it was fitted on, not yet weighted: train_ratings and, by its setting, dislikes and
+    what was ignored.
     """
 
     model: AlsFactors
@@ -115,7 +116,9 @@ def plain_als(context: Context) -> Plain:
     read = context.lake.read
     setting, train = chosen_setting(read("als_choices", "choose")), read("train_ratings")
     disliked = dislikes.of_phase(read("known_dislikes"), train, "choose")
-    learned = dislikes.learned(train, train, disliked, setting.dislike_weight, context.config.als.implicit)
+    shown, implicit = ignored.of_phase(read("known_ignored"), train, "choose"), context.config.als.implicit
+    learned = dislikes.learned(train, train, disliked, setting.dislike_weight, implicit)
+    learned = ignored.learned(learned, train, shown, setting.ignored_weight, implicit)
     return Plain(factors_of(read("als_unfilled_factors")), setting, latest_time(train), learned)
 
 

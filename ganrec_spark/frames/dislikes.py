@@ -15,10 +15,15 @@ def of_phase(known: DataFrame, observed: DataFrame, phase: str) -> DataFrame | N
     rows = known.where("part = 'train'") if phase == "choose" else known
     if rows.isEmpty():
         return None
+    return with_vectors(rows, observed).select(*_COLUMNS)
+
+
+def with_vectors(pairs: DataFrame, observed: DataFrame) -> DataFrame:
+    """Return the pairs of users and items that have a rating above 0, each of any other one: ALS has their vectors."""
     liked = observed.where("rating > 0")
     for key in ("user_idx", "item_idx"):
-        rows = rows.join(liked.select(key).distinct(), key, "left_semi")
-    return rows.select(*_COLUMNS)
+        pairs = pairs.join(liked.select(key).distinct(), key, "left_semi")
+    return pairs
 
 
 def never_listed(users: DataFrame, dislikes: DataFrame | None, seen: str = "items") -> DataFrame:

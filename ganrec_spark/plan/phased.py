@@ -100,6 +100,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             (
                 "merged_ratings",
                 "known_dislikes",
+                "known_ignored",
                 "user_sparsity",
                 "als_choices",
                 *(

@@ -74,6 +74,28 @@ RATING_TABLES: tuple[Table, ...] = (
         columns(RATING + "part string: train (known in both phases) or validation (in phase final alone)"),
         sorted_by=_OF_USERS,
     ),
+    Table(
+        "impressions",
+        "one impression of the log, a day old at least (feedback.as_ratings); a user may see an item often",
+        (),
+        columns("""
+            user_idx int: dense index of the user
+            item_idx int: dense index of the item
+            ts timestamp: when the user saw the item, UTC
+        """),
+    ),
+    Table(
+        "known_ignored",
+        "what a user was shown a day and more before a held-out rating; rated pairs too (ratio, given: no rows)",
+        ("user_idx", "item_idx", "part"),
+        columns("""
+            user_idx int: dense index of the user
+            item_idx int: dense index of the item
+            times bigint: impressions
+            part string: train (known in both phases) or validation (in phase final alone)
+        """),
+        sorted_by=_OF_USERS,
+    ),
     Table("validation_ratings", "one rating held out for choosing", ("user_idx", "item_idx"), columns(RATING)),
     Table(
         "test_ratings",

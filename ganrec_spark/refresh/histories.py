@@ -12,12 +12,13 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config, Feedback
 from ganrec_spark.feedback.ratings import with_feedback
+from ganrec_spark.frames.ignored import left_alone
 from ganrec_spark.frames.kept import kept
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.refresh.news import News
 
-_READ = ("ratings", "disliked_ratings", "merged_ratings", "user_sparsity", "known_dislikes")
+_READ = ("ratings", "disliked_ratings", "merged_ratings", "user_sparsity", "known_dislikes", "known_ignored")
 _PAIR = ["user_idx", "item_idx"]
 _OF_PAIR = ("user_idx", "item_idx", "rating", "ts")
 
@@ -26,14 +27,15 @@ _OF_PAIR = ("user_idx", "item_idx", "rating", "ts")
 class Histories:
     """Of some users: `merged` as merged_ratings, `disliked` as disliked_ratings, of phase final.
 
-    `against` (user_idx, item_idx, rating, ts): the dislikes that models know, None where there are none; `sparse`
-    (user_idx): those whom a fill is for.
+    `against` (user_idx, item_idx, rating, ts): the dislikes that models know, and `ignored` (user_idx, item_idx, times)
+    what was shown in vain before the run, None where there are none; `sparse` (user_idx): those whom a fill is for.
     """
 
     merged: DataFrame
     disliked: DataFrame
     against: DataFrame | None
     sparse: DataFrame
+    ignored: DataFrame | None = None
 
 
 def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: DataFrame, liked: DataFrame) -> Histories:
@@ -68,9 +70,13 @@ def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: Dat
     filled = generated.join(sparse, "user_idx", "left_semi").select(*rows.columns)
     known = own["known_dislikes"].select(*_PAIR, "rating", "ts").join(touched, _PAIR, "left_anti").unionByName(against)
     positive = observed.where("rating > 0").select("user_idx").distinct()
-    known = known.join(F.broadcast(liked), "item_idx", "left_semi").join(positive, "user_idx", "left_semi")
-    known = keep(known.select(*_OF_PAIR))
-    return Histories(keep(rows.unionByName(filled)), disliked, None if known.isEmpty() else known, sparse)
+
+    def with_vectors(pairs: DataFrame) -> DataFrame:
+        return pairs.join(F.broadcast(liked), "item_idx", "left_semi").join(positive, "user_idx", "left_semi")
+
+    found = with_vectors(known).select(*_OF_PAIR), left_alone(with_vectors(own["known_ignored"]), observed)
+    counted = [None if part.isEmpty() else part for part in map(keep, found)]
+    return Histories(keep(rows.unionByName(filled)), disliked, counted[0], sparse, counted[1])
 
 
 def _own(lake: Lake, table: str, run_id: str, news: News) -> DataFrame:

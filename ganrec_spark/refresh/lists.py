@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from ganrec_spark.blend.published import explored_rows, recommendation_rows, served_lists, unserved_rows
 from ganrec_spark.experiment.exposures import exposure_rows
 from ganrec_spark.fills.ratings import of_variant
-from ganrec_spark.frames import dislikes
+from ganrec_spark.frames import dislikes, ignored
 from ganrec_spark.frames.audiences import audience_rows
 from ganrec_spark.frames.histories import histories, with_ages
 from ganrec_spark.frames.kept import kept
@@ -126,7 +126,7 @@ def _als(users: Users, rows: Histories, seen: DataFrame, model: AlsModel, n: int
 
 
 def _vectors(rows: Histories, model: AlsModel, fill: str) -> DataFrame:
-    """Return (user_idx, factors). The run's present stays the present: a younger rating is of age 0."""
+    """Return (user_idx, factors). The run's present stays the present."""
     ratings = of_variant(rows.merged, fill).select("user_idx", "item_idx", "rating", "ts")
     weight = model.setting.dislike_weight
     if rows.against is not None and weight:
@@ -134,6 +134,7 @@ def _vectors(rows: Histories, model: AlsModel, fill: str) -> DataFrame:
         if model.objective.implicit:
             against = against.withColumn("rating", F.lit(-weight) * F.lit(model.typical))
         ratings = ratings.unionByName(against)
-    present = F.timestamp_micros(F.lit(round(model.latest * 1e6)))
-    ratings = ratings.withColumn("ts", F.when(F.col("ts") > present, present).otherwise(F.col("ts")))
+    weight = model.setting.ignored_weight
+    if rows.ignored is not None and weight and model.objective.implicit:
+        ratings = ratings.unionByName(ignored.against(rows.ignored, weight, F.lit(model.typical)))
     return fold_in_users(weighted(ratings, model.setting, model.latest), model.items[fill], model.objective)

@@ -3,10 +3,10 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.feedback.rules import IMPRESSION
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.run.context import Context
 
-IMPRESSION = "impression"
 NO_ANSWER = (IMPRESSION, "dislike", "hide")  # any other kind of event, whatever it is called, is one
 
 

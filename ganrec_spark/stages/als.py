@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.fills.ratings import fill_variants, kept_by_others, of_variant
-from ganrec_spark.frames import dislikes
+from ganrec_spark.frames import dislikes, ignored
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als.candidates import candidates, error_rows, user_vectors
@@ -58,6 +58,8 @@ def fit(context: Context, merged: DataFrame, fill: str) -> AlsFactors:
     latest, seed = latest_time(observed), stable_seed(context.seed, "als")
     disliked = known_dislikes(context, observed)
     ratings = dislikes.learned(of_variant(merged, fill), observed, disliked, setting.dislike_weight, als.implicit)
+    shown = ignored.of_phase(context.lake.read("known_ignored"), observed, str(context.phase))
+    ratings = ignored.learned(ratings, observed, shown, setting.ignored_weight, als.implicit)
     start = published_factors(context) if context.phase == "final" else None
     return fit_setting(ratings, setting, als, latest, seed, f"{context.work_dir}/mllib", start)
 

@@ -47,4 +47,4 @@ def _search(context: Context, judge: AlsJudges) -> AlsSearch:
         context.log(f"{setting.text()}: validation NDCG@{JUDGED_K} {values.mean():.4f}")
         return values
 
-    return AlsSearch(context.config.als, score, idle=idle_keys(judge.train, judge.dislikes))
+    return AlsSearch(context.config.als, score, idle=idle_keys(judge.train, judge.dislikes, judge.ignored))

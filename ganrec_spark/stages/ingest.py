@@ -6,7 +6,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 
 from ganrec_spark.errors import InputError
-from ganrec_spark.feedback.ratings import known_events, with_feedback
+from ganrec_spark.feedback.ratings import impressions, known_events, with_feedback
 from ganrec_spark.frames.dense_index import extend_dictionary, require_as_many, with_indices
 from ganrec_spark.raw.checked import checked_rows
 from ganrec_spark.raw.merged import known_pseudonyms, liked_or_not, merge_events, threshold
@@ -23,7 +23,7 @@ from ganrec_spark.run.context import Context
 
 
 def run(context: Context) -> str:
-    """Write ratings, disliked_ratings, rejected_ratings, pseudonyms and the new ids of users and items.
+    """Write ratings, disliked_ratings, rejected_ratings, pseudonyms, impressions and the new ids of users and items.
 
     Raises InputError where a source cannot be read, has no valid row, or too many rows were rejected;
     rejected_ratings then says which, and the run's ratings stay as they were. Raises LakeError where the dictionaries
@@ -58,6 +58,8 @@ def run(context: Context) -> str:
         if counted:
             require_as_many(n_valid, rated.count() + against.count())
             rated, against = with_feedback(rated, against, events, context.config.feedback, ingest)
+        shown = impressions(log, context.as_of)
+        context.lake.write("impressions", shown if counted else shown.limit(0))
         n_ratings, n_disliked = context.lake.write("ratings", rated), context.lake.write("disliked_ratings", against)
         if not counted:
             require_as_many(n_valid, n_ratings + n_disliked)

@@ -3,12 +3,12 @@
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import InputError
-from ganrec_spark.evaluation.split import PARTS, PROTOCOLS, dislike_parts
+from ganrec_spark.evaluation.split import PARTS, PROTOCOLS, dislike_parts, ignored_parts
 from ganrec_spark.run.context import Context
 
 
 def run(context: Context) -> str:
-    """Write train_ratings, validation_ratings, test_ratings and known_dislikes.
+    """Write train_ratings, validation_ratings, test_ratings, known_dislikes and known_ignored.
 
     Raises InputError where the protocol leaves nothing to train on, or nothing to choose by under `temporal`.
     """
@@ -22,6 +22,8 @@ def run(context: Context) -> str:
         disliked = context.lake.read("disliked_ratings")
         known = dislike_parts(disliked, parts, split, context.seed).where("part <> 'test'")
         n_known = context.lake.write("known_dislikes", known)
+        shown = ignored_parts(context.lake.read("impressions"), parts, split, context.seed).where("part <> 'test'")
+        n_shown = context.lake.write("known_ignored", shown)
     finally:
         parts.unpersist()
     if not counts["train"]:
@@ -32,6 +34,8 @@ def run(context: Context) -> str:
     message = f"{split.protocol}: " + ", ".join(f"{counts[part]} {part}" for part in PARTS)
     if n_known:
         message += f"; {n_known} dislikes that models may know"
+    if n_shown:
+        message += f"; {n_shown} pairs that were shown before"
     unused = ratings.count() - sum(counts.values())
     why = (
         "also in the source"

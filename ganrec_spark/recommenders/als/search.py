@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.models import Als
 from ganrec_spark.evaluation.choice import search, simplest
 from ganrec_spark.evaluation.metrics import JUDGED_K
-from ganrec_spark.frames import dislikes
+from ganrec_spark.frames import dislikes, ignored
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.recommenders.als.factors import AlsFactors
 from ganrec_spark.recommenders.als.setting import AlsSetting, latest_time, objective_of, weighted
@@ -32,6 +32,7 @@ _FACTORS = {
     "rating_scale": None,
     "half_life_days": None,
     "dislike_weight": None,
+    "ignored_weight": None,
     "embedding_size": 2.0,
     "regularisation": 4.0,
 }
@@ -46,8 +47,9 @@ class AlsJudges:
         # Read by every fit.
         self._context, self.train = context, read("train_ratings").cache()
         self.dislikes = dislikes.of_phase(read("known_dislikes"), self.train, "choose")
+        self.ignored = ignored.of_phase(read("known_ignored"), self.train, "choose")
         self._latest = latest_time(self.train)
-        self._prepared: dict[tuple[str, float | None, float], AlsRatings] = {}
+        self._prepared: dict[tuple[str, float | None, float, float], AlsRatings] = {}
         users = dislikes.never_listed(histories(self.train), self.dislikes)
         self._judged = drawn_judges(users, read("validation_ratings"), "als", context.seed)
         self._ids = context.spark.createDataFrame(self._judged.select(["user_idx"])).cache()
@@ -67,9 +69,11 @@ class AlsJudges:
     def fit(self, setting: AlsSetting, iterations: int | None = None, start: AlsFactors | None = None) -> AlsFactors:
         """Return the fit of a setting; without `iterations` of as many as compare it with others."""
         config, seed = self._context.config.als, stable_seed(self._context.seed, "als")
-        weighing = (setting.rating_scale, setting.half_life_days, setting.dislike_weight)
+        against = (setting.dislike_weight, setting.ignored_weight)
+        weighing = (setting.rating_scale, setting.half_life_days, *against)
         if weighing not in self._prepared:
             rows = dislikes.learned(self.train, self.train, self.dislikes, setting.dislike_weight, config.implicit)
+            rows = ignored.learned(rows, self.train, self.ignored, setting.ignored_weight, config.implicit)
             rows = weighted(rows, setting, self._latest)
             self._prepared[weighing] = AlsRatings(rows, config.implicit)
         objective = objective_of(setting, config, iterations or min(config.search_iterations, config.iterations), seed)
@@ -95,16 +99,17 @@ class AlsJudges:
         return judged_ndcg(placed.to_batches(), score, JUDGED_K)
 
 
-def idle_keys(ratings: DataFrame, disliked: DataFrame | None = None) -> frozenset[str]:
+def idle_keys(ratings: DataFrame, disliked: DataFrame | None = None, shown: DataFrame | None = None) -> frozenset[str]:
     """Return the keys of which every value gives the same fits: half-lives of one time, scales of one rating.
 
-    And weights of dislikes where there is none.
+    And weights of dislikes, and of items that were shown and ignored, where there is none.
     """
     second = F.unix_timestamp("ts")  # a microsecond's difference is an order (ingest.tie_order), no age
     bounds = (F.min(second).eqNullSafe(F.max(second)), F.min("rating") == F.max("rating"))
     same = ratings.agg(*bounds).collect()[0]
-    idle = zip(("half_life_days", "rating_scale", "dislike_weight"), (*same, disliked is None), strict=True)
-    return frozenset(key for key, found in idle if found)
+    keys = ("half_life_days", "rating_scale", "dislike_weight", "ignored_weight")
+    found = (*same, disliked is None, shown is None)
+    return frozenset(key for key, idle in zip(keys, found, strict=True) if idle)
 
 
 def first_setting(config: Als, idle: Collection[str] = ()) -> AlsSetting:
@@ -123,6 +128,7 @@ def _choices(config: Als, idle: Collection[str]) -> dict[str, tuple[Any, ...]]:
     values: dict[str, tuple[Any, ...]] = {key: getattr(config, key) for key in _FACTORS}
     if not config.implicit:
         values |= {"alpha": config.alpha[:1], "rating_scale": ("raw",), "half_life_days": (None,)}
+        values |= {"ignored_weight": (0.0,)}
     return values | {key: (None,) if key == "half_life_days" else values[key][:1] for key in idle}
 
 

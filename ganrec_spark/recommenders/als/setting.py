@@ -25,11 +25,12 @@ class AlsSetting:
     rating_scale: str = "raw"
     half_life_days: float | None = None
     dislike_weight: float = 0.0
+    ignored_weight: float = 0.0
     implicit: bool = True
 
     def text(self) -> str:
-        """Return the setting as JSON, keys in order; dislike_weight and implicit only where they are unusual."""
-        usual = {"dislike_weight": 0.0, "implicit": True}
+        """Return the setting as JSON, keys in order; weights against items and implicit only where they are unusual."""
+        usual = {"dislike_weight": 0.0, "ignored_weight": 0.0, "implicit": True}
         values = {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
         return json.dumps(values, sort_keys=True)
 
@@ -54,15 +55,15 @@ def weighted(ratings: DataFrame, setting: AlsSetting, latest: float) -> DataFram
     """Return `ratings` (rating, ts and more) with each rating scaled and decayed: what alpha multiplies.
 
     log: sign(r) ln(1 + |r|), as Hu et al. 2008, eq. 6. half_life_days: a rating so much older than `latest` counts
-    half; one without a time counts in full.
+    half; one without a time counts in full, and so does a younger one: of a dislike, or since the run.
     """
     rating = F.col("rating").cast("double")
     if setting.rating_scale == "log":
         rating = F.signum(rating) * F.log1p(F.abs(rating))
     if setting.half_life_days is not None:
-        age = (F.lit(latest) - F.col("ts").cast("double")) / _SECONDS_PER_DAY
-        decay = F.pow(F.lit(0.5), age / setting.half_life_days)
-        rating = rating * F.greatest(F.coalesce(decay, F.lit(1.0)), F.lit(_LEAST_DECAY))
+        seconds = F.greatest(F.lit(latest) - F.col("ts").cast("double"), F.lit(0.0))
+        decay = F.pow(F.lit(0.5), seconds / _SECONDS_PER_DAY / setting.half_life_days)
+        rating = rating * F.greatest(decay, F.lit(_LEAST_DECAY))
     return ratings.withColumn("rating", rating.cast("float"))
 
 

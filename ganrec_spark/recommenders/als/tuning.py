@@ -22,6 +22,9 @@ def _space(context: Context) -> Space:
     if not context.lake.read("known_dislikes").isEmpty():
         weights = {0.0, 0.1, 0.3, 1.0, 3.0, *als.dislike_weight}
         space["als.dislike_weight"] = CategoricalDistribution(sorted(weights))
+    if not context.lake.read("known_ignored").isEmpty():
+        weights = {0.0, 0.01, 0.03, 0.1, 0.3, 1.0, *als.ignored_weight}
+        space["als.ignored_weight"] = CategoricalDistribution(sorted(weights))
     return space | {
         "als.alpha": FloatDistribution(0.01, 1000.0, log=True),
         "als.rating_scale": CategoricalDistribution(["raw", "log"]),

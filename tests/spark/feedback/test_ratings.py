@@ -139,8 +139,14 @@ def test_ingest_takes_the_log_as_of_its_date(
     )
     feedback = {(row.user_id, row.item_id, row.rating) for row in own.where("origin = 'feedback'").collect()}
     assert feedback == {("u0", "i2", 5.0), ("new", "i9", 2.0)}
+    # Of what was shown within the last day nobody knows yet what came of it.
+    seen = [("u0", "i4", "impression", f"2026-11-0{day}T{hour}:00:00Z") for day, hour in ((1, 10), (1, 11), (2, 10))]
+    append(spark, lake, on, seen, datetime(2026, 11, 3))
     (told,) = run_alone(on, "ingest", run_id="2026-11-02")
-    assert "with 4 events of the log 59 ratings" in told
+    assert "with 7 events of the log 59 ratings" in told
+    assert [lake.read("impressions", f"2026-11-0{day}").count() for day in (1, 2)] == [0, 2]
+    run_alone(off, "ingest", run_id="2026-11-02")
+    assert lake.read("impressions", "2026-11-02").isEmpty()
 
 
 def test_new_events_make_a_run_stale_and_later_ones_do_not(

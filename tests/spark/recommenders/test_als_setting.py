@@ -19,23 +19,28 @@ ROWS = [
     (2, 1, -4.0, NOW - timedelta(days=60)),
     (3, 1, 4.0, None),
     (4, 1, 4.0, NOW - timedelta(days=30_000)),
+    (5, 1, -4.0, NOW + timedelta(days=30)),  # a dislike: the newest rating is older
 ]
 
 
 @pytest.mark.parametrize(
     ("scale", "half_life", "expected"),
     [
-        ("raw", None, [4, 4, -4, 4, 4]),
-        ("log", None, [math.log(5), math.log(5), -math.log(5), math.log(5), math.log(5)]),
-        ("raw", 30.0, [4, 2, -1, 4, 4e-6]),
-        ("log", 60.0, [math.log(5), math.log(5) / math.sqrt(2), -math.log(5) / 2, math.log(5), math.log(5) * 1e-6]),
+        ("raw", None, [4, 4, -4, 4, 4, -4]),
+        ("log", None, [math.log(5), math.log(5), -math.log(5), math.log(5), math.log(5), -math.log(5)]),
+        ("raw", 30.0, [4, 2, -1, 4, 4e-6, -4]),
+        (
+            "log",
+            60.0,
+            [math.log(5), math.log(5) / math.sqrt(2), -math.log(5) / 2, math.log(5), math.log(5) * 1e-6, -math.log(5)],
+        ),
     ],
 )
 def test_ratings_are_scaled_and_decayed(
     spark: SparkSession, scale: str, half_life: float | None, expected: list[float]
 ) -> None:
     ratings = spark.createDataFrame(ROWS, "user_idx int, item_idx int, rating double, ts timestamp")
-    latest = latest_time(ratings)
+    latest = latest_time(ratings.where("rating > 0"))
     rows = weighted(ratings, AlsSetting(8, 0.1, 1.0, scale, half_life), latest).orderBy("user_idx").collect()
     assert [row.rating for row in rows] == pytest.approx(expected)
     assert AlsSetting.parsed(AlsSetting(8, 0.1, 1.0, scale, half_life).text()) == AlsSetting(

@@ -16,7 +16,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError
 from ganrec_spark.feedback.folder import Folder
 from ganrec_spark.feedback.stream import Streaming
-from ganrec_spark.frames import dislikes
+from ganrec_spark.frames import dislikes, ignored
 from ganrec_spark.frames.users import Users
 from ganrec_spark.lake import overlay
 from ganrec_spark.lake.events import append
@@ -50,6 +50,7 @@ SETTINGS = (
     "evaluate.ks=[5, 10]",
     "als.half_life_days=[200.0]",
     "als.dislike_weight=[0.5]",
+    "als.ignored_weight=[0.2]",
     "item_item.rating_slope=[0.3]",
     "transformer.models=2",
     "explore.slots=1",
@@ -98,17 +99,25 @@ def everything(spark: SparkSession, lake_root: Path, tmp_path_factory: pytest.Te
     source = tmp_path_factory.mktemp("source") / "ratings.parquet"
     write_world(source, users=90, items=40)
     config = load_config(overrides=[*SETTINGS, f"lake.root={lake_root}", f"ingest.source={source}"], environ={})
+    world = World(spark, Lake(spark, config.lake.catalog, config.lake.namespace), config)
+    before = datetime(2000, 1, 1)
+    world.tell(*((user, item, "impression", None, before) for user in range(20) for item in range(0, 40, 3)))
     run_pipeline(spark, config, RUN)
-    return World(spark, Lake(spark, config.lake.catalog, config.lake.namespace), config)
+    return world
 
 
 @pytest.fixture
 def world(everything: World) -> Iterator[World]:
-    """Return the lake, with an empty log and nothing laid over the run."""
-    everything.spark.sql(f"DELETE FROM {everything.lake.ensure('feedback_events')}")
+    """Return the lake, with nothing in the log but what the run knew, and nothing laid over the run."""
+    forget(everything)
     everything.unlaid()
     yield everything
     everything.unlaid()
+
+
+def forget(world: World) -> None:
+    """Take the events that the run did not know from the log."""
+    world.spark.sql(f"DELETE FROM {world.lake.ensure('feedback_events')} WHERE ts >= '2001-01-01'")
 
 
 def said_again(world: World, users: set[int] | None = None) -> list[tuple[int, int, str, float | None, datetime]]:
@@ -134,10 +143,11 @@ def test_who_says_the_same_again_has_the_same_list(world: World) -> None:
     assert outcome.n_users >= users > 80
     after = {name: world.published(name) for name in before}
     assert after == before
+    assert world.read("known_ignored").where("times = 1 AND part = 'train'").count() > 200
     # As one of many and as the only one: scores do not hang on who stands beside.
     for user in (3, 4):
         world.unlaid()
-        world.spark.sql(f"DELETE FROM {world.lake.ensure('feedback_events')}")
+        forget(world)
         world.tell(*said_again(world, {user}))
         assert refresh(world.lake, world.config).n_users == 1
         assert world.published() == before["recommendations"]
@@ -201,7 +211,11 @@ def reference(world: World) -> dict[int, list[Row]]:
     context = Context(spark, world.config, UsersLake(lake, RUN, "refresh", "final", (), ()), RUN, "final", "")
     sparse = world.read("user_sparsity").where("is_sparse").select("user_idx")
     against = dislikes.of_phase(known, observed, "final")
-    rows = Histories(merged.localCheckpoint(), disliked, against and against.localCheckpoint(), sparse)
+    shown = ignored.of_phase(world.read("known_ignored"), observed, "final")
+    assert shown is not None
+    rows = Histories(
+        merged.localCheckpoint(), disliked, against and against.localCheckpoint(), sparse, shown.localCheckpoint()
+    )
     users = (
         observed.select("user_idx")
         .union(disliked.select("user_idx"))

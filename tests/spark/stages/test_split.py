@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ganrec_spark.config.sections import Split
 from ganrec_spark.errors import InputError
-from ganrec_spark.evaluation.split import PROTOCOLS, dislike_parts
+from ganrec_spark.evaluation.split import PROTOCOLS, dislike_parts, ignored_parts
 from ganrec_spark.frames.padded import padded_histories
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -177,6 +177,28 @@ def test_without_an_order_dislikes_are_drawn_like_ratings_and_none_is_held_out(s
     found = parts_of_dislikes(delivered, disliked, "given")
     assert (0, 103) not in found, "the test source says that it is liked"
     assert [list(found.values()).count(name) for name in ("validation", "test")] in ([2, 0], [1, 0])
+
+
+def times_by_part(likes: DataFrame, shown: DataFrame, protocol: str, **settings: float) -> dict[tuple, int]:
+    split = Split.model_validate({"protocol": protocol, **settings})
+    impressions = shown.select("user_idx", "item_idx", "ts")
+    rows = ignored_parts(impressions, PROTOCOLS[protocol](likes, split, 1), split, 1).collect()
+    return {(row.user_idx, row.item_idx, row.part): row.times for row in rows}
+
+
+def test_what_was_shown_is_known_a_day_later(spark: SparkSession):
+    """User 0's validation is of hour 30 and test of hour 40, of items 9 and 1; user 2 has nothing held out."""
+    hours = [(0, 6, 1), (0, 6, 2), (0, 6, 5), (0, 6, 7), (0, 6, 15), (0, 6, 17), (0, 9, 3), (0, 1, 4), (2, 7, 99)]
+    shown = ratings(spark, hours)
+    expected = {(0, 6, "train"): 3, (0, 6, "validation"): 2, (0, 6, "test"): 1}
+    # That a pair is held out changes nothing: nobody could know it when it was shown.
+    expected |= {(0, 9, "train"): 1, (0, 1, "train"): 1, (2, 7, "train"): 1}
+    assert times_by_part(ratings(spark, HISTORY), shown, "leave_last_out") == expected
+    likes = ratings(spark, [(number % 3, number, number * 12) for number in range(20)])
+    late = ratings(spark, [(0, 30, 14 * 12 - 25), (0, 30, 14 * 12 - 24), (7, 31, 0), (7, 31, 999)])
+    cut = {(0, 30, "train"): 1, (0, 30, "validation"): 1, (7, 31, "train"): 1, (7, 31, "test"): 1}
+    assert times_by_part(likes, late, "temporal") == cut
+    assert times_by_part(likes, late, "ratio") == {}
 
 
 def test_the_stage_counts_every_rating(make_config, run_stages, lake, tmp_path):

@@ -14,14 +14,14 @@ CONFIG = {"embedding_size": (16, 32), "max_embedding_size": 64, "regularisation"
 
 
 def surface(size: float, regularisation: float, alpha: float, *rest: object):
-    """Return a score with its one peak there; a wrong scale, half-life or weight of dislikes costs .01."""
-    scale, half_life, dislike_weight, _ = (*rest, *("raw", None, 0.0, True)[len(rest) :])
+    """Return a score with its one peak there; a wrong scale, half-life or weight against items costs .01."""
+    scale, half_life, *against, _ = (*rest, *("raw", None, 0.0, 0.0, True)[len(rest) :])
 
     def score(setting: AlsSetting) -> NDArray[np.float64]:
         far = abs(math.log(setting.embedding_size / size)) + abs(math.log(setting.regularisation / regularisation))
         far += abs(math.log(setting.alpha / alpha))
         wrong = (setting.rating_scale != scale) + (setting.half_life_days != half_life)
-        wrong += setting.dislike_weight != dislike_weight
+        wrong += [setting.dislike_weight, setting.ignored_weight] != against
         return np.array([1 / (1 + far) - 0.01 * wrong])
 
     return score
@@ -35,6 +35,7 @@ def surface(size: float, regularisation: float, alpha: float, *rest: object):
         AlsSetting(64, 0.025, 60.0, "log"),
         AlsSetting(8, 1.6, 1 / 9, "raw", 365.0),
         AlsSetting(16, 0.2, 1.0, dislike_weight=1.0),
+        AlsSetting(16, 0.2, 1.0, ignored_weight=0.03),
     ],
 )
 def test_the_peak_is_found(peak: AlsSetting) -> None:
@@ -62,9 +63,9 @@ def test_single_values_are_taken_without_a_look() -> None:
     def score(_: AlsSetting) -> NDArray[np.float64]:
         raise AssertionError
 
-    single = {"rating_scale": ("log",), "half_life_days": (9.0,), "dislike_weight": (0.3,)}
+    single = {"rating_scale": ("log",), "half_life_days": (9.0,), "dislike_weight": (0.3,), "ignored_weight": (0.1,)}
     config = Als(embedding_size=(8,), regularisation=(0.3,), alpha=(2.0,), **single)
-    assert AlsSearch(config, score).best() == AlsSetting(8, 0.3, 2.0, "log", 9.0, 0.3)
+    assert AlsSearch(config, score).best() == AlsSetting(8, 0.3, 2.0, "log", 9.0, 0.3, 0.1)
 
 
 def test_without_times_or_confidence_there_is_less_to_choose() -> None:
@@ -74,13 +75,15 @@ def test_without_times_or_confidence_there_is_less_to_choose() -> None:
         tried.append(setting)
         return np.zeros(1)
 
-    AlsSearch(Als(), score, idle={"half_life_days", "rating_scale", "dislike_weight"}).best()
-    assert {(setting.half_life_days, setting.dislike_weight) for setting in tried} == {(None, 0.0)}
-    assert not any("dislike" in setting.text() for setting in tried)
+    AlsSearch(Als(), score, idle={"half_life_days", "rating_scale", "dislike_weight", "ignored_weight"}).best()
+    unused = {(setting.half_life_days, setting.dislike_weight, setting.ignored_weight) for setting in tried}
+    assert unused == {(None, 0.0, 0.0)}
+    assert not any("dislike" in setting.text() or "ignored" in setting.text() for setting in tried)
     assert len(set(tried)) == len(tried)
     tried.clear()
     AlsSearch(Als(implicit=False), score).best()
-    assert {(one.alpha, one.rating_scale, one.half_life_days) for one in tried} == {(0.3, "raw", None)}
+    explicit = {(one.alpha, one.rating_scale, one.half_life_days, one.ignored_weight) for one in tried}
+    assert explicit == {(0.3, "raw", None, 0.0)}
     assert first_setting(Als(rating_scale=("log",), implicit=False)).rating_scale == "raw"
 
 
@@ -92,7 +95,7 @@ def test_few_judges_do_not_move_a_key_by_less_than_the_noise_of_their_number() -
             return 0.5 + (setting.alpha == 20.0) * (0.02 + noise) - (setting.alpha > 20.0) * 0.3
 
         config = Als(embedding_size=(8,), regularisation=(0.3,), alpha=(1.0, 20.0), half_life_days=(None,))
-        return AlsSearch(config, score, idle={"rating_scale"}).best()
+        return AlsSearch(config, score, idle={"rating_scale", "ignored_weight"}).best()
 
     assert judged(26).alpha == 1.0
     assert judged(2500).alpha == 20.0
