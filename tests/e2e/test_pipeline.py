@@ -20,7 +20,8 @@ READ_ELSEWHERE = {
     "ingest": {"feedback_events"},  # where feedback.as_ratings is set
     "transformer_final": {"transformer_checkpoints"},  # where little is new
     "augment_final": {"transformer_checkpoints", "transformer_candidates"},  # where the Transformer's fill is accepted
-    "als_choose": {"als_choices", "validation_ratings"},  # without the gate's fit; of explicit ratings
+    # Without the gate's fit, and of explicit ratings.
+    "als_choose": {"als_choices", "known_ignored", "validation_ratings"},
     "publish": {"rejected_ratings"},  # where a run was published before
     "recommend": {"exposures", "feedback_events"},  # where rules.shown_times is set
 }
