@@ -11,6 +11,9 @@ def at_hand(rows: DataFrame) -> DataFrame:
 
 
 def held(rows: DataFrame) -> DataFrame:
-    """Return the rows, made once: few at hand, more persisted, to be let go of by `unpersist`."""
+    """Return the rows, made once: few at hand, more persisted, to be let go of by `unpersist`.
+
+    Of many the first ones are made twice: how many there are nobody knows before.
+    """
     first = rows.limit(_FEW + 1).toArrow()
     return rows.sparkSession.createDataFrame(first) if first.num_rows <= _FEW else rows.persist()
