@@ -1,8 +1,10 @@
 """What the lake needs of Iceberg beyond SQL: commits that fail where a table moved since it was read; properties."""
 
+import json
 import uuid
-from collections.abc import Iterator
-from typing import Any, TypeGuard
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeGuard, cast
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -67,11 +69,33 @@ def replace_rows(
     raise Conflict(f"{full_name}: the snapshot just written is not in its history")
 
 
-def layout(spark: SparkSession, full_name: str) -> tuple[list[str], list[str]]:
-    """Return the columns that the table is partitioned by, and those that what is written to it is sorted by."""
-    table = _table(spark, full_name)
-    order = [str(table.schema().findColumnName(field.sourceId())) for field in table.sortOrder().fields()]
-    return [str(field.name()) for field in table.spec().fields()], order
+@dataclass(frozen=True)
+class TableLayout:
+    """A table's columns, those that it is partitioned by, those that writes are sorted by, and its properties."""
+
+    columns: tuple[str, ...]
+    parts: tuple[str, ...]
+    order: tuple[str, ...]
+    properties: dict[str, str]
+
+
+def layout(spark: SparkSession, full_name: str, wanted: Iterable[str]) -> TableLayout:
+    """Return how the table is laid out, past any cache, with the `wanted` ones of its properties.
+
+    As JSON: to ask the JVM for each column takes longer than to read the table.
+    """
+    table, jvm = _table(spark, full_name), cast(Any, spark._jvm).org.apache.iceberg
+    columns = json.loads(jvm.SchemaParser.toJson(table.schema()))["fields"]
+    parts = json.loads(jvm.PartitionSpecParser.toJson(table.spec()))["fields"]
+    order = json.loads(jvm.SortOrderParser.toJson(table.sortOrder()))["fields"]
+    names = {column["id"]: column["name"] for column in columns}
+    found = {name: table.properties().get(name) for name in wanted}
+    return TableLayout(
+        tuple(column["name"] for column in columns),
+        tuple(part["name"] for part in parts),
+        tuple(names[field["source-id"]] for field in order),
+        {name: value for name, value in found.items() if value is not None},
+    )
 
 
 def properties(spark: SparkSession, full_name: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """From a table's declaration to SQL and frames: how it is created, which rows are of a run, what a frame must be."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from ganrec_spark.errors import LakeError
+from ganrec_spark.lake.iceberg import TableLayout
 from ganrec_spark.plan.run_id import RunId
 from ganrec_spark.plan.table import Column as TableColumn
 from ganrec_spark.plan.table import Table
@@ -95,33 +96,38 @@ def _definition(column: TableColumn) -> str:
     return f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}"
 
 
-def changes_to(declaration: Table, present: Sequence[str], parts: Sequence[str], order: Sequence[str]) -> list[str]:
-    """Return what ALTER TABLE has to do to a table of these columns to be as declared.
-
-    It is partitioned by `parts`, and what is written to it sorted by `order`.
-    """
+def changes_to(declaration: Table, found: TableLayout) -> list[str]:
+    """Return what ALTER TABLE has to do to a table that is laid out so to be as declared."""
+    present = found.columns
     renamed = {old: new for old, new in declaration.renamed.items() if old in present and new not in present}
     known = {*present, *renamed.values()}
     missing = [_definition(column) for column in declaration.columns if column.name not in known]
     wanted = {"run_id", "phase", *declaration.partition_by}
     changes = [f"RENAME COLUMN `{old}` TO `{new}`" for old, new in renamed.items()]
-    changes += [f"DROP PARTITION FIELD `{name}`" for name in parts if name not in wanted]
+    changes += [f"DROP PARTITION FIELD `{name}`" for name in found.parts if name not in wanted]
     changes += [f"ADD COLUMNS ({', '.join(missing)})"] if missing else []
-    if tuple(order) != declaration.sorted_by:
-        changes += _sorting(declaration)
-    return changes
+    if found.order != declaration.sorted_by:
+        # Rows go to the files that they went to before.
+        spread = "DISTRIBUTED BY PARTITION " if declaration.scope == "run" else ""
+        order = f"{spread}LOCALLY ORDERED BY {', '.join(declaration.sorted_by)}"
+        changes.append(f"WRITE {order if declaration.sorted_by else 'UNORDERED'}")
+    other = {name: value for name, value in pieces(declaration).items() if found.properties.get(name) != value}
+    return [*changes, *([f"SET TBLPROPERTIES ({_listed(other)})"] if other else [])]
 
 
-def _sorting(declaration: Table) -> list[str]:
-    """Return what lets a table's files be sorted; rows go to the files that they went to before."""
+def pieces(declaration: Table) -> dict[str, str]:
+    """Return the properties that say in how large pieces a table is written and read, where it is sorted."""
     if not declaration.sorted_by:
-        return ["WRITE UNORDERED"]
-    spread = "DISTRIBUTED BY PARTITION " if declaration.scope == "run" else ""
-    return [
-        f"WRITE {spread}LOCALLY ORDERED BY {', '.join(declaration.sorted_by)}",
-        f"SET TBLPROPERTIES ('write.parquet.row-group-size-bytes'='{_ROW_GROUP_BYTES}', "
-        f"'write.target-file-size-bytes'='{_FILE_BYTES}', 'read.split.open-file-cost'='{_TASK_COST}')",
-    ]
+        return {}
+    return {
+        "write.parquet.row-group-size-bytes": str(_ROW_GROUP_BYTES),
+        "write.target-file-size-bytes": str(_FILE_BYTES),
+        "read.split.open-file-cost": str(_TASK_COST),
+    }
+
+
+def _listed(properties: Mapping[str, str]) -> str:
+    return ", ".join(f"'{name}'='{value}'" for name, value in properties.items())
 
 
 def create_statement(full_name: str, declaration: Table) -> str:
@@ -136,9 +142,14 @@ def create_statement(full_name: str, declaration: Table) -> str:
         partition.insert(0, "run_id")
     partitioning = f"PARTITIONED BY ({', '.join(partition)})" if partition else ""
     key = f" Key: {', '.join(declaration.key)}." if declaration.key else ""
+    properties = {
+        "format-version": "2",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "write.metadata.previous-versions-max": "20",
+        **pieces(declaration),
+    }
     return (
         f"CREATE TABLE IF NOT EXISTS {full_name} ({', '.join(columns)}) USING iceberg {partitioning} "
         f"COMMENT {_quote('One row: ' + declaration.grain + '.' + key)} "
-        "TBLPROPERTIES ('format-version'='2', 'write.metadata.delete-after-commit.enabled'='true', "
-        "'write.metadata.previous-versions-max'='20')"
+        f"TBLPROPERTIES ({_listed(properties)})"
     )

@@ -9,26 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.files import is_remote
-from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, layout, replace_rows
+from ganrec_spark.lake.iceberg import Conflict, causes, current_snapshot, replace_rows
+from ganrec_spark.lake.made import make, stored
 from ganrec_spark.lake.schema import (
     as_declared,
     cast_columns,
-    changes_to,
     check_run_id,
     conform,
-    create_statement,
     declared,
     of_run,
 )
 from ganrec_spark.lake.views import create_views
-from ganrec_spark.plan.table import Table
-from ganrec_spark.plan.tables import PUBLISHED_VIEWS
 
 _TRIES = 10
 
@@ -81,6 +77,7 @@ class Lake:
         self.spark = spark
         self._prefix = f"{catalog}.{namespace}"
         self._known: set[str] = set()
+        self._stored: frozenset[str] | None = None
         self._has_views = False
 
     @property
@@ -94,35 +91,13 @@ class Lake:
 
     def ensure(self, table: str) -> str:
         """Create the table from its declaration where it is missing, or bring it along; return its full name."""
-        full_name = self.name(table)
         if table not in self._known:
-            declaration = declared(table)
-            if not self._known:
+            if self._stored is None:
                 self._reach_catalog()
-            self.spark.sql(create_statement(full_name, declaration))
-            self._bring_along(full_name, declaration)
+                self._stored = stored(self)
+            make(self, declared(table), table in self._stored)
             self._known.add(table)
-        return full_name
-
-    def _bring_along(self, full_name: str, declaration: Table) -> None:
-        """Rename the columns of an earlier version's table, add those it lacks, drop partitioning that has gone, sort.
-
-        Added ones are NULL in its rows. Columns that have gone stay, with what is in them: replace_rows leaves them
-        NULL. Views that name a renamed column are made anew.
-        """
-        for attempt in range(_TRIES):
-            present = self.spark.table(full_name).columns
-            changes = changes_to(declaration, present, *layout(self.spark, full_name))
-            if not changes:
-                return
-            try:
-                for change in changes:
-                    self.spark.sql(f"ALTER TABLE {full_name} {change}")
-                if any(old in present for old in declaration.renamed) and declaration.name in PUBLISHED_VIEWS.values():
-                    create_views(self)
-            except (Py4JJavaError, AnalysisException):
-                if attempt + 1 == _TRIES:  # else another process was faster
-                    raise
+        return self.name(table)
 
     def _reach_catalog(self) -> None:
         """Create the namespace where it is missing. Raises LakeError where the catalog does not answer."""
@@ -166,6 +141,8 @@ class Lake:
             condition = condition & (F.col(column) == F.lit(value))
         full_name = self.ensure(table)
         seen = current_snapshot(self.spark, full_name)
+        if seen is None and frame.isLocal() and frame.isEmpty():
+            return 0  # nothing for nothing: no commit
         try:
             return replace_rows(conformed.coalesce(1) if few else conformed, full_name, condition, seen, one_task=few)[
                 0

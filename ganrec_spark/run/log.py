@@ -24,7 +24,6 @@ from ganrec_spark.lake.store import Lake
 from ganrec_spark.run import signs
 
 _LOOK_SECONDS = 2
-_BETWEEN = "(between stages)"
 _LOG = logging.getLogger("ganrec")
 
 
@@ -50,7 +49,8 @@ class Entry:
 class RunLog:
     """The log of one run, as the process at work on it sees and writes it. Use as a context manager.
 
-    From `begin` to `finish` of a stage the run is held, and on to the next stage where `finish` is told so.
+    From `begin` to `finish` of a stage the run is held, and on to the next stage where `finish` is told so: one commit
+    says that a stage is done and the next one has begun.
     `wait_seconds` is how long `begin` waits for another process that holds it.
     """
 
@@ -59,6 +59,7 @@ class RunLog:
         self._owner = signs.this_process()
         self._entries: dict[str, Entry] = {}
         self._seen: int | None = None
+        self._untold = False  # what has finished is not in the table yet
         self._signs = signs.SignsOfLife(
             lake.spark, lake.ensure("stage_log"), f"{signs.SIGN_OF_LIFE}{run_id}", self._owner
         )
@@ -79,8 +80,7 @@ class RunLog:
         mine = [entry for entry in self._entries.values() if self._is_mine(entry)]
         for entry in mine:
             self._entries[entry.stage] = replace(entry, outcome="failed", finished_at=_now())
-        self._entries.pop(_BETWEEN, None)
-        if mine:
+        if mine or self._untold:
             try:
                 self._write()
             except (
@@ -88,7 +88,8 @@ class RunLog:
                 PySparkException,
                 Conflict,
             ) as error:  # what ended the stage is the news; whoever comes next takes the run over
-                _LOG.warning("run %s: could not log the end of %s: %s", self.run_id, mine[0].stage, error)
+                stage = mine[0].stage if mine else list(self._entries)[-1]
+                _LOG.warning("run %s: could not log the end of %s: %s", self.run_id, stage, error)
 
     def finished(self) -> dict[str, Entry]:
         """Return stage -> row of what has finished, as last read or written."""
@@ -108,12 +109,12 @@ class RunLog:
             other = self._other()
             if other is None:
                 entry = Entry(stage, prepare(self.finished()), "running", "", 0.0, _now(), execution, self._owner)
-                self._entries.pop(_BETWEEN, None)
                 self._entries[stage] = entry
                 begun = signs.clock()
                 try:
                     self._write()
                 except Conflict:
+                    self._require_ours()
                     self._read()
                     continue
                 self._signs.renew(begun)
@@ -130,20 +131,20 @@ class RunLog:
             self._read()
 
     def finish(self, stage: str, outcome: str, message: str, seconds: float, go_on: bool = False) -> None:
-        """Log what became of a stage, and hold the run for another one where `go_on`.
+        """Log what became of a stage, or let the next one's beginning say so and hold the run where `go_on`.
 
         Raises LakeError where another process took the run meanwhile.
         """
-        if go_on:
-            self._entries[_BETWEEN] = Entry(_BETWEEN, "", "running", "", 0.0, _now(), None, self._owner)
         self._entries[stage] = replace(
             self._entries[stage], outcome=outcome, message=message, seconds=seconds, finished_at=_now()
         )
+        self._untold = True
+        if go_on:
+            return
         try:
             self._write()
         except Conflict:
-            self._entries = {}  # nothing here is ours any more
-            raise LakeError(_taken(self.run_id)) from None
+            self._require_ours()
 
     def require(self) -> None:
         """Raise LakeError where this process was silent for so long that another one took the run."""
@@ -156,6 +157,12 @@ class RunLog:
             self._entries = {}
             raise LakeError(_taken(self.run_id)) from None
         self._signs.renew(begun, at_once=True)
+
+    def _require_ours(self) -> None:
+        """After a conflict: raise LakeError where the run was held, so that nothing here is ours any more."""
+        if self._untold:
+            self._untold, self._entries = False, {}
+            raise LakeError(_taken(self.run_id)) from None
 
     def _other(self) -> Entry | None:
         """Return the row of another process that is at work on the run and alive."""
@@ -184,6 +191,7 @@ class RunLog:
         rows = rows.select(F.lit(self.run_id).alias("run_id"), *[column.name for column in columns])
         mine = F.col("run_id") == self.run_id
         _, self._seen = replace_rows(rows.coalesce(1), full_name, mine, self._seen, one_task=True)
+        self._untold = False
 
 
 def at_work(lake: Lake) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,6 +1,7 @@
 """The Spark session with the lake's catalog; works under spark-submit and plain python alike."""
 
 import hashlib
+import logging
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from typing import Any
 import pyspark
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from ganrec_spark import blas
@@ -39,6 +41,8 @@ _SHA256 = {
     "hadoop-aws-3.4.1": "01334a07e179cae2b7e251f24857f11e3759108c9d6a79dcbe362a4295227da2",
     "s3-transfer-manager-2.44.4": "dbcad736b19f6eb8471f9edf027d9fffe994228f25f415894efd01fd80cb6c02",
 }
+# Of the classes that Spark makes of plans: its own 100 are fewer than a run or a refresh has, so each is made again.
+_KEPT_CLASSES = 2000
 _TASK_ATTEMPTS = 4  # Spark's default, spark.task.maxFailures, which local masters do not heed
 _FINDS = ("spark.hadoop.", "spark.jars.")
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
@@ -91,6 +95,7 @@ def build_session(
     if not submitted:
         _require_files("spark.py_files", config.spark.py_files)
         _require_files("spark.archives", config.spark.archives)
+    _quieten()
     master = _master(config, submitted)
     if makes_lake:
         make_root(lake_root(config))
@@ -109,6 +114,7 @@ def build_session(
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.codegen.cache.maxEntries": str(_KEPT_CLASSES),
         "spark.sql.catalogImplementation": "in-memory",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -135,6 +141,12 @@ def build_session(
         for file in config.spark.py_files:
             session.sparkContext.addPyFile(file)
     return session
+
+
+def _quieten() -> None:
+    """Keep PySpark from printing the trace of every error of SQL, those that are expected and caught among them."""
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _master(config: Config, submitted: bool) -> str | None:

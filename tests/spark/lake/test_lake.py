@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from ganrec_spark.errors import ConfigError, LakeError
 from ganrec_spark.frames.users import Users
-from ganrec_spark.lake.iceberg import layout
+from ganrec_spark.lake.iceberg import TableLayout, layout
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
@@ -68,9 +68,13 @@ def test_rows_of_users_stand_together_in_small_row_groups_also_in_a_table_of_an_
 ) -> None:
     table = lake.ensure("ratings")
     spark.sql(f"ALTER TABLE {table} WRITE UNORDERED")
+    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('write.target-file-size-bytes' = '7')")
     again = Lake(spark, *lake.name("").split(".")[:2])
     again.ensure("ratings")
-    assert layout(spark, table) == (["run_id"], ["user_idx"])
+    size = "write.target-file-size-bytes"
+    found = layout(spark, table, [size, "unknown"])
+    columns = ("run_id", *(one.name for one in declared("ratings").columns))
+    assert found == TableLayout(columns, ("run_id",), ("user_idx",), {size: str(2**24)})
     mixed = spark.range(400_000).selectExpr(
         "CAST(pmod(xxhash64(id), 9000) AS INT) AS user_idx",
         "CAST(pmod(hash(id), 20000) AS INT) AS item_idx",
