@@ -75,16 +75,19 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
         return [plan for plan, _ in chosen]
     states = load_states(context.lake.read("transformer_checkpoints", phase="choose"), plan.shape)
     if base:
-        return [
-            replace(plan, start=published.get(plan.name, states[source or plan.name]), base_run_id=base)
-            for plan, source in chosen
-        ]
+        return [_going_on(plan, published, states[source or plan.name], base) for plan, source in chosen]
     return [
         replace(plan, start=states[source], epochs=max(1, round(config.continue_share * plan.epochs)))
         if source in states
         else plan
         for plan, source in chosen
     ]
+
+
+def _going_on(plan: SasRecPlan, published: dict[str, tuple[bytes, int]], state: bytes, base: str) -> SasRecPlan:
+    """Return the plan that goes on from the published network or, where there is none of its name, from `state`."""
+    start, epochs = published.get(plan.name, (state, plan.epochs))
+    return replace(plan, start=start, epochs=epochs, base_run_id=base)
 
 
 def as_chosen(plans: list[SasRecPlan], history: pd.DataFrame) -> list[tuple[SasRecPlan, str | None]]:

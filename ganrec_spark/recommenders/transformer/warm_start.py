@@ -14,7 +14,9 @@ from ganrec_spark.run.context import Context
 from ganrec_spark.run.warm_start import LEAST_SHARE, cannot_judge, own_base, told_apart
 from ganrec_spark.training.checkpoints import stored_checkpoints
 
-WARM_EPOCHS = 3
+# Of phase choose, where validation keeps the best one. Phase final has more to learn, for the ratings that it alone
+# knows are those nearest to what people do next, but no more than the network had that it goes on from (ADR 45).
+WARM_EPOCHS, WARM_FINAL_EPOCHS = 3, 10
 _Stored = dict[str, tuple[dict[str, Any], bytes]]
 
 
@@ -56,10 +58,11 @@ def lost(plans: list[SasRecPlan], trained: list[TrainedSasRec]) -> str:
     )
 
 
-def published_states(context: Context, shape: Shape) -> tuple[str | None, dict[str, bytes]]:
-    """Return the run that phase choose of this one went on from, or None, and its state dicts of phase final, by model.
+def published_states(context: Context, shape: Shape) -> tuple[str | None, dict[str, tuple[bytes, int]]]:
+    """Return the run that phase choose of this one went on from, or None, and what of it phase final goes on from.
 
-    Those of the shape, but for n_items; none of a run that this stage may not go on from now.
+    By model: its state dict of phase final, and for how many epochs. Those of the shape, but for n_items; none of a run
+    that this stage may not go on from now.
     """
     allowed = own_base(context).run_id
     cards = context.lake.read("transformer_checkpoints", phase="choose").where("part = 0").select("card").collect()
@@ -69,7 +72,11 @@ def published_states(context: Context, shape: Shape) -> tuple[str | None, dict[s
     (base,) = bases
     stored = _stored(context, base, "final") if base == allowed else {}
     expected = shape.as_dict() | {"n_items": 0}
-    return base, {name: state for name, (card, state) in stored.items() if card["shape"] | {"n_items": 0} == expected}
+    return base, {
+        name: (state, min(int(card["epoch"]), WARM_FINAL_EPOCHS))
+        for name, (card, state) in stored.items()
+        if card["shape"] | {"n_items": 0} == expected
+    }
 
 
 def _stored(context: Context, run_id: str, phase: str) -> _Stored:
