@@ -22,7 +22,7 @@ from ganrec_spark.config.models import (
     Transformer,
     Trending,
 )
-from ganrec_spark.config.types import Count, Positive, Section, Share
+from ganrec_spark.config.types import Count, Names, Positive, Section, Share
 
 
 class Run(Section):
@@ -84,6 +84,9 @@ class Columns(Section):
     event: _Column | None = None
 
 
+AttributeKind = Literal["category", "values", "number", "date", "text", "vector", "none"]
+
+
 class Ingest(Section):
     source: str | None = None
     test_source: str | None = None
@@ -104,6 +107,11 @@ class Ingest(Section):
     timestamp_format: Annotated[str, Field(min_length=1)] | None = None
     tie_order: Literal["random", "source"] = "random"
     pseudonym_salt: Annotated[str, Field(min_length=1)] | None = None
+    users_source: Names = ()
+    items_source: Names = ()
+    user_columns: dict[str, AttributeKind] = {}
+    item_columns: dict[str, AttributeKind] = {}
+    sensitive: tuple[str, ...] = ()
     max_rejected_share: Share = 0.05
 
     @model_validator(mode="after")

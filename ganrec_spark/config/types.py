@@ -2,12 +2,22 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 _T = TypeVar("_T")
+
+
+def _several(given: object) -> object:
+    if isinstance(given, list):
+        return tuple(given)
+    return () if given is None else (given,) if isinstance(given, str) else given
+
+
+# One name, several, or null for none.
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_several)]
 Choices = Annotated[tuple[_T, ...], Field(min_length=1)]
 
 

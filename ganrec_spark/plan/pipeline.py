@@ -30,6 +30,22 @@ STAGES: tuple[Stage, ...] = (
         ("ingest", "feedback"),
     ),
     Stage(
+        "attributes",
+        "attributes",
+        "Read what is known of users and items besides ratings, each column as what it holds.",
+        ("users", "items"),
+        (
+            "user_attributes",
+            "item_attributes",
+            "item_vectors",
+            "attribute_columns",
+            "rejected_attributes",
+            "users",
+            "items",
+        ),
+        ("ingest",),
+    ),
+    Stage(
         "split",
         "split",
         "Hold out each user's validation and test ratings by the configured protocol.",

@@ -4,6 +4,7 @@ Tables of a run carry `run_id` first (and `phase` second where both phases write
 these columns, so the stages never name them. Missing user-item pairs are unknown, never zero.
 """
 
+from ganrec_spark.plan.attribute_tables import ATTRIBUTE_TABLES
 from ganrec_spark.plan.feedback_tables import FEEDBACK_TABLES
 from ganrec_spark.plan.fill_tables import FILL_TABLES
 from ganrec_spark.plan.learning_tables import LEARNING_TABLES
@@ -15,6 +16,7 @@ from ganrec_spark.plan.table import Column, Table
 
 TABLES = (
     *RATING_TABLES,
+    *ATTRIBUTE_TABLES,
     *FEEDBACK_TABLES,
     *FILL_TABLES,
     *MEMBER_TABLES,

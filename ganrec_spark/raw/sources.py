@@ -80,6 +80,17 @@ def read_columns(
     return frame.select(*(F.col(_ROLES[name]).alias(name) for name in names), *more)
 
 
+def read_attributes(
+    spark: SparkSession, source: str, role: str, column: str | int, advice: str, scratch: Path | None = None
+) -> DataFrame:
+    """Return every row of a file, folder or table with an id in `column`: columns `role` (user, item), `file`, `raw`.
+
+    Raises InputError that ends with `advice`.
+    """
+    with explained(source, advice):
+        return _read(spark, Ingest(format="auto" if _is_path(source) else "table"), source, {role: column}, scratch)
+
+
 def read_events(
     spark: SparkSession,
     ingest: Ingest,

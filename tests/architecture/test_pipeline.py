@@ -24,7 +24,8 @@ def test_every_table_has_one_writing_module() -> None:
         for table in stage.writes:
             writers[table].add(stage.module)
     assert {name for name in TABLE_BY_NAME if name not in writers} == WRITTEN_BY_NO_STAGE
-    assert {name: modules for name, modules in writers.items() if len(modules) > 1} == {}
+    several = {name for name, modules in writers.items() if len(modules) > 1}
+    assert {TABLE_BY_NAME[name].scope for name in several} <= {"append"}  # any stage may see a user or an item first
 
 
 def test_only_evaluate_reads_test_ratings() -> None:

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cluster.object_store import StumblingProxy, s3_server, spark_home, stumbling
-from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside
+from e2e.lakeside import LOCAL, REPOSITORY, RUN_DATE, Lakeside, described
 from pyarrow import fs
 
 from ganrec_spark.lake.files import delete_folder, exists, local_copies, mirrored, read_file, require_store, write_file
@@ -138,6 +139,7 @@ def test_killed_and_stumbling_a_run_ends_in_the_same_tables_as_on_a_disk(
 ) -> None:
     with stumbling(store.port) as proxy:
         lakeside = store.lakeside("lake", tmp_path, proxy.url)
+        lakeside = replace(lakeside, options=(*lakeside.options, *described(published[0].source)))
         _kill_in_training(store, lakeside, tmp_path / "said")
         after_kill = store.lakeside("lake", tmp_path / "again", proxy.url)
         lakeside = replace(lakeside, environment={**lakeside.environment, "TMPDIR": after_kill.environment["TMPDIR"]})
@@ -225,6 +227,32 @@ def test_before_a_run_a_store_that_does_not_answer_is_one_line_and_so_says_the_d
     assert doctor.returncode == 4
     assert "fail  lake.root" in doctor.stdout
     assert SECRET not in doctor.stdout + doctor.stderr
+
+
+@pytest.mark.timeout(1800)
+def test_a_stream_goes_on_from_its_checkpoint_in_the_store(store: Store, tmp_path: Path) -> None:
+    lakeside, said = store.lakeside("streamed", tmp_path), tmp_path / "said"
+    command = [sys.executable, "-m", "ganrec_spark.cli", "stream", "s3a://lakes/events", *lakeside.settings()]
+    ends = (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM)
+    for number, end in enumerate(ends):
+        with store.files.open_output_stream(f"lakes/events/{number}.csv") as stream:
+            stream.write(f"user_id,item_id,kind,timestamp\nu{number},i1,click,2026-11-01 12:00:00\n".encode())
+        scratch = tmp_path / f"scratch{number}"
+        scratch.mkdir()
+        environment = {**lakeside.surroundings(), "TMPDIR": str(scratch)}
+        with said.open("w") as log:
+            process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
+        while "1 new events" not in said.read_text():
+            assert process.poll() is None, said.read_text()[-3000:]
+            time.sleep(0.2)
+        process.send_signal(end)
+        assert process.wait(timeout=300) == (0 if end == signal.SIGTERM else -end), said.read_text()[-3000:]
+        assert end == signal.SIGKILL or list(scratch.iterdir()) == [], "nothing stays on this machine"
+    # Only the batch that was killed may have come again, and then it was known.
+    sums = re.search(r"ended after \d batches: (\d) rows read, 1 new events .*, (\d) duplicates", said.read_text())
+    assert sums is not None, said.read_text()[-3000:]
+    assert int(sums[1]) == 1 + int(sums[2]) <= 2
+    assert any("/commits/" in name for name in store.names("streamed/streams"))
 
 
 _STATES = """

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from e2e.lakeside import Lakeside
+from e2e.lakeside import LOCAL, Lakeside, described
 
 from ganrec_spark.raw.world import write_world
 
@@ -19,10 +19,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def published(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakeside, list[dict[str, object]], str]:
     """Return a lake with one published run, the run's metrics, and what the command printed."""
-    lakeside = Lakeside(tmp_path_factory.mktemp("lake"), source)
+    lakeside = Lakeside(tmp_path_factory.mktemp("lake"), source, (*LOCAL, *described(source)))
     metrics = lakeside.root / "metrics.json"
     done = lakeside.recorded(lakeside.root / "used.json", "--metrics-json", str(metrics))
     assert done.returncode == 0, done.stderr[-6000:]
+    assert "Traceback" not in done.stderr
+    assert '"stacktrace"' not in done.stderr
     return lakeside, json.loads(metrics.read_text()), done.stdout
 
 

@@ -8,6 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_DATE = "2026-11-01"
 # Small networks and few epochs: what is proved here does not depend on quality.
@@ -40,6 +42,18 @@ FAST = (
 # for compiled code; a whole run makes 63, and what finds no room ends the run.
 JAVA = "'-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC'"
 LOCAL = ("--set", "spark.master=local[2]", "--set", f"spark.properties={{spark.driver.extraJavaOptions: {JAVA}}}")
+
+
+def described(source: Path) -> tuple[str, ...]:
+    """Return options that tell of the users and items of a world (raw.world.write_world) what beside it is written."""
+    ratings = pq.read_table(source)
+    options = []
+    for kind, texts in (("user", ("group", "a|b")), ("item", ("genres", "war|love"))):
+        ids, file = sorted(set(ratings[f"{kind}_id"].to_pylist())), source.with_name(f"{kind}s.csv")
+        rows = [f"{one},{texts[1] if place % 2 else texts[1][0]},{place}\n" for place, one in enumerate(ids)]
+        file.write_text(f"{kind}_id,{texts[0]},number\n" + "".join(rows))
+        options += ["--set", f"ingest.{kind}s_source={file}"]
+    return tuple(options)
 
 
 @dataclass(frozen=True)

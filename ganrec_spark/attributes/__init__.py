@@ -1,0 +1,1 @@
+"""What is known of users and items besides ratings: columns of their sources, typed and checked."""
