@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,7 +12,6 @@ import pytest
 from e2e.lakeside import JAVA, REPOSITORY, RUN_DATE, Lakeside, described
 
 Published = tuple[Lakeside, list[dict[str, object]], str]
-LISTS = f"lists of 1 users of run {RUN_DATE} are new, overlay "
 CLUSTER = ("--config", str(REPOSITORY / "conf" / "cluster.yaml"))
 # One core and little memory an executor: two workers of the tests' cluster have one each.
 SMALL = (
@@ -55,13 +52,9 @@ def executors(master: str) -> list[psutil.Process]:
 def test_killed_executors_end_in_the_same_lists(
     published: Published, master: str, catalog: dict[str, str], tmp_path: Path
 ) -> None:
-    """During augment and recommend Spark starts the tasks again; training fails cleanly and its retry ends right.
-
-    The lists then follow their users by the jobs that are submitted for it.
-    """
+    """During augment and recommend Spark starts the tasks again; training fails cleanly and its retry ends right."""
     reference, _, _ = published
     lakeside = on_cluster(tmp_path / "lake", reference.source, master, catalog, "killed")
-    lakeside = replace(lakeside, options=(*lakeside.options, "--set", "feedback.as_ratings=true"))
     # The first driver loses an executor while it trains: one clear error, nothing published.
     code, output = run_and_kill(lakeside, master, {"transformer_choose": 9.0})
     assert code == 5, output[-3000:]
@@ -70,38 +63,7 @@ def test_killed_executors_end_in_the_same_lists(
     code, output = run_and_kill(lakeside, master, {"augment_choose": 2.0, "recommend": 2.0})
     assert code == 0, output[-3000:]
     assert lakeside.digests() == reference.digests()
-    require_lists_follow_events(lakeside, master, tmp_path)
     assert left_behind(lakeside, master) == []
-
-
-def require_lists_follow_events(lakeside: Lakeside, master: str, folder: Path) -> None:
-    """Submit what takes a file of events, what refreshes, and a stream that does both until it is told to end."""
-    submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", master, "--py-files"]
-    submit += ["dist/ganrec_spark.zip"]
-
-    def events(name: str, user: str) -> Path:
-        file = folder / name
-        file.write_text(f"user_id,item_id,kind,timestamp\n{user},i0007,purchase,{RUN_DATE} 12:00:00\n")
-        return file
-
-    for job, told in ((["feedback.py", str(events("one.csv", "u00001"))], "1 new events"), (["refresh.py"], LISTS)):
-        done = lakeside.run([*submit, f"jobs/{job[0]}", *job[1:], *lakeside.settings()])
-        assert (done.returncode, told in done.stdout) == (0, True), (done.stdout, done.stderr[-3000:])
-    (folder / "in").mkdir()
-    said = folder / "said"
-    command = [*submit, "jobs/stream.py", str(folder / "in"), "--refresh", *lakeside.settings()]
-    with said.open("w") as log:
-        stream = subprocess.Popen(command, cwd=REPOSITORY, env=lakeside.surroundings(), stdout=log, stderr=log)
-    events("two.csv", "u00002").rename(folder / "in" / "two.csv")
-    while LISTS not in said.read_text():
-        assert stream.poll() is None, said.read_text()[-3000:]
-        time.sleep(0.5)
-    # The JVM is the parent: a signal to it ends the stream in the middle of its batch.
-    started = psutil.Process(stream.pid).children(recursive=True)
-    job_process = next(one for one in started if "jobs/stream.py" in one.cmdline() and "python" in one.name())
-    job_process.terminate()
-    assert stream.wait(timeout=300) == 0, said.read_text()[-3000:]
-    assert "ended after 1 batches: 1 rows read, 1 new events" in said.read_text()
 
 
 def run_and_kill(lakeside: Lakeside, master: str, kills: dict[str, float]) -> tuple[int, str]:
