@@ -17,7 +17,7 @@ import pytest
 import yaml
 from cluster.services import AIRFLOW, Airflow, airflow, free_port
 from cluster.test_cluster import SMALL, left_behind, on_cluster
-from e2e.lakeside import FAST, REPOSITORY, RUN_DATE, Lakeside
+from e2e.lakeside import FAST, REPOSITORY, RUN_DATE, Lakeside, described
 
 from ganrec_spark.plan.pipeline import STAGES
 
@@ -46,7 +46,8 @@ def scheduler(lakeside: Lakeside, master: str, tmp_path_factory: pytest.TempPath
 
 def overrides(lakeside: Lakeside, master: str, *more: str) -> dict[str, object]:
     own = (f"lake.root={lakeside.root}", "lake.namespace=scheduled", f"ingest.source={lakeside.source}")
-    pairs = (setting.split("=", 1) for setting in (*FAST, *own, f"spark.master={master}", *more))
+    known = described(lakeside.source)[1::2]  # without --set
+    pairs = (setting.split("=", 1) for setting in (*FAST, *own, *known, f"spark.master={master}", *more))
     return {key: yaml.safe_load(value) for key, value in pairs if key != "spark.driver_memory"}
 
 

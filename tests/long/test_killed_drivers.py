@@ -23,7 +23,7 @@ KILLS = (("train_generator", 6.0), ("recommend", 0.0), ("publish", 0.5))
 @pytest.mark.timeout(2400)
 def test_killed_drivers_end_in_the_same_tables(published: Published, digests: dict[str, str], tmp_path: Path) -> None:
     reference, _, _ = published
-    lakeside = Lakeside(tmp_path / "lake", reference.source)
+    lakeside = Lakeside(tmp_path / "lake", reference.source, reference.options)
     for stage, seconds in KILLS:
         kill_at(lakeside, stage, seconds)
         if stage == "recommend":  # the last one before publish: readers see nothing yet
