@@ -113,7 +113,8 @@ def _of_texts(known: Sequence[str], column: str) -> Kind:
     def share(fits: Callable[[str], object]) -> float:
         return sum(bool(fits(text)) for text in known) / n
 
-    if share(_NUMBER.fullmatch) >= _NEARLY_ALL:
+    # A zero in front is part of a code, such as a postcode's.
+    if share(_NUMBER.fullmatch) >= _NEARLY_ALL and not share(re.compile(r"0\d+").fullmatch):
         return _of_numbers(known, share(lambda text: re.fullmatch(r"[+-]?\d+", text)) >= _NEARLY_ALL)
     if (parts := _parts(known)) == JSON:
         lists = [json.loads(text) for text in known if _is_json(text)]
@@ -124,9 +125,10 @@ def _of_texts(known: Sequence[str], column: str) -> Kind:
         return Kind(DATE, why="ISO dates")
     if (form := _time_form(known, column)).pattern:
         return Kind(DATE, time=form, why=f"dates like {form.pattern}")
-    if parts in DELIMITERS[:3]:  # a comma is as often part of a name
-        return Kind(VALUES, parts, why=f"values with '{parts}' between them")
     words = sum(len(text.split()) for text in known) / n
+    pieces = sum(text.count(parts or "|") + 1 for text in known) / n
+    if parts in DELIMITERS[:3] and words <= _WORDS * pieces:  # not prose; a comma is as often part of a name
+        return Kind(VALUES, parts, why=f"values with '{parts}' between them")
     if words > _WORDS:
         return Kind(TEXT, why=f"{words:.0f} words on average")
     if n > _MANY and different > _NEARLY_ALL * n:

@@ -38,6 +38,17 @@ NAMES = [f"Toy Story {number} (1995)" for number in range(200)]
         (TEXT, ["24.12.1996", "01.01.1995"], "date", None),
         (TEXT, ["01/02/1996", "03/04/1997"], "category", None),  # day and month cannot be told apart
         (TEXT, NAMES, "text", None),
+        (
+            TEXT,
+            [
+                "He goes home; nobody is there, and so he waits for them until they come from the sea",
+                "A man and a horse, and what became of them when the war was over; a true story",
+            ],
+            "text",
+            None,
+        ),
+        (TEXT, ["Science fiction|Film noir", "Drama"], "values", "|"),
+        (TEXT, ["98107", "02139", *[f"1{number:04d}" for number in range(40)]], "category", None),
         (TEXT, ["A man goes home and finds that it is not there"] * 3, "text", None),
         (TEXT, [f"B00{number:05d}x" for number in range(200)], "none", None),
         (TEXT, [None, "", "NULL", "\\N"], "category", None),
