@@ -39,13 +39,14 @@ _VALUE = "array<struct<name:string,value:string,number:double>>"
 class Side:
     """Whose attributes: `role` user or item, the column of ids (a name, or a position), what is said of the others.
 
-    `salt`: what users' ids are made pseudonyms with (ingest.pseudonym_salt).
+    `salt`: what users' ids are made pseudonyms with (ingest.pseudonym_salt). `sensitive`: columns for reports alone.
     """
 
     role: str
     column: str | int
     kinds: Mapping[str, str]
     salt: str | None = None
+    sensitive: Sequence[str] = ()
 
     @property
     def key(self) -> str:
@@ -150,6 +151,11 @@ def sources_of(spark: SparkSession, side: Side, names: Sequence[str], scratch: P
         raise InputError(
             f"ingest.{side.role}_columns: expected columns of {side.key}, found {', '.join(unknown)}, which none "
             f"of its sources has; they have {', '.join(sorted(seen)) or 'no columns but the ids'}"
+        )
+    if unknown := sorted(set(side.sensitive) - seen.keys()):
+        raise InputError(
+            f"ingest.sensitive: expected columns of {side.key}, found {', '.join(unknown)}, which none of its sources "
+            "has; what is misspelt would not be kept from anything"
         )
     return found
 

@@ -20,13 +20,11 @@ def run(context: Context) -> str:
     """
     ingest = context.config.ingest
     scratch = Path(context.work_dir) / "unpacked" if "://" not in context.work_dir else None
-    sides = (
-        (Side("user", ingest.columns.user, ingest.user_columns, ingest.pseudonym_salt), ingest.users_source),
-        (Side("item", ingest.columns.item, ingest.item_columns), ingest.items_source),
-    )
+    people = Side("user", ingest.columns.user, ingest.user_columns, ingest.pseudonym_salt, ingest.sensitive)
+    things = Side("item", ingest.columns.item, ingest.item_columns)
     read: list[AttributeSource] = []
     try:
-        for side, names in sides:
+        for side, names in ((people, ingest.users_source), (things, ingest.items_source)):
             read += sources_of(context.spark, side, names, scratch)
         context.lake.write("rejected_attributes", _all(context, "rejected_attributes", rejected(read)))
         n_rows = require_ids(read, ingest.max_rejected_share, context.run_id)
@@ -64,9 +62,8 @@ def _write(context: Context, role: str, sources: Sequence[AttributeSource]) -> l
 def _columns(
     context: Context, sources: Sequence[AttributeSource], counts: Mapping[str, Mapping[str, tuple[int, int]]]
 ) -> DataFrame:
-    sensitive = context.config.ingest.sensitive
     rows = [
-        (source.side.role, name, kind.name, kind.why, source.side.role == "user" and name in sensitive, given, bad)
+        (source.side.role, name, kind.name, kind.why, name in source.side.sensitive, given, bad)
         for source in sources
         for name, kind in source.kinds.items()
         for given, bad in [counts[source.name].get(name, (0, 0))]

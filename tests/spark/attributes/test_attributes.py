@@ -170,6 +170,10 @@ def test_what_cannot_be_meant(read: Callable[..., tuple[Config, str]], tmp_path:
     people = f"ingest.users_source={tmp_path / 'people.csv'}"
     with pytest.raises(InputError, match=r"user_columns: .* found sex, which none of its sources has; they have age"):
         read(people, "ingest.user_columns={sex: category}")
+    with pytest.raises(
+        InputError, match=r"ingest.sensitive: expected columns of ingest.users_source, found sex, which"
+    ):
+        read(people, "ingest.sensitive=[sex]")
     with pytest.raises(InputError, match=r"users_source: expected columns of different names .* found 'age' in"):
         read(f"ingest.users_source=[{tmp_path / 'people.csv'}, {tmp_path / 'more.csv'}]")
     with pytest.raises(InputError, match=r"^ingest.users_source: .*expected columns user_id, found .*missing: user_id"):
