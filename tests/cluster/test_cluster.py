@@ -1,10 +1,10 @@
 """The same jobs on a standalone cluster of processes with its catalog in PostgreSQL: the same lists, and faults."""
 
-import re
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -56,18 +56,19 @@ def test_killed_executors_end_in_the_same_lists(
     reference, _, _ = published
     lakeside = on_cluster(tmp_path / "lake", reference.source, master, catalog, "killed")
     # The first driver loses an executor while it trains: one clear error, nothing published.
-    code, output = run_and_kill(lakeside, master, {"transformer_choose": 9.0})
+    longer = replace(lakeside, options=(*lakeside.options, "--set", "transformer.max_epochs=50"))
+    code, output = run_and_kill(longer, master, {"sasrec_0: epoch 2/": 0.0})
     assert code == 5, output[-3000:]
     assert "training on 2 workers stopped" in output.splitlines()[-1]
     assert lakeside.ganrec("publications").stdout == ""
-    code, output = run_and_kill(lakeside, master, {"augment_choose": 2.0, "recommend": 2.0})
+    code, output = run_and_kill(lakeside, master, {"] augment_choose: ": 2.0, "] recommend: ": 2.0})
     assert code == 0, output[-3000:]
     assert lakeside.digests() == reference.digests()
     assert left_behind(lakeside, master) == []
 
 
 def run_and_kill(lakeside: Lakeside, master: str, kills: dict[str, float]) -> tuple[int, str]:
-    """Run the pipeline; kill one executor so many seconds after each named stage began. Return exit code and log."""
+    """Run the pipeline; kill one executor so many seconds after each text was said first. Return exit code and log."""
     command = [sys.executable, "jobs/run_pipeline.py", "--run-date", RUN_DATE, "--verbose", *lakeside.settings()]
     process = subprocess.Popen(
         command,
@@ -80,18 +81,17 @@ def run_and_kill(lakeside: Lakeside, master: str, kills: dict[str, float]) -> tu
     assert process.stderr is not None
     lines, killed = [], []
 
-    def kill(stage: str) -> None:
-        victim = executors(master)[0]
-        victim.send_signal(signal.SIGKILL)
-        killed.append(stage)
+    def kill(text: str) -> None:
+        executors(master)[0].send_signal(signal.SIGKILL)
+        killed.append(text)
 
+    waiting = dict(kills)
     for line in process.stderr:
         lines.append(line)
-        begun = re.search(r"\] (\w+): (?!done|kept|skipped)", line)
-        if begun and begun.group(1) in kills:
-            threading.Timer(kills[begun.group(1)], kill, [begun.group(1)]).start()
+        for text in [text for text in waiting if text in line]:
+            threading.Timer(waiting.pop(text), kill, [text]).start()
     code = process.wait(timeout=60)
-    assert killed == list(kills)
+    assert killed == list(kills), "".join(lines)[-3000:]
     return code, "".join(lines)
 
 
