@@ -74,6 +74,7 @@ CHEAP = (
     "recommend.reranker=none",
     "recommend.fusion=[ranks]",
     "recommend.weight_step=0.5",
+    "refresh.compact_after=1000",  # what compaction takes is measured by itself
 )
 
 

@@ -25,6 +25,7 @@ from quality_run import run_id, run_pipeline
 from ganrec_spark.config.load import load_config
 from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
 from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
+from ganrec_spark.frames.audiences import AUDIENCES
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import BLEND, MEMBER_NAMES
 from ganrec_spark.spark.session import build_session
@@ -104,11 +105,12 @@ def compared(root: Path, settings: list[str], seconds: dict[int, float]) -> str:
 
 
 def judged(lake: Lake, run: str, system: str) -> pd.Series:
-    """Return the NDCG@10 of every test user, 0 without a list."""
+    """Return the NDCG@10 of every test user; who has no list has that for anyone, else 0."""
     rows = lake.read(f"{system}_candidates", run, "final").where("fill = 'none'").select("user_idx", "items")
     lists = dict(rows.toPandas().itertuples(index=False))
     test = lake.read("test_ratings", run).toPandas().groupby("user_idx")["item_idx"].agg(list).sort_index()
-    ranked = [np.asarray(lists.get(user, []), dtype=np.int32)[:_K] for user in test.index]
+    anyone = lists.get(AUDIENCES["anyone"], [])
+    ranked = [np.asarray(lists.get(user, anyone), dtype=np.int32)[:_K] for user in test.index]
     counts = np.array([len(items) for items in test])
     values = ndcg(hit_matrix(ranked, [np.asarray(items) for items in test], _K), counts, _K)
     return pd.Series(values, index=test.index)

@@ -18,6 +18,8 @@ from ganrec_spark.frames.ship import Shipped
 
 _TREES: dict[str, lightgbm.Booster] = {}  # of this Python worker
 
+ALIKE = "alike"  # column of the lists by attributes, of users without ratings
+
 _LISTS = "fill string, user_idx int, items array<int>, scores array<float>"
 _LISTS_ARROW = pa.schema(
     [
@@ -48,7 +50,7 @@ class Fusion:
 
     Rows that it reads have, for each of `members`, the list columns `member` and `member_scores` (NULL: no list),
     n_ratings (NULL: 0) and fold, the index of the user's model in `models`, LightGBM's texts; without models nothing is
-    reordered. `popularity`: the shipped array [I items] of that name.
+    reordered. `popularity`: the shipped array [I items] of that name. Where a row has a list `alike`, that is the one.
     """
 
     members: tuple[str, ...]
@@ -61,6 +63,14 @@ class Fusion:
 
     def fused(self, batch: pa.RecordBatch) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Return each row's items and scores, best first. Reordered items take over the scores of their places."""
+        rows = self._blended(batch)
+        if ALIKE in batch.schema.names:
+            for row, items in enumerate(lists(batch, ALIKE)):
+                if len(items):
+                    rows[row] = items.astype(np.int64), blend.place_values(np.zeros(len(items)), "ranks", self.constant)
+        return rows
+
+    def _blended(self, batch: pa.RecordBatch) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         rows = self.unordered(batch)
         if not self.models:
             return rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,9 @@ def accepted_fills(context: Context) -> list[str]:
 
 
 def users_of_run(context: Context) -> DataFrame:
-    """Return (user_idx) of every user of the run, those with held-out ratings or dislikes alone included."""
-    parts = [context.lake.read(name).select("user_idx") for name in ("ratings", "disliked_ratings")]
-    return parts[0].union(parts[1]).distinct()
+    """Return (user_idx) of every user of the run: those with held-out ratings, dislikes or attributes alone, too."""
+    tables = ("ratings", "disliked_ratings", "user_attributes")
+    return reduce(DataFrame.union, (context.lake.read(name).select("user_idx") for name in tables)).distinct()
 
 
 def _columns(fill: str) -> dict[str, str]:
@@ -58,7 +59,8 @@ def _columns(fill: str) -> dict[str, str]:
 def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence[str]) -> DataFrame:
     """Return one row per user as the fusions of `fills` read them (blend.fusion.Fusion, `_columns`).
 
-    Users that the tail has no list for get its list for their audience.
+    Users that the tail has no list for get its list for their audience. `alike`, `alike_scores`: the list by attributes
+    of those who have no ratings, NULL for the others.
     """
     rows = spread(users).withColumn("fold", part("fold", context.seed, rerank.FOLDS))
     named = {
@@ -79,7 +81,9 @@ def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence
     for suffix, kind in (("", "int"), ("_scores", "float")):
         own = F.coalesce(f"{TAIL}{suffix}", f"tail{suffix}", F.array().cast(f"array<{kind}>"))
         rows = rows.withColumn(f"{TAIL}{suffix}", own)
-    rows = rows.drop("audience", "tail", "tail_scores")
+    alike = context.lake.read("strangers_candidates", phase)
+    alike = alike.select("user_idx", F.col("items").alias("alike"), F.col("scores").alias("alike_scores"))
+    rows = rows.drop("audience", "tail", "tail_scores").join(alike, "user_idx", "left")
     observed = context.lake.read("merged_ratings", phase).where("observed")
     return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
 
@@ -88,7 +92,7 @@ def judged_rows(context: Context) -> DataFrame:
     """Return the rows of validation users, with relevant (held-out items) and is_sparse.
 
     Those who judge weights and those who judge trees, apart where there are enough (draws): columns of these names are
-    true for them, else NULL.
+    true for them, else NULL. Whose list is by attributes is not among them: nothing is blended for them.
     """
     settings = context.config.recommend
     wanted = {"weights": settings.weight_users, "trees": settings.rerank_users if settings.reranker != "none" else 0}
@@ -96,7 +100,7 @@ def judged_rows(context: Context) -> DataFrame:
     for purpose, n in wanted.items():
         users = drawn(rows.select("user_idx"), purpose, context.seed, n).withColumn(purpose, F.lit(True))
         rows = rows.join(users, "user_idx", "left")
-    rows = member_lists(context, rows.where("weights OR trees"), "choose", (NONE,))
+    rows = member_lists(context, rows.where("weights OR trees"), "choose", (NONE,)).where("alike IS NULL")
     rows = with_segments(rows, context.lake.read("user_segments"))
     return rows.withColumn("is_sparse", F.array_contains("segments", "sparse")).drop("segments")
 

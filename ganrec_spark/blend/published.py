@@ -9,14 +9,14 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.blend.fusion import Fusion
 from ganrec_spark.blend.member_lists import item_slots, member_lists
-from ganrec_spark.blend.served import POPULARITY_BIT, Serving, serve
+from ganrec_spark.blend.served import ALIKE_BIT, POPULARITY_BIT, Serving, serve
 from ganrec_spark.blend.serving import NO_REASON
 from ganrec_spark.experiment.arms import with_arms
 from ganrec_spark.experiment.explore import exploration_of
 from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY, TAIL
+from ganrec_spark.plan.members import ATTRIBUTES, MEMBER_NAMES, POPULARITY, TAIL
 from ganrec_spark.rules.keeping import bits
 from ganrec_spark.rules.shipped import ShippedRules, rules_set, ship_rules, with_barred
 from ganrec_spark.run.context import Context
@@ -138,7 +138,8 @@ def _member_names() -> Column:
     names = [
         F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBER_NAMES)
     ]
-    filled_up = F.when(F.col("bits") == 0, F.lit(TAIL)).when(F.col("bits") == POPULARITY_BIT, F.lit(POPULARITY))
+    others = {0: TAIL, POPULARITY_BIT: POPULARITY, ALIKE_BIT: ATTRIBUTES}
+    filled_up = F.coalesce(*(F.when(F.col("bits") == bits, F.lit(name)) for bits, name in others.items()))
     return F.filter(F.array(*names, filled_up), lambda name: name.isNotNull())
 
 
@@ -148,7 +149,7 @@ def _popular_only() -> Column:
 
 def _reason() -> Column:
     explained = F.when(F.col("because_idx") != NO_REASON, "history").otherwise("similar_users")
-    return F.when(_popular_only(), "popular").otherwise(explained)
+    return F.when(_popular_only(), "popular").when(F.col("bits") == ALIKE_BIT, ATTRIBUTES).otherwise(explained)
 
 
 def unserved_rows(context: Context, served: DataFrame) -> DataFrame:

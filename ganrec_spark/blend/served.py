@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from ganrec_spark.blend.fusion import Fusion, arrays, filled_up
+from ganrec_spark.blend.fusion import ALIKE, Fusion, arrays, filled_up
 from ganrec_spark.blend.serving import Catalogue, Offer, Terms, final_list
 from ganrec_spark.blend.weights import place_values
 from ganrec_spark.config.lists import NO_FILL, PUBLISHED
@@ -20,8 +20,9 @@ from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.rules.shipped import ShippedRules
 
-# The bit of Served.members that stands for popularity, which is no member: it may be what an arm lists.
-POPULARITY_BIT = 1 << len(MEMBER_NAMES)
+# The bits of Served.members that stand for what is no member: popularity, which may be what an arm lists, and lists by
+# attributes.
+POPULARITY_BIT, ALIKE_BIT = 1 << len(MEMBER_NAMES), 2 << len(MEMBER_NAMES)
 _EXPLORED = (PUBLISHED, NO_FILL)
 
 _SERVED = (
@@ -126,6 +127,7 @@ def offers_of(
     A member's list is the one that goes into the published blend.
     """
     tails, seen, nobody = lists(batch, how.tail), lists(batch, "seen"), np.zeros(len(MEMBER_NAMES))
+    alike = lists(batch, ALIKE)
     empty = np.empty(0, dtype=np.int64), np.empty(0)
     of_fill = {
         fill: list(zip(*(lists(batch, name) for name in fusions[fill].members), strict=True)) for fill in fusions
@@ -137,6 +139,8 @@ def offers_of(
             return Offer(empty, (), nobody[:0], popular, POPULARITY_BIT)
         fill = NONE if kind == NO_FILL else how.published
         fusion, ranked = fusions[fill], of_fill[fill][row]
+        if kind in _EXPLORED and len(alike[row]):
+            return Offer(fused[fill][row], (), nobody[:0], tails[row], ALIKE_BIT)
         if kind in _EXPLORED:
             return Offer(fused[fill][row], ranked, fusion.weights, tails[row])
         member = MEMBER_NAMES.index(kind)

@@ -73,6 +73,11 @@ class Trending(Section):
     half_life_days: tuple[Positive, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
 
 
+class Strangers(Section):
+    max_features: Count = 1000
+    shrinkage: tuple[Positive, ...] = (30.0, 100.0, 300.0, 1000.0)
+
+
 class Als(Section):
     solver: Literal["auto", "numpy", "mllib"] = "auto"
     max_gathered_gib: Positive = 0.8

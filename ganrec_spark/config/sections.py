@@ -19,6 +19,7 @@ from ganrec_spark.config.models import (
     Merge,
     Parquet,
     Recommend,
+    Strangers,
     Transformer,
     Trending,
 )
@@ -170,7 +171,9 @@ class Stream(Section):
 
 
 class Split(Section):
-    protocol: Literal["leave_last_out", "temporal", "ratio", "given", "none"] = "leave_last_out"
+    protocol: Literal["leave_last_out", "temporal", "ratio", "given", "cold_users", "cold_items", "none"] = (
+        "leave_last_out"
+    )
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     min_ratings: Annotated[int, Field(ge=3)] = 3
@@ -254,6 +257,7 @@ class Config(Section):
     gate: Gate = Gate()
     merge: Merge = Merge()
     trending: Trending = Trending()
+    strangers: Strangers = Strangers()
     als: Als = Als()
     item_item: ItemItem = ItemItem()
     transformer: Transformer = Transformer()

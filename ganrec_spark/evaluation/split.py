@@ -2,6 +2,7 @@
 
 Every rating gets one part: train, validation or test. A dislike is never held out; its part says which phase may know
 it, by the same order in time or the same draw (`dislike_parts`), and so does that of what was shown (`ignored_parts`).
+Where whole users or items are hidden (cold_users, cold_items), so is all else that is known of them.
 Ties in time are broken (time_order.tie) and shares drawn by a hash of (seed, user, item): the same ratings give the
 same parts, however they are stored.
 """
@@ -18,6 +19,8 @@ from ganrec_spark.frames.time_order import tie
 
 _DAY = 86_400
 _DRAWN = ("ratio", "given")  # protocols that hold out by chance, not by time
+_HIDDEN = {"cold_users": "user_idx", "cold_items": "item_idx"}  # protocols that hide whole users or items
+_BUCKETS = 2**16  # finer than this a share of users or items is not drawn
 PARTS = ("train", "validation", "test")
 
 
@@ -56,11 +59,23 @@ def given(ratings: DataFrame, split: Split, seed: int) -> DataFrame:
     return _random_shares(own, split, seed, 0.0).unionByName(_labelled(test, F.lit("test")))
 
 
+def cold_users(ratings: DataFrame, split: Split, seed: int) -> DataFrame:
+    """Hold out all ratings of test_share of the users for test, of validation_share for validation."""
+    return _hidden(ratings, split, seed, "user_idx")
+
+
+def cold_items(ratings: DataFrame, split: Split, seed: int) -> DataFrame:
+    """Hold out all ratings of test_share of the rated items for test, of validation_share for validation."""
+    return _hidden(ratings, split, seed, "item_idx")
+
+
 PROTOCOLS: dict[str, Callable[[DataFrame, Split, int], DataFrame]] = {
     "leave_last_out": leave_last_out,
     "temporal": temporal,
     "ratio": ratio,
     "given": given,
+    "cold_users": cold_users,
+    "cold_items": cold_items,
     "none": last_for_validation,
 }
 
@@ -70,11 +85,13 @@ def dislike_parts(disliked: DataFrame, parts: DataFrame, split: Split, seed: int
 
     In: disliked_ratings, and the ratings with their parts. By protocols in time a dislike that comes before the first
     validation rating (of the user; temporal: of all) is train, before the first test rating validation, else test.
-    ratio and given draw the same shares of a user's dislikes as of the ratings. A pair that is held out, as
-    ingest.test_source may say of one, is no dislike.
+    ratio and given draw the same shares of a user's dislikes as of the ratings. Those of a hidden user or item are of
+    the part that hides it. A pair that is held out, as ingest.test_source may say of one, is no dislike.
     """
     own = _own(disliked)
-    if split.protocol in _DRAWN:
+    if split.protocol in _HIDDEN:
+        labelled = _labelled(*_as_hidden(own, parts, split))
+    elif split.protocol in _DRAWN:
         labelled = _random_shares(own, split, seed, split.test_share if split.protocol == "ratio" else 0.0)
     else:
         labelled = _labelled(*_in_time(own, parts, split, seed))
@@ -88,15 +105,39 @@ def ignored_parts(impressions: DataFrame, parts: DataFrame, split: Split, seed: 
     In: table impressions, and the ratings with their parts. An impression has its place a day later, when it is clear
     what came of it: by the first held-out rating (of the user; temporal: of all) a phase knows nothing of what led to
     it. That a pair is held out changes nothing, for that would give it away. Where ratings are held out by chance
-    (ratio, given) there is no before and after, so nothing is known.
+    (ratio, given) there is no before and after, so nothing is known; what a hidden user was shown, or who was shown a
+    hidden item, is of the part that hides it.
     """
     rows = impressions.withColumn("ts", F.col("ts") + F.lit(PATIENCE))
-    if split.protocol in _DRAWN:
+    if split.protocol in _HIDDEN:
+        rows, part = _as_hidden(rows, parts, split)
+        placed = rows.withColumn("part", part)
+    elif split.protocol in _DRAWN:
         placed = rows.limit(0).withColumn("part", F.lit("train"))
     else:
         rows, part = _in_time(rows, parts, split, seed)
         placed = rows.withColumn("part", part)
     return placed.groupBy("user_idx", "item_idx", "part").agg(F.count("*").alias("times"))
+
+
+def _hidden(ratings: DataFrame, split: Split, seed: int, key: str) -> DataFrame:
+    own = _own(ratings)
+    bucket = F.pmod(F.xxhash64(F.lit("hidden"), F.lit(seed), key), F.lit(_BUCKETS))
+    counts = _histogram(own.select(key).distinct(), bucket)
+    total = sum(counts.values())
+    test_above, validation_above = (
+        _last_fitting(counts, share * total)[0]
+        for share in (split.test_share, split.validation_share + split.test_share)
+    )
+    part = F.when(bucket > test_above, "test").when(bucket > validation_above, "validation").otherwise("train")
+    return _labelled(own, part)
+
+
+def _as_hidden(rows: DataFrame, parts: DataFrame, split: Split) -> tuple[DataFrame, Column]:
+    """Return the rows with more columns, and the part of each: that of its user's or item's ratings."""
+    key = _HIDDEN[split.protocol]
+    hidden = parts.where("part <> 'train'").select(key, F.col("part").alias("hides")).distinct()
+    return rows.join(hidden, key, "left"), F.coalesce("hides", F.lit("train"))
 
 
 def _in_time(rows: DataFrame, parts: DataFrame, split: Split, seed: int) -> tuple[DataFrame, Column]:

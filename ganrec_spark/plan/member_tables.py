@@ -102,6 +102,18 @@ MEMBER_TABLES: tuple[Table, ...] = (
         phased=True,
     ),
     _choices("item_item"),
+    _choices("strangers"),
+    Table(
+        "strangers_candidates",
+        "the items that people with the attributes of one user rate most, of users without a rating",
+        ("user_idx",),
+        columns("""
+            user_idx int: dense index of the user
+            items array<int>: item indices, best first
+            scores array<float>: share of users that is expected to rate each item, descending
+        """),
+        phased=True,
+    ),
     *(_choices(member.name) for member in MEMBERS if member.doc and member.chooses),
     Table(
         "transformer_checkpoints",

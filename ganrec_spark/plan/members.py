@@ -50,6 +50,8 @@ TUNED = tuple(member.name for member in MEMBERS if member.tuned_in)
 
 # What is measured: beside the members the baseline, which is never published, and what is.
 POPULARITY, BLEND = "popularity", "blend"
+# What lists of users without ratings are said to come from, where their attributes make them.
+ATTRIBUTES = "attributes"
 COLOURS = {POPULARITY: "#999999", **{member.name: member.colour for member in MEMBERS}, BLEND: "#0072B2"}
 RECOMMENDERS = tuple(COLOURS)
 

@@ -94,6 +94,22 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             profile="scoring",
         ),
         Stage(
+            f"strangers_{phase}",
+            "strangers",
+            "Rank for people without a rating what people with the same attributes rate.",
+            (
+                "merged_ratings",
+                "user_attributes",
+                "attribute_columns",
+                "trending_choices",
+                "validation_ratings" if phase == "choose" else "strangers_choices",
+            ),
+            ("strangers_choices", "strangers_candidates") if phase == "choose" else ("strangers_candidates",),
+            ("strangers", "recommend"),
+            phase,
+            profile="scoring",
+        ),
+        Stage(
             f"als_{phase}",
             "als",
             "Fit ALS on the merged ratings and rank the whole catalogue for every user.",

@@ -157,10 +157,12 @@ STAGES: tuple[Stage, ...] = (
         "Choose the blend on validation, exclude what users saw, write n items or a reason code.",
         (
             *list_tables(MEMBER_NAMES),
+            "strangers_candidates",
             "item_item_weights",
             "merged_ratings",
             "validation_ratings",
             "user_segments",
+            "user_attributes",  # who is known by attributes alone
             "ratings",  # who is a user of this run; what they rated is not looked at
             "disliked_ratings",
             "users",

@@ -1,6 +1,6 @@
 """Tables of the blend, of what is published and measured, and of what ran."""
 
-from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY, RECOMMENDERS, TAIL, TUNED, in_words
+from ganrec_spark.plan.members import ATTRIBUTES, MEMBER_NAMES, POPULARITY, RECOMMENDERS, TAIL, TUNED, in_words
 from ganrec_spark.plan.table import Table, columns
 
 PUBLISHED_TABLES: tuple[Table, ...] = (
@@ -43,8 +43,8 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
             rank int: position in the user's list, from 1
             item_id string: the source's id
             score double: blend score, descending with rank where nothing was drawn; comparable within one user only
-            members array<string>: recommenders with a weight that listed it; {TAIL} or {POPULARITY} where it fills up
-            reason string: history (a history item explains it), similar_users, popular
+            members array<string>: recommenders with a weight that listed it; else {TAIL}, {POPULARITY} or {ATTRIBUTES}
+            reason string: history (a history item explains it), similar_users, popular, or the user's attributes
             because_item_id string: the history item that explains it best; NULL where none does
             user_idx int: dense index of the user
             item_idx int: dense index of the item

@@ -91,8 +91,15 @@ def _members(
     makers["als_candidates"] = lambda: _als(users, rows, seen, models.als, n, run)
     makers["item_item_candidates"] = lambda: _item_item(observed, rows, models.item_item, n, run)
     makers["transformer_candidates"] = lambda: _transformer(context, observed, rows, models.transformer, run)
+    makers["strangers_candidates"] = lambda: _still_unrated(context, users, observed)
     makers["trending_candidates"] = lambda: _trending(seen.select("user_idx", "items"), models.trending, n, run)
     return makers
+
+
+def _still_unrated(context: Context, users: Users, observed: DataFrame) -> DataFrame:
+    """Return the run's lists by attributes of those of the users who still have no ratings."""
+    lists = users.rows_of(context.lake.read("strangers_candidates"))
+    return lists.join(observed.select("user_idx").distinct(), "user_idx", "left_anti")
 
 
 def _item_item(observed: DataFrame, rows: Histories, model: ItemItemModel, n: int, run: Mapper) -> DataFrame:

@@ -156,7 +156,12 @@ def _values(rows: Sequence[Row]) -> str:
 def _reason(row: Row) -> object:
     if row["because_item_id"] is not None:
         return Id(f"because of {row['because_item_id']}")
-    return {"similar_users": "people like this one", "popular": "popular"}.get(row["reason"], row["reason"])
+    words = {
+        "similar_users": "people like this one",
+        "popular": "popular",
+        "attributes": "people described like this one",
+    }
+    return words.get(row["reason"], row["reason"])
 
 
 def _finite(*values: float | None) -> figures.Interval | None:

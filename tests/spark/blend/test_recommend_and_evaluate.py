@@ -303,6 +303,36 @@ def test_what_a_user_dislikes_is_never_listed_to_them_alone(
         world.clear("disliked_ratings", RUN)
 
 
+def test_who_is_known_by_attributes_alone_gets_the_list_by_attributes(
+    world: Lake, written: Written, make_context: MakeContext
+) -> None:
+    context = make_context("recommend")
+    frame = context.lake.frame
+    world.replace("user_attributes", frame("user_attributes", [(11, "group", "a", None), (0, "group", "a", None)]), RUN)
+    add_ids(world, "users", frame("users", [("u11", 11, RUN)]))
+    for phase in ("choose", "final"):
+        # User 4 has held-out ratings alone.
+        rows = [(4, [3, 2, 9], [0.9, 0.5, 0.4]), (11, [7, 6], [0.9, 0.8])]
+        world.replace("strangers_candidates", frame("strangers_candidates", rows), RUN, phase)
+    try:
+        recommend.run(context)
+        now = {name: [row for row in listed(world) if row.user_id == name] for name in ("u0", "u4", "u11")}
+        assert [row.item_id for row in now["u4"]] == ["i3", "i2", "i9"]
+        # The trending ones fill it up.
+        assert [row.item_id for row in now["u11"]] == ["i7", "i6", "i8"]
+        told = {(tuple(row.members), row.reason, row.because_item_id) for row in (*now["u4"], *now["u11"])}
+        assert told == {(("attributes",), "attributes", None)}
+        assert all(row.reason != "attributes" for row in now["u0"])
+        blends = world.read("blend_candidates", RUN, "final").where("user_idx = 11").collect()
+        assert [list(row["items"])[:2] for row in blends] == [[7, 6]]
+        # User 4 judges no weights any more: three of the four are left.
+        assert world.read("blend_weights", RUN).first().member_ndcg == pytest.approx((1 / log2(3) + 1) / 3)
+    finally:
+        world.clear("user_attributes", RUN)
+        for phase in ("choose", "final"):
+            world.replace("strangers_candidates", frame("strangers_candidates", []), RUN, phase)
+
+
 def test_an_item_that_was_first_rated_in_validation_is_on_every_axis(
     world: Lake, written: Written, make_context: MakeContext
 ) -> None:

@@ -18,7 +18,7 @@ from ganrec_spark.frames.users import Users
 from ganrec_spark.lake import overlay
 from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.publication import roll_back
-from ganrec_spark.lake.schema import declared
+from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.refresh import models
 from ganrec_spark.refresh import refresh as room
@@ -151,9 +151,13 @@ def test_lists_follow_their_users(world: World) -> None:
         world.lake,
         "users",
         world.spark.createDataFrame(
-            [("n500", 500, "feedback"), ("n501", 501, "feedback")], "user_id string, user_idx int, first_run_id string"
+            [("n504", 500, "feedback"), ("n508", 501, "feedback")], "user_id string, user_idx int, first_run_id string"
         ),
     )
+    # Both were known by attributes alone; 501 still is, for no model knows what 501 clicked.
+    alike = [(500, [30, 31, 32], [0.3, 0.2, 0.1]), (501, [33, 34, 35], [0.3, 0.2, 0.1])]
+    rows = local_frame(world.spark, declared("strangers_candidates").columns, alike)
+    world.lake.replace("strangers_candidates", rows, RUN, "final")
     before, had = world.published(), files(world)
     events = new_events(world)
     expected = reference(world)
@@ -167,6 +171,12 @@ def test_lists_follow_their_users(world: World) -> None:
     assert {user: after[user] for user in before if user not in changed} == {
         user: before[user] for user in before if user not in changed
     }
+    table = world.spark.table(world.lake.name("published_recommendations"))
+    arms = {row.user_idx: row.arm for row in world.spark.table(world.lake.name("published_exposures")).collect()}
+    assert (arms[500], arms[501]) == ("blend", "blend"), "choose other ids: other arms have no lists by attributes"
+    reasons = {user: [row.reason for row in table.where(f"user_idx = {user}").collect()] for user in (500, 501)}
+    assert reasons[501] == ["attributes"] * 5
+    assert "attributes" not in reasons[500]
     assert had <= files(world)
     shown = {(user, row[-1]) for user, rows in after.items() for row in rows}
     barred = {(user, item) for user, item, kind, *_ in events if kind != "impression"}

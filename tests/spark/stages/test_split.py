@@ -130,6 +130,26 @@ def test_given_takes_the_delivered_test_less_what_is_in_train(spark: SparkSessio
     assert found["train"] | found["validation"] == {(user, item) for user, item, _ in own}
 
 
+@pytest.mark.parametrize(("protocol", "place"), [("cold_users", 0), ("cold_items", 1)])
+def test_whole_users_or_items_are_hidden_and_all_that_is_known_of_them(
+    spark: SparkSession, protocol: str, place: int
+) -> None:
+    pairs = [(user, item, user + item) for user in range(50) for item in range(50) if (user + item) % 3]
+    frame = ratings(spark, pairs)
+    found = parts(frame, protocol)
+    hidden = {name: {pair[place] for pair in rows} for name, rows in found.items()}
+    assert {name: len(hidden[name]) for name in hidden} == {"train": 35, "validation": 5, "test": 10}
+    assert len(set().union(*hidden.values())) == 50, "one is in two parts"
+    assert parts(frame.repartition(7), protocol) == found
+    assert parts(frame, protocol, seed=2) != found
+    missing = [(user, item, 0) for user in range(51) for item in range(51) if not (user + item) % 3]
+    kept = parts_of_dislikes(frame, ratings(spark, missing), protocol)
+    of = {key: name for name, keys in hidden.items() for key in keys}
+    assert kept == {(user, item): of.get((user, item)[place], "train") for user, item, _ in missing}
+    shown = times_by_part(frame, ratings(spark, missing), protocol)
+    assert shown == {(*pair, part): 1 for pair, part in kept.items()}
+
+
 def parts_of_dislikes(likes: DataFrame, disliked: DataFrame, protocol: str, **settings: float) -> dict[tuple, str]:
     split = Split.model_validate({"protocol": protocol, **settings})
     rows = dislike_parts(disliked, PROTOCOLS[protocol](likes, split, 1), split, 1).collect()

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from ganrec_spark.blend.fusion import Fusion
-from ganrec_spark.blend.served import POPULARITY_BIT, Serving, offers_of
+from ganrec_spark.blend.served import ALIKE_BIT, POPULARITY_BIT, Serving, offers_of
 from ganrec_spark.blend.serving import Catalogue
 from ganrec_spark.frames.ship import Shipped
 from ganrec_spark.plan.members import MEMBER_NAMES
@@ -20,7 +20,8 @@ def test_each_arm_offers_what_it_is_called() -> None:
     arms = ("published", "no_fill", "popularity", "als", "transformer")
     columns = {name: pa.array([items] * len(arms), pa.list_(pa.int32())) for name, items in lists.items()}
     seen = pa.array([[0, 1]] * len(arms), pa.list_(pa.int32()))
-    batch = pa.RecordBatch.from_pydict({**columns, "seen": seen})
+    nothing = pa.array([None] * len(arms), pa.list_(pa.int32()))
+    batch = pa.RecordBatch.from_pydict({**columns, "seen": seen, "alike": nothing})
     filled = (f"als_{FILL}", *MEMBER_NAMES[1:])
     fusions = {
         fill: Fusion(members, WEIGHTS, "ranks", 30.0, 30, Shipped({}))
@@ -41,3 +42,25 @@ def test_each_arm_offers_what_it_is_called() -> None:
     assert transformer.blended[0].tolist() == [4, 5]
     assert transformer.blended[1] == pytest.approx([1 / 31, 1 / 32])
     assert transformer.weights.tolist() == [0, 0, 1, 0]
+
+
+def test_who_has_a_list_by_attributes_gets_it_where_others_get_the_blend() -> None:
+    lists = {name: [] for name in MEMBER_NAMES} | {"trending": [0, 6], "alike": [2, 5], "seen": []}
+    arms = ("published", "no_fill", "popularity", "trending")
+    columns = {name: pa.array([items] * len(arms), pa.list_(pa.int32())) for name, items in lists.items()}
+    scores = {
+        f"{name}_scores": pa.array([[0.0] * len(lists[name])] * 4, pa.list_(pa.float32())) for name in MEMBER_NAMES
+    }
+    batch = pa.RecordBatch.from_pydict({**columns, **scores})
+    fusions = {"none": Fusion(MEMBER_NAMES, WEIGHTS, "ranks", 30.0, 30, Shipped({}))}
+    fused = {"none": fusions["none"].fused(batch)}
+    how = Serving("none", "trending", 2, 3, {}, ShippedRules())
+    catalogue = Catalogue(np.array([5, 4, 3, 2, 1, 0]), np.ones(7, bool), np.zeros(8, int), np.array([], int))
+    blend, plain, popular, trending = offers_of(batch, fused, fusions, how, arms, catalogue)
+    for offer in (blend, plain):
+        assert offer.blended[0].tolist() == [2, 5]
+        assert offer.blended[1] == pytest.approx([1 / 31, 1 / 32])
+        assert (offer.filler, len(offer.ranked)) == (ALIKE_BIT, 0)
+    # What arms are compared with stays what it is called.
+    assert popular.tail.tolist() == [5, 4, 3]
+    assert trending.blended[0].tolist() == [0, 6]

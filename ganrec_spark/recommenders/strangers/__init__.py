@@ -1,0 +1,1 @@
+"""People without a rating: lists by their attributes alone."""
