@@ -1,9 +1,10 @@
-"""The commands that read or turn what is in the lake: publications, rollback, digest, fill-wanted, sql."""
+"""The commands that read or turn what is in the lake: publications, explain, rollback, digest, fill-wanted, sql."""
 
 import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ganrec_spark.cli.console import clear
 from ganrec_spark.cli.options import common, load
 from ganrec_spark.errors import LakeError
 
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
 
 def publications(arguments: argparse.Namespace) -> int:
     return with_lake(arguments, _print_publications)
+
+
+def explain_options(parser: argparse.ArgumentParser) -> None:
+    common(parser)
+    parser.add_argument("user", metavar="USER", help="the user's id")
+    parser.add_argument("items", nargs="*", metavar="ITEM", help="items to explain; default: the list")
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Print why a user is listed what readers see, or of items why they are listed or are not."""
+    from ganrec_spark.reporting.explain import explain as explained
+
+    def show(lake: "Lake") -> None:
+        lines = list(explained(lake, load(arguments), arguments.user, arguments.items))
+        clear()
+        print("\n".join(lines))
+
+    return with_lake(arguments, show)
 
 
 def rollback_options(parser: argparse.ArgumentParser) -> None:

@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
         loop.loop_options,
     ),
     ("next", "print what to do next, as learn decided, and why", loop.next_run, loop.loop_options),
+    ("explain", "say why a user is listed an item, or why not", lakes.explain, lakes.explain_options),
     ("publications", "list what was published when", lakes.publications, common),
     ("rollback", "point readers back to an earlier run", lakes.rollback, lakes.rollback_options),
     ("digest", "print a content hash of every table of a run, to compare runs", lakes.digest, one_run),

@@ -189,11 +189,14 @@ class Sparsity(Section):
     max_ratings: Annotated[int, Field(ge=0)] = 10
     bucket_edges: tuple[Count, ...] = (5, 10, 20, 50)
     min_sparse_users: Count = 10
+    group_by: Names = ()
 
     @model_validator(mode="after")
     def _ascending(self) -> "Sparsity":
         if list(self.bucket_edges) != sorted(set(self.bucket_edges)):
             raise ValueError(f"bucket_edges {list(self.bucket_edges)} must ascend")
+        if "bucket" in self.group_by:
+            raise ValueError("group_by cannot have a column 'bucket': buckets of ratings are called so")
         return self
 
 
@@ -222,6 +225,7 @@ class Publish(Section):
     min_metric_ratio: Share = 0.8
     min_lift_over_popularity: Annotated[float, Field(ge=0)] = 0.0
     min_volume_ratio: Share = 0.5
+    max_group_gap: Annotated[float, Field(gt=0, le=1)] | None = None
     keep_editions: Annotated[int, Field(ge=2)] = 10
     keep_exposures_days: Count = 30
 

@@ -8,8 +8,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Publish
+from ganrec_spark.evaluation.groups import group_gaps
 from ganrec_spark.lake.publication import of_edition, published_before
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.plan.members import BLEND
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.run.context import Context
 
 
@@ -151,6 +154,24 @@ def metric_checks(metrics: DataFrame, published: DataFrame | None, context: Cont
         ratio = here["blend"] / before["blend"]
         detail = f"NDCG@{settings.metric_k} {here['blend']:.4f}, last published {before['blend']:.4f}"
         checks.append(_at_least("metric_ratio", ratio, settings.min_metric_ratio, detail))
+    return checks + _gap_checks(metrics, settings)
+
+
+def _gap_checks(metrics: DataFrame, settings: Publish) -> list[Check]:
+    """Check for each column of groups how far apart the blend serves them, with and without fill, by a limit."""
+    limit, checks = settings.max_group_gap, []
+    if limit is None:
+        return []
+    where = (F.col("recommender") == BLEND) & (F.col("metric") == "ndcg") & (F.col("k") == settings.metric_k)
+    rows = metrics.where(where).collect()
+    split = "test" if any(row.split == "test" for row in rows) else "validation"
+    for fill in sorted({row.fill for row in rows}):
+        for gap in group_gaps(row.asDict() for row in rows if (row.split, row.fill) == (split, fill)):
+            name = f"group_gap_{gap.column}" + (f"_{fill}" if fill != NONE else "")
+            message = (
+                f"{name}: expected no provable gap above {limit:g} NDCG@{settings.metric_k}, found {gap.in_words()}"
+            )
+            checks.append(Check(name, gap.low, limit, gap.low <= limit, message))
     return checks
 
 

@@ -57,7 +57,7 @@ STAGES: tuple[Stage, ...] = (
         "sparsity",
         "sparsity",
         "Count how sparse each user and the matrix are, and decide whether filling is called for.",
-        ("train_ratings",),
+        ("train_ratings", "user_attributes"),
         ("user_sparsity", "user_segments", "matrix_profile"),
         ("sparsity",),
     ),

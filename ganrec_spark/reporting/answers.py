@@ -7,6 +7,13 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
+# recommendations.reason -> why an item is listed; of reason history a column says which item.
+REASONS = {
+    "similar_users": "people like this one",
+    "popular": "popular",
+    "attributes": "people described like this one",
+}
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ganrec_spark.evaluation.groups import group_gaps
 from ganrec_spark.evaluation.segments import BUCKET, in_order
-from ganrec_spark.plan.members import RECOMMENDERS
+from ganrec_spark.plan.members import BLEND, RECOMMENDERS
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.reporting import figures
-from ganrec_spark.reporting.answers import Row
+from ganrec_spark.reporting.answers import REASONS, Row
 from ganrec_spark.reporting.page import Chapter, Id, Words, figure, folded, paragraph, table
 
 # model -> value name -> (epoch, value)
@@ -86,7 +88,7 @@ def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Chapter:
                 figures.metric_bars(bars(chosen), in_order(row["segment"] for row in chosen), f"NDCG@{k}"),
                 "The blend is what is published. Hatched bars read the accepted fill; whiskers are intervals.",
             )
-            html += f"<h3>NDCG@{k} on {split} ratings</h3>{drawn}{_values(chosen)}"
+            html += f"<h3>NDCG@{k} on {split} ratings</h3>{drawn}{_values(chosen)}{_gaps(chosen)}"
     html = html or paragraph("No ratings were held back: nothing was measured.")
     if weights:
         rows = [(row["fill"], row["recommender"], row["weight"], bool(row["published"])) for row in weights]
@@ -136,6 +138,13 @@ def bars(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, figures.Interva
     return found
 
 
+def _gaps(rows: Sequence[Row]) -> str:
+    plain = [row for row in rows if (row["recommender"], row["fill"]) == (BLEND, NONE)]
+    return "".join(
+        paragraph(f"By {gap.column} the blend serves groups apart by {gap.in_words()}.") for gap in group_gaps(plain)
+    )
+
+
 def _values(rows: Sequence[Row]) -> str:
     names, found = in_order(row["segment"] for row in rows), bars(rows)
     buckets = [name for name in names if name.startswith(BUCKET)]
@@ -156,12 +165,7 @@ def _values(rows: Sequence[Row]) -> str:
 def _reason(row: Row) -> object:
     if row["because_item_id"] is not None:
         return Id(f"because of {row['because_item_id']}")
-    words = {
-        "similar_users": "people like this one",
-        "popular": "popular",
-        "attributes": "people described like this one",
-    }
-    return words.get(row["reason"], row["reason"])
+    return REASONS.get(row["reason"], row["reason"])
 
 
 def _finite(*values: float | None) -> figures.Interval | None:

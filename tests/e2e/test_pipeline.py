@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 
+import pyarrow.parquet as pq
 import pytest
 from e2e.lakeside import RUN_DATE, Lakeside
 
@@ -18,6 +19,7 @@ Published = tuple[Lakeside, list[dict[str, object]], str]
 # What this world gives no reason to read: tests of the stages do.
 READ_ELSEWHERE = {
     "ingest": {"feedback_events"},  # where feedback.as_ratings is set
+    "sparsity": {"user_attributes"},  # where sparsity.group_by is set
     "transformer_final": {"transformer_checkpoints"},  # where little is new
     "augment_final": {"transformer_checkpoints", "transformer_candidates"},  # where the Transformer's fill is accepted
     # Without the gate's fit, and of explicit ratings.
@@ -109,6 +111,24 @@ def test_the_sql_command_opens_a_catalog_with_a_password(published: Published) -
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.split()[-1]) > 0
+
+
+def test_a_list_and_an_item_are_explained(published: Published) -> None:
+    lakeside, _, _ = published
+    table = pq.read_table(lakeside.source)
+    ratings = table.sort_by("timestamp").slice(0, 1).to_pylist()[0]  # the oldest one is never held out
+    told = lakeside.ganrec("explain", str(ratings["user_id"]))
+    first, *rows = told.stdout.splitlines()
+    assert first == f"run {RUN_DATE}: {len(rows)} items are listed", told.stderr
+    listed = rows[0].split(": ")[0].split()[-1]
+    told = lakeside.ganrec("explain", str(ratings["user_id"]), listed, str(ratings["item_id"]))
+    lines = told.stdout.splitlines()
+    assert lines[1].startswith(f"{listed} is at rank 1: ")
+    assert f"{ratings['item_id']} is not listed: the user has rated it" in lines
+    assert sum(line.startswith("  blend: ") for line in lines) == 2
+    unknown = lakeside.ganrec("explain", "nobody at all")
+    assert unknown.returncode == 3
+    assert "table 'users': expected the user that was asked for, found none with that id" in unknown.stderr
 
 
 def test_running_the_date_again_keeps_everything(published: Published) -> None:

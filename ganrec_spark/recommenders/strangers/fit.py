@@ -62,9 +62,9 @@ def learned(
     items = np.sort(item_idx[first])
     place = np.full(int(item_idx.max(initial=-1)) + 1, -1)
     place[items] = np.arange(len(items))
-    rated = features.rows.withColumnRenamed("idx", "user_idx").join(histories(observed), "user_idx")
-    drawn = rated.orderBy(chance(_PURPOSE, seed), "user_idx").limit(_MOST_USERS)
-    own = drawn.withColumn("fold", part(_PURPOSE, seed, _FOLDS)).orderBy("user_idx").toArrow().combine_chunks()
+    described = features.rows.withColumnRenamed("idx", "user_idx")
+    drawn = _drawn(described.join(observed.select("user_idx").distinct(), "user_idx", "left_semi"), _MOST_USERS, seed)
+    own = _histories(drawn, observed).join(described, "user_idx").orderBy("user_idx").toArrow().combine_chunks()
     folds = [Sums.of(_matrix(block, len(features.names)), _rows(block, place, len(items))) for block in _by_fold(own)]
     share = sum((fold.items for fold in folds), np.zeros(len(items))) / max(1, sum(fold.n_users for fold in folds))
     late = counts[1][np.searchsorted(item_idx, items)].astype(np.float64)
@@ -83,11 +83,9 @@ def judged(
 
     Users with features and held-out ratings judge, at most 5,000, drawn by chance, by effects that other users have.
     """
-    empty = F.array().cast("array<int>")
-    rows = features.rows.withColumnRenamed("idx", "user_idx").join(relevant_items(held_out), "user_idx")
-    rows = rows.orderBy(chance(_PURPOSE, seed), "user_idx").limit(_MOST_JUDGES)
-    rows = rows.join(histories(observed).select("user_idx", "items"), "user_idx", "left")
-    rows = rows.withColumn("items", F.coalesce("items", empty)).withColumn("fold", part(_PURPOSE, seed, _FOLDS))
+    described = features.rows.withColumnRenamed("idx", "user_idx")
+    drawn = _drawn(described.join(held_out.select("user_idx").distinct(), "user_idx", "left_semi"), _MOST_JUDGES, seed)
+    rows = _histories(drawn, observed).join(described, "user_idx").join(relevant_items(held_out), "user_idx")
     blocks = _by_fold(rows.orderBy("user_idx").toArrow().combine_chunks())
 
     def judge(shrinkage: float | None) -> NDArray[np.float64]:
@@ -114,6 +112,19 @@ def candidates(features: Features, observed: DataFrame, model: Learned, shrinkag
     described = features.rows.withColumnRenamed("idx", "user_idx")
     strangers = described.join(observed.select("user_idx").distinct(), "user_idx", "left_anti")
     return rank_catalogue(strangers.withColumn("items", F.array().cast("array<int>")), score, n)
+
+
+def _drawn(users: DataFrame, n: int, seed: int) -> DataFrame:
+    """Return (user_idx, fold) of at most n of the users, drawn by chance."""
+    drawn = users.select("user_idx").orderBy(chance(_PURPOSE, seed), "user_idx").limit(n)
+    return drawn.withColumn("fold", part(_PURPOSE, seed, _FOLDS))
+
+
+def _histories(users: DataFrame, observed: DataFrame) -> DataFrame:
+    """Return the users with `items`, what they rated; nothing but their ratings is looked at."""
+    own = histories(observed.join(F.broadcast(users), "user_idx", "left_semi")).select("user_idx", "items")
+    empty = F.array().cast("array<int>")
+    return users.join(own, "user_idx", "left").withColumn("items", F.coalesce("items", empty))
 
 
 def _score(found: Effects, items: NDArray[np.int32], slots: int) -> Score:

@@ -20,6 +20,7 @@ from ganrec_spark.frames.ship import ship
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
+from ganrec_spark.reporting.explain import Listed, places, why
 from ganrec_spark.rules.reading import known_rows
 from ganrec_spark.run.context import Context
 from ganrec_spark.stages import evaluate, recommend
@@ -347,6 +348,40 @@ def test_an_item_that_was_first_rated_in_validation_is_on_every_axis(
     rows = world.read("metrics", RUN).where("split = 'test' AND recommender = 'als' AND metric = 'novelty'")
     # One of the four users of train and validation rated it.
     assert rows.where("segment = 'all' AND k = 5").collect()[0].value == pytest.approx(log2(4))
+
+
+def test_why_an_item_is_listed_or_what_keeps_it_out(
+    world: Lake, written: Written, make_context: MakeContext, tmp_path: Path
+) -> None:
+    frame, blocked = make_context("recommend").lake.frame, tmp_path / "blocked.csv"
+    blocked.write_text("item_id\ni7\n")
+    world.replace("disliked_ratings", frame("disliked_ratings", [(0, 6, None, DAY, "feedback")]), RUN)
+    try:
+        recommend.run(make_context("recommend", f"rules.blocked_items={blocked}"))
+        listed_to = Listed(world, RUN, 0, [row for row in listed(world) if row.user_idx == 0])
+        told = {item: why(listed_to, item) for item in (0, 5, 6, 7, 9)}
+        rank = next(row.rank for row in listed_to.rows if row.item_idx == 5)
+        assert told == {
+            0: "is not listed: the user has rated it",
+            5: f"is at rank {rank}: because of i1, which the user has rated (by als, item_item, trending)",
+            6: "is not listed: the user dislikes it",
+            7: "is not listed: it is blocked (rules.blocked_items)",
+            9: "is not listed: others come first",
+        }
+        where = dict(line.split(": ") for line in places(listed_to, 5))
+        assert [name.partition(",")[0] for name in where] == [*[*LISTS][:4], "blend"]
+        assert where["blend"] == "place 1 of 8"
+        assert list(where.values())[:4] == [
+            "place 2 of 2",
+            "place 1 of 2",
+            "not among its first 1",
+            "place 5 of 8",
+        ]
+        nobody = Listed(world, RUN, 4, [])
+        assert dict(line.split(": ") for line in places(nobody, 5))["blend"] == "place 7 of 10"
+    finally:
+        world.clear("disliked_ratings", RUN)
+        recommend.run(make_context("recommend"))
 
 
 def test_without_held_out_ratings_weights_are_equal_and_nothing_is_measured(

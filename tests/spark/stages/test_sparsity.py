@@ -8,6 +8,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Sparsity
+from ganrec_spark.errors import InputError
+from ganrec_spark.evaluation.groups import with_groups
 from ganrec_spark.evaluation.segments import user_segments, with_segments
 from ganrec_spark.evaluation.sparsity import bucket_label, decide, rated_items, user_sparsity
 
@@ -91,3 +93,43 @@ def test_users_count_in_all_and_in_what_the_table_says_or_are_cold(spark: SparkS
         1: ["all", "age:30-39", "bucket:6-10", "dense"],
         2: ["all", "cold"],
     }
+
+
+def test_groups_by_an_attribute_are_segments_and_cold_users_stay_cold(spark: SparkSession):
+    known = spark.createDataFrame([(0, "sparse"), (1, "dense"), (2, "dense")], "user_idx int, segment string")
+    values = [
+        (0, "gender", "F", None),
+        (1, "gender", "M", None),
+        (9, "gender", "F", None),
+        (0, "tags", "a", None),
+        (0, "tags", "b", None),
+        (1, "age", None, 30.0),
+        *((100 + value, "city", f"c{value % 25:02}", None) for value in range(45)),
+    ]
+    attributes = spark.createDataFrame(values, "user_idx int, name string, value string, number double")
+    rows = {tuple(row) for row in with_groups(known, attributes, ("gender", "tags")).collect()}
+    assert rows - {tuple(row) for row in known.collect()} == {
+        (0, "gender:F"),
+        (1, "gender:M"),
+        (9, "gender:F"),
+        (9, "cold"),
+        (0, "tags:a"),
+        (0, "tags:b"),
+    }
+    cities = {row.segment for row in with_groups(known, attributes, ("city",)).collect()} - {"cold", "sparse", "dense"}
+    assert cities == {f"city:c{value:02}" for value in range(20)}, "those that most users have, in order"
+    with pytest.raises(InputError, match=r"sparsity\.group_by: .*found none of the name 'age', 'salary'"):
+        with_groups(known, attributes, ("salary", "gender", "age"))
+
+
+def test_the_stage_reads_groups_where_they_are_asked_for(make_config, run_stages, lake, tmp_path):
+    users, ratings = tmp_path / "users.csv", tmp_path / "ratings.csv"
+    users.write_text("user_id,plan\nu1,free\nu2,paid\nu3,free\n")
+    rows = [f"u{user},i{item},3,{user + item}\n" for user in (1, 2) for item in range(4)]
+    ratings.write_text("user_id,item_id,rating,timestamp\n" + "".join(rows))
+    config = make_config(f"ingest.source={ratings}", f"ingest.users_source={users}", "sparsity.group_by=plan")
+    run_stages(config, "ingest", "attributes", "split", "sparsity")
+    found = lake.read("user_segments", "2026-11-01").where("segment LIKE 'plan:%' OR segment = 'cold'").collect()
+    names = {row.user_idx: row.user_id for row in lake.read_all("users").collect()}
+    expected = {("u1", "plan:free"), ("u2", "plan:paid"), ("u3", "plan:free"), ("u3", "cold")}
+    assert {(names[row.user_idx], row.segment) for row in found} == expected

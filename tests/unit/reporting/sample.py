@@ -38,6 +38,8 @@ METRICS = [
         ("cold", -0.1),
         ("bucket:6-10", 0.02),
         ("bucket:1-5", 0.01),
+        ("gender:F", 0.03),
+        ("gender:<b>M", -0.02),
     )
 ]
 DECISIONS = [
