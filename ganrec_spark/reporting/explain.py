@@ -51,10 +51,9 @@ def explain(lake: Lake, config: Config, user_id: str, item_ids: Sequence[str]) -
     user = _index(lake, "user", pseudonym(F.lit(user_id), salt) if salt else F.lit(user_id))
     items = [_index(lake, "item", F.lit(item_id)) for item_id in item_ids]
     rows = lake.spark.table(lake.name("published_recommendations")).where(F.col("user_idx") == user).orderBy("rank")
-    overlaid = lake.read_all("refreshed_users").where(
-        (F.col("user_idx") == user) & F.col("edition").isin(shown.overlays)
-    )
-    listed = Listed(lake, shown.run_id, user, rows.collect(), bool(shown.overlays) and not overlaid.isEmpty())
+    overlaid = lake.read_all("refreshed_users").where(F.col("user_idx") == user).select("edition").collect()
+    refreshed = bool({row.edition for row in overlaid} & {*shown.overlays})
+    listed = Listed(lake, shown.run_id, user, rows.collect(), refreshed)
     yield f"run {shown.run_id}: {len(listed.rows)} items are listed"
     if listed.refreshed:
         yield "  `ganrec refresh` has made the list anew since the run; places below are those of the run"
