@@ -15,7 +15,7 @@ from ganrec_spark.raw.rules import pseudonym
 from ganrec_spark.reporting.answers import REASONS
 
 _RULES = {
-    "excluded": "it is excluded for this user (rules.excluded_items)",
+    "excluded": "it is excluded for this user (rules.excluded_pairs)",
     "shown": "this user was shown it in vain (rules.shown_times)",
     "blocked": "it is blocked (rules.blocked_items)",
 }
@@ -90,6 +90,8 @@ def why(listed: Listed, item: int) -> str:
             return f"is not listed: {told}"
     if "available" not in found and not rules.where("rule = 'available'").isEmpty():
         return "is not listed: it is not among the available items (rules.available_items)"
+    if "category" in found:
+        return "is not listed: others come first, or have the places of its category (rules.max_per_category)"
     return "is not listed: others come first"
 
 

@@ -56,7 +56,7 @@ def learned(
 ) -> Learned:
     """Sum up what users with features rated. In: the rated items, and their counts of all time and of late [2, I].
 
-    Driver memory: the histories and features of at most 100,000 users, and 8 bytes a feature and item of 5,000 items.
+    Driver memory: the histories and features of at most 100,000 users, and 40 bytes a feature and item of 5,000 items.
     """
     first = np.lexsort((item_idx, -counts[0], -counts[1]))[:_MOST_ITEMS]
     items = np.sort(item_idx[first])

@@ -71,6 +71,7 @@ def test_layers_file_environment_set(tmp_path: Path) -> None:
         ("split.test_share=0.95", ["split", "leave a share for training"]),
         ("split.protocol=random", ["split.protocol", "leave_last_out", "'random'"]),
         ("split.protocol=given", ["ingest.test_source"]),
+        ("sparsity.group_by=bucket", ["group_by", "'bucket'"]),
         ("ingest.rating_min=.nan", ["ingest.rating_min"]),
         ("lake.namespace='a; DROP TABLE b'", ["lake.namespace"]),
         ("transformer.embedding_size=130", ["transformer", "130", "multiple of 3", "head_size 64"]),
