@@ -26,7 +26,7 @@ QUICK = (
     "spark.driver.extraJavaOptions: '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC'"
 )
 RUN, USERS, ITEMS, STEPS = "2026-11-01", 60, 20, 8
-BEFORE = ("ingest", "split", "sparsity")
+BEFORE = ("ingest", "attributes", "split", "sparsity")
 EACH_PHASE = ("merge", "popularity", "chain")
 AFTER = ("recommend", "evaluate", "publish", "report")
 

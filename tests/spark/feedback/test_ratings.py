@@ -187,7 +187,7 @@ def test_who_has_rated_enough_has_no_generated_rows_and_the_log_never_any(
         "augment.rules=[popularity]",
         "augment.strategies=[{how: top, n: 1}]",
     )
-    stages = ("ingest", "split", "sparsity", "augment_choose")
+    stages = ("ingest", "attributes", "split", "sparsity", "augment_choose")
     run_alone(config, *stages)
     (u0,) = lake.read_all("users").where("user_id = 'u0'").collect()
     generated = lake.read("generated_ratings", "2026-11-01", "choose").collect()

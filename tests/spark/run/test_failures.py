@@ -28,7 +28,7 @@ def data_files(lake: Lake, table: str) -> list[Path]:
 @pytest.mark.faults
 @pytest.mark.parametrize("damage", ["missing", "cut", "rotten"])
 def test_a_damaged_table_names_the_stage_to_run_again(config: Config, run_stages, lake: Lake, damage: str) -> None:
-    run_stages(config, "ingest", "split")
+    run_stages(config, "ingest", "attributes", "split")
     for file in data_files(lake, "train_ratings"):
         content = file.read_bytes()
         if damage == "missing":

@@ -36,7 +36,7 @@ def test_a_stage_that_died_between_its_tables_does_not_count_though_the_old_sett
     lake: Lake, make_config: MakeConfig, run_stages, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, other = (make_config(f"ingest.source={source}", *more) for more in ((), ("split.protocol=ratio",)))
-    run_stages(config, "ingest", "split", "sparsity")
+    run_stages(config, "ingest", "attributes", "split", "sparsity")
 
     write = StageLake.write
 
@@ -49,7 +49,7 @@ def test_a_stage_that_died_between_its_tables_does_not_count_though_the_old_sett
         patch.setattr(StageLake, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             run_stages(other, "split")
-    assert outcomes(lake) == {"ingest": "done", "split": "failed", "sparsity": "done"}
+    assert outcomes(lake) == {"ingest": "done", "attributes": "done", "split": "failed", "sparsity": "done"}
     with pytest.raises(LakeError, match=r"stage 'sparsity' expected its rows, found none.*run stage 'split' first"):
         run_stages(config, "sparsity")
     run_stages(config, "split")
@@ -65,7 +65,7 @@ def test_a_stage_refuses_rows_of_other_settings_or_code(
     lake: Lake, make_config: MakeConfig, run_stages, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(f"ingest.source={source}")
-    run_stages(config, "ingest", "split")
+    run_stages(config, "ingest", "attributes", "split")
     other = make_config(f"ingest.source={source}", "split.min_ratings=4")
     with pytest.raises(LakeError, match=r"made with other settings; run stage 'split' again.*sections split"):
         run_stages(other, "sparsity")

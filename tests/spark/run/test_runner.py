@@ -15,7 +15,7 @@ from ganrec_spark.errors import LakeError
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.world import write_world
 
-BEFORE = ("ingest", "split", "sparsity", "user_rows")
+BEFORE = ("ingest", "attributes", "split", "sparsity", "user_rows")
 
 
 def test_a_reader_records_the_stages_that_nobody_submitted(

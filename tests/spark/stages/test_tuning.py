@@ -20,6 +20,7 @@ from ganrec_spark.tuning import as_config, tune
 RUN = "2026-11-01"
 MakeConfig = Callable[..., Config]
 RunStages = Callable[..., list[Outcome]]
+BEFORE = ("ingest", "attributes", "split", "sparsity", "als_setting", "sequences_choose", "user_rows", "merge_choose")
 SMALL = (
     "sparsity.min_sparse_users=100000",  # no fill: generators play no part here
     "als.embedding_size=[16]",
@@ -55,7 +56,7 @@ def test_a_search_tries_what_is_configured_first_and_goes_on_where_it_stopped(
     config = make_config(*SMALL, f"ingest.source={world}")
     with pytest.raises(LakeError, match="run stage"):
         tune(spark, config, RUN, ["als"], 1, trials=1)
-    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "user_rows", "merge_choose")
+    run_stages(config, *BEFORE)
     lake, chosen = Lake(spark, config.lake.catalog, config.lake.namespace), 60.0
     rows = lake.read("als_choices", RUN, "choose").collect()
     searched = {json.loads(row.parameters)["alpha"]: row for row in rows}
@@ -101,6 +102,6 @@ def test_without_held_out_ratings_there_is_nothing_to_judge_by(
     spark: SparkSession, make_config: MakeConfig, run_stages: RunStages, world: Path
 ) -> None:
     config = make_config(*SMALL, f"ingest.source={world}", "split.min_ratings=1000")
-    run_stages(config, "ingest", "split", "sparsity", "als_setting", "sequences_choose", "user_rows", "merge_choose")
+    run_stages(config, *BEFORE)
     with pytest.raises(InputError, match="expected held-out ratings to judge by, found none"):
         tune(spark, config, RUN, ["als"], 1, trials=1)

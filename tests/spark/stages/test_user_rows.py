@@ -58,7 +58,7 @@ def test_number_of_row_groups(n_users: int, row_groups: int, workers: int, lengt
 def world(make_config, run_stages, tmp_path: Path):
     write_world(tmp_path / "world.parquet", users=150, items=120)
     config = make_config(f"ingest.source={tmp_path / 'world.parquet'}", *SETTINGS)
-    run_stages(config, "ingest", "split", "sparsity", "user_rows")
+    run_stages(config, "ingest", "attributes", "split", "sparsity", "user_rows")
     return config
 
 
