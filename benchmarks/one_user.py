@@ -107,7 +107,8 @@ def show(lake: Lake) -> datetime:
     def write(table: str, rows: list[tuple[object, ...]], phase: str | None = None) -> None:
         lake.replace(table, local_frame(lake.spark, declared(table).columns, rows), _RUN, phase)
 
-    write("exposures", [(_EDITION, u, place + 1, place, "published", 1.0) for u in users.values() for place in numbers])
+    shown = [(_EDITION, u, place + 1, place, "published", 1.0, "ranked") for u in users.values() for place in numbers]
+    write("exposures", shown)
     write("user_segments", [(u, "dense") for u in users.values()])
     write("blend_weights", [("none", "als", 1.0, "ranks", None, None, True)])
     for name in ("als", "popularity", "blend"):

@@ -9,14 +9,14 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.blend.fusion import Fusion
 from ganrec_spark.blend.member_lists import item_slots, member_lists
-from ganrec_spark.blend.served import ALIKE_BIT, POPULARITY_BIT, Serving, serve
-from ganrec_spark.blend.serving import NO_REASON
+from ganrec_spark.blend.served import NEW_COLUMNS, Serving, serve
+from ganrec_spark.blend.serving import ALIKE_BIT, NEW_BIT, NO_REASON, POPULARITY_BIT
 from ganrec_spark.experiment.arms import with_arms
 from ganrec_spark.experiment.explore import exploration_of
 from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.observed import users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.members import ATTRIBUTES, MEMBER_NAMES, POPULARITY, TAIL
+from ganrec_spark.plan.members import ATTRIBUTES, MEMBER_NAMES, NEW_ITEM, NEWCOMERS, POPULARITY, TAIL
 from ganrec_spark.rules.keeping import bits
 from ganrec_spark.rules.shipped import ShippedRules, rules_set, ship_rules, with_barred
 from ganrec_spark.run.context import Context
@@ -51,10 +51,14 @@ def served_lists(
     forbidden, rules = context.lake.read("list_rules"), known.rules
     rows = member_lists(context, users, "final", tuple(fusions))
     rows = rows.join(seen, "user_idx", "left").join(refused, "user_idx", "left")
+    if settings.new_item_slots:
+        new = context.lake.read("newcomers_candidates", "final")
+        rows = rows.join(new.select("user_idx", "items", "scores").toDF("user_idx", *NEW_COLUMNS), "user_idx", "left")
     rows = with_arms(with_barred(rows, forbidden, rules, known.items), context.lake.read("users"), experiment)
     listed = {arm.name: arm.lists for arm in experiment.arms}
     drawn = exploration_of(context.config, context.run_id)
-    how = Serving(published, TAIL, settings.n, settings.n_candidates, listed, rules, drawn)
+    slots = settings.new_item_slots
+    how = Serving(published, TAIL, settings.n, settings.n_candidates, listed, rules, drawn, slots)
     return serve(rows, fusions, how, known.facts, run)
 
 
@@ -78,11 +82,16 @@ def listable(context: Context) -> Listable:
     )
     counts = users_per_item(observed)
     popular = counts.orderBy(F.col("n").desc(), "item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int32)
-    slots = item_slots(context)
+    stored = context.lake.read("item_item_weights", "final").select("item_idx", "neighbours", "weights")
+    items, new = observed.select("item_idx").distinct(), np.empty(0, dtype=np.int64)
+    if context.config.recommend.new_item_slots:
+        alike = context.lake.read("newcomers_weights", "final").select(*stored.columns)
+        stored, items = stored.unionByName(alike), items.unionByName(alike.select("item_idx"))
+        new = alike.select("item_idx").toPandas()["item_idx"].to_numpy(dtype=np.int64)
+    slots = max(item_slots(context), 1 + int(new.max(initial=-1)))
     catalogue = np.zeros(slots, dtype=np.bool_)
-    catalogue[popular] = True
+    catalogue[popular] = catalogue[new] = True
     allowed, rules = ship_rules(context.spark, context.config.rules, forbidden, catalogue)
-    stored = context.lake.read("item_item_weights", "final")
     pairs = stored.select("item_idx", F.explode(F.arrays_zip("neighbours", "weights")).alias("pair"))
     helpful = pairs.select("item_idx", "pair.*").where("weights > 0")
     table = helpful.orderBy("item_idx", F.col("weights").desc(), "neighbours").toPandas()
@@ -94,7 +103,7 @@ def listable(context: Context) -> Listable:
         indptr=np.concatenate([[0], np.cumsum(lengths)]),
         neighbours=table["neighbours"].to_numpy(dtype=np.int32),
     )
-    return Listable(facts, rules, observed.select("item_idx").distinct())
+    return Listable(facts, rules, items)
 
 
 def explored_rows(served: DataFrame) -> DataFrame:
@@ -138,7 +147,7 @@ def _member_names() -> Column:
     names = [
         F.when(F.col("bits").bitwiseAND(F.lit(1 << bit)) > 0, F.lit(member)) for bit, member in enumerate(MEMBER_NAMES)
     ]
-    others = {0: TAIL, POPULARITY_BIT: POPULARITY, ALIKE_BIT: ATTRIBUTES}
+    others = {0: TAIL, POPULARITY_BIT: POPULARITY, ALIKE_BIT: ATTRIBUTES, NEW_BIT: NEWCOMERS}
     filled_up = F.coalesce(*(F.when(F.col("bits") == bits, F.lit(name)) for bits, name in others.items()))
     return F.filter(F.array(*names, filled_up), lambda name: name.isNotNull())
 
@@ -149,7 +158,8 @@ def _popular_only() -> Column:
 
 def _reason() -> Column:
     explained = F.when(F.col("because_idx") != NO_REASON, "history").otherwise("similar_users")
-    return F.when(_popular_only(), "popular").when(F.col("bits") == ALIKE_BIT, ATTRIBUTES).otherwise(explained)
+    others = F.when(F.col("bits") == ALIKE_BIT, ATTRIBUTES).when(F.col("bits") == NEW_BIT, NEW_ITEM)
+    return F.when(_popular_only(), "popular").otherwise(F.coalesce(others, explained))
 
 
 def unserved_rows(context: Context, served: DataFrame) -> DataFrame:

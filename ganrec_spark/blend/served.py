@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from ganrec_spark.blend.fusion import ALIKE, Fusion, arrays, filled_up
-from ganrec_spark.blend.serving import Catalogue, Offer, Terms, final_list
+from ganrec_spark.blend.serving import ALIKE_BIT, POPULARITY_BIT, Catalogue, Items, Offer, Terms, final_list
 from ganrec_spark.blend.weights import place_values
 from ganrec_spark.config.lists import NO_FILL, PUBLISHED
 from ganrec_spark.experiment.explore import Exploration
@@ -20,9 +20,7 @@ from ganrec_spark.plan.members import MEMBER_NAMES, POPULARITY
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.rules.shipped import ShippedRules
 
-# The bits of Served.members that stand for what is no member: popularity, which may be what an arm lists, and lists by
-# attributes.
-POPULARITY_BIT, ALIKE_BIT = 1 << len(MEMBER_NAMES), 2 << len(MEMBER_NAMES)
+NEW_COLUMNS = ("new_items", "new_items_scores")  # of the new items for a user
 _EXPLORED = (PUBLISHED, NO_FILL)
 
 _SERVED = (
@@ -52,7 +50,7 @@ class Serving:
     """How lists are made of what is fused: n items of `n_candidates`, by the arm's `lists` (config.lists.LISTED).
 
     `arms`: arm -> what it lists; `published`: the fill of the published blend. `exploration` draws in lists of a blend
-    alone: what an arm is compared with stays as it is.
+    alone: what an arm is compared with stays as it is. So are the `new_slots` places of each list for new items.
     """
 
     published: str
@@ -62,6 +60,7 @@ class Serving:
     arms: Mapping[str, str]
     rules: ShippedRules
     exploration: Exploration | None = None
+    new_slots: int = 0
 
 
 def serve(
@@ -70,7 +69,8 @@ def serve(
     """Return each user's final list: blend.serving.Served as columns, one row per user.
 
     In: one row per user as every `Fusion` reads them, with user_idx, arm, seen (observed items), disliked, and a column
-    of items for each rule in `how.rules.per_user`; the list of the tail fills up. `facts`: the arrays of
+    of items for each rule in `how.rules.per_user`; new_items and new_items_scores where lists have places for them; the
+    list of the tail fills up. `facts`: the arrays of
     blend.serving.Catalogue. Columns candidates, candidate_scores are what `fuse_lists` gives of the same rows, a list
     per fill in the order of `fusions`.
     """
@@ -98,6 +98,7 @@ def serve(
                         {rule: per_user[row] for rule, per_user in zip(how.rules.per_user, barred, strict=True)},
                         how.exploration if kind in _EXPLORED else None,
                         user_idx,
+                        how.new_slots if kind in _EXPLORED else 0,
                     ),
                 )
                 for row, (offer, seen, disliked, kind, user_idx) in enumerate(own)
@@ -128,6 +129,9 @@ def offers_of(
     """
     tails, seen, nobody = lists(batch, how.tail), lists(batch, "seen"), np.zeros(len(MEMBER_NAMES))
     alike = lists(batch, ALIKE)
+    new: list[tuple[Items, NDArray[np.float64]]] = []
+    if how.new_slots:
+        new = [(own, of.astype(np.float64)) for own, of in zip(*(lists(batch, c) for c in NEW_COLUMNS), strict=True)]
     empty = np.empty(0, dtype=np.int64), np.empty(0)
     of_fill = {
         fill: list(zip(*(lists(batch, name) for name in fusions[fill].members), strict=True)) for fill in fusions
@@ -140,9 +144,9 @@ def offers_of(
         fill = NONE if kind == NO_FILL else how.published
         fusion, ranked = fusions[fill], of_fill[fill][row]
         if kind in _EXPLORED and len(alike[row]):
-            return Offer(fused[fill][row], (), nobody[:0], tails[row], ALIKE_BIT)
+            return Offer(fused[fill][row], (), nobody[:0], tails[row], ALIKE_BIT, *new[row : row + 1])
         if kind in _EXPLORED:
-            return Offer(fused[fill][row], ranked, fusion.weights, tails[row])
+            return Offer(fused[fill][row], ranked, fusion.weights, tails[row], 0, *new[row : row + 1])
         member = MEMBER_NAMES.index(kind)
         items = ranked[member].astype(np.int64)
         alone = nobody.copy()

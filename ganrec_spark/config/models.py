@@ -78,6 +78,11 @@ class Strangers(Section):
     shrinkage: tuple[Positive, ...] = (30.0, 100.0, 300.0, 1000.0)
 
 
+class Newcomers(Section):
+    max_features: Count = 100_000
+    shrinkage: tuple[Positive, ...] = (1.0, 3.0, 10.0)
+
+
 class Als(Section):
     solver: Literal["auto", "numpy", "mllib"] = "auto"
     max_gathered_gib: Positive = 0.8
@@ -164,6 +169,7 @@ class Transformer(Section):
 
 class Recommend(Section):
     n: Count = 10
+    new_item_slots: Annotated[int, Field(ge=0)] = 0
     n_candidates: Annotated[int, Field(ge=20)] = 100
     fusion: Choices[Literal["ranks", "scores"]] = ("ranks", "scores")
     fusion_constant: Positive = 30.0
@@ -179,4 +185,6 @@ class Recommend(Section):
     def _candidates(self) -> "Recommend":
         if self.n > self.n_candidates:
             raise ValueError(f"n {self.n} must not exceed n_candidates {self.n_candidates}")
+        if self.new_item_slots >= self.n:
+            raise ValueError(f"new_item_slots {self.new_item_slots} must be less than n {self.n}")
         return self

@@ -17,6 +17,7 @@ from ganrec_spark.config.models import (
     Generator,
     ItemItem,
     Merge,
+    Newcomers,
     Parquet,
     Recommend,
     Strangers,
@@ -262,6 +263,7 @@ class Config(Section):
     merge: Merge = Merge()
     trending: Trending = Trending()
     strangers: Strangers = Strangers()
+    newcomers: Newcomers = Newcomers()
     als: Als = Als()
     item_item: ItemItem = ItemItem()
     transformer: Transformer = Transformer()
@@ -288,8 +290,8 @@ class Config(Section):
 
     def _explorable(self) -> None:
         explore, n = self.explore, self.recommend.n
-        if explore.slots > n:
-            raise ValueError(f"explore.slots {explore.slots} must not exceed recommend.n {n}")
+        if explore.slots + self.recommend.new_item_slots > n:
+            raise ValueError(f"explore.slots and recommend.new_item_slots must together not exceed recommend.n {n}")
         pool = self.recommend.n_candidates - n + explore.slots
         if explore.slots and pool * explore.min_propensity > 1:
             raise ValueError(

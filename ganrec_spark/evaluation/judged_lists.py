@@ -3,15 +3,17 @@
 from functools import reduce
 
 import numpy as np
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.evaluation.metrics import self_information
 from ganrec_spark.evaluation.segments import with_segments
+from ganrec_spark.evaluation.split import COLD_ITEMS
 from ganrec_spark.frames.audiences import lists_of_audiences, with_audience
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import Shipped, ship
-from ganrec_spark.plan.members import RECOMMENDERS
+from ganrec_spark.plan.members import NEWCOMERS, RECOMMENDERS
+from ganrec_spark.plan.table import NONE
 from ganrec_spark.run.context import Context
 
 
@@ -24,16 +26,19 @@ def measured_users(held_out: DataFrame, segments: DataFrame) -> DataFrame:
 
 
 def candidate_lists(context: Context, phase: str, n: int) -> DataFrame:
-    """Return (recommender, fill, user_idx, items): the first n candidates of every recommender in the phase."""
-    return reduce(
-        DataFrame.unionByName,
-        [
-            context.lake.read(f"{recommender}_candidates", phase).select(
-                F.lit(recommender).alias("recommender"), "fill", "user_idx", F.slice("items", 1, n).alias("items")
-            )
-            for recommender in RECOMMENDERS
-        ],
-    )
+    """Return (recommender, fill, user_idx, items): the first n candidates of every recommender in the phase.
+
+    Where whole items are held out, too, for no recommender knows one of them, those of newcomers.
+    """
+
+    def lists(name: str, fill: Column) -> DataFrame:
+        rows = context.lake.read(f"{name}_candidates", phase)
+        return rows.select(F.lit(name).alias("recommender"), fill, "user_idx", F.slice("items", 1, n).alias("items"))
+
+    found = [lists(name, F.col("fill")) for name in RECOMMENDERS]
+    if context.config.split.protocol == COLD_ITEMS:
+        found.append(lists(NEWCOMERS, F.lit(NONE).alias("fill")))
+    return reduce(DataFrame.unionByName, found)
 
 
 def lists_of_users(users: DataFrame, lists: DataFrame) -> DataFrame:
@@ -67,7 +72,11 @@ def item_facts(context: Context, observed: DataFrame, phase: str) -> tuple[Shipp
     neighbours = stored.select("item_idx", "neighbours").orderBy("item_idx").toPandas()
     rated, weighed = (frame["item_idx"].to_numpy(dtype=np.int64) for frame in (per_item, neighbours))
     indices = np.concatenate([np.empty(0, dtype=np.int32), *neighbours["neighbours"]]).astype(np.int32)
-    slots = 1 + max(int(items.max(initial=-1)) for items in (rated, weighed, indices))
+    new = np.empty(0, dtype=np.int64)
+    if context.config.split.protocol == COLD_ITEMS:
+        known = context.lake.read("newcomers_weights", phase).select("item_idx").toPandas()
+        new = known["item_idx"].to_numpy(dtype=np.int64)
+    slots = 1 + max(int(items.max(initial=-1)) for items in (rated, weighed, indices, new))
     counts, lengths = np.zeros(slots, dtype=np.int64), np.zeros(slots, dtype=np.int64)
     counts[rated] = per_item["n"].to_numpy()
     lengths[weighed] = [len(row) for row in neighbours["neighbours"]]

@@ -19,7 +19,8 @@ from ganrec_spark.frames.time_order import tie
 
 _DAY = 86_400
 _DRAWN = ("ratio", "given")  # protocols that hold out by chance, not by time
-_HIDDEN = {"cold_users": "user_idx", "cold_items": "item_idx"}  # protocols that hide whole users or items
+COLD_ITEMS = "cold_items"
+_HIDDEN = {"cold_users": "user_idx", COLD_ITEMS: "item_idx"}  # protocols that hide whole users or items
 _BUCKETS = 2**16  # finer than this a share of users or items is not drawn
 PARTS = ("train", "validation", "test")
 

@@ -5,11 +5,12 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.experiment.arms import arm_column
+from ganrec_spark.plan.members import NEW_ITEM
 from ganrec_spark.run.context import Context
 
 
 def exposure_rows(context: Context) -> DataFrame:
-    """Return (user_idx, rank, item_idx, arm, propensity) of what stage recommend listed.
+    """Return (user_idx, rank, item_idx, arm, propensity, place) of what stage recommend listed.
 
     Raises LakeError where a drawn place has another item than the list: recommend's tables are not of one execution.
     """
@@ -23,5 +24,7 @@ def exposure_rows(context: Context) -> DataFrame:
         )
     rows = listed.join(drawn.drop("item_idx"), ["user_idx", "rank"], "left")
     arm = arm_column(F.col("user_id"), context.config.experiment)
-    propensity = F.coalesce("propensity", F.lit(1.0))
-    return rows.select("user_idx", "rank", "item_idx", arm.alias("arm"), propensity.alias("propensity"))
+    propensity = F.coalesce("propensity", F.lit(1.0)).alias("propensity")
+    kind = F.when(F.col("reason") == NEW_ITEM, NEW_ITEM).when(F.col("propensity").isNotNull(), "drawn")
+    place = F.coalesce(kind, F.lit("ranked")).alias("place")
+    return rows.select("user_idx", "rank", "item_idx", arm.alias("arm"), propensity, place)

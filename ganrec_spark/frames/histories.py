@@ -30,9 +30,9 @@ def with_ages(users: DataFrame, ratings: DataFrame) -> DataFrame:
     return users.join(ages, "user_idx")
 
 
-def spread(users: DataFrame) -> DataFrame:
-    """Return the users, much work each, in spark.shuffle_partitions parts: few small rows would end in one."""
-    return users.repartition(int(users.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1), "user_idx")
+def spread(rows: DataFrame, key: str = "user_idx") -> DataFrame:
+    """Return the rows, much work each, in spark.shuffle_partitions parts: few small ones would end in one."""
+    return rows.repartition(int(rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1), key)
 
 
 def lists(block: pa.RecordBatch, column: str) -> list[NDArray[np.integer[Any]]]:

@@ -114,6 +114,29 @@ MEMBER_TABLES: tuple[Table, ...] = (
         """),
         phased=True,
     ),
+    _choices("newcomers"),
+    Table(
+        "newcomers_weights",
+        "an item that nobody has rated, and the rated items that it is like",
+        ("item_idx",),
+        columns("""
+            item_idx int: dense index of the new item
+            neighbours array<int>: rated items, likest first
+            weights array<float>: how much a rating of each says of the new item, which others like them may share
+        """),
+        phased=True,
+    ),
+    Table(
+        "newcomers_candidates",
+        "the items that nobody has rated for one user, by what the user rated and the new items are like",
+        ("user_idx",),
+        columns("""
+            user_idx int: dense index of the user
+            items array<int>: item indices, best first
+            scores array<float>: how much the user's ratings speak for each item, descending
+        """),
+        phased=True,
+    ),
     *(_choices(member.name) for member in MEMBERS if member.doc and member.chooses),
     Table(
         "transformer_checkpoints",

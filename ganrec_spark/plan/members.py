@@ -52,6 +52,8 @@ TUNED = tuple(member.name for member in MEMBERS if member.tuned_in)
 POPULARITY, BLEND = "popularity", "blend"
 # What lists of users without ratings are said to come from, where their attributes make them.
 ATTRIBUTES = "attributes"
+# What new items of a list are said to come from, and why they are there.
+NEWCOMERS, NEW_ITEM = "newcomers", "new_item"
 COLOURS = {POPULARITY: "#999999", **{member.name: member.colour for member in MEMBERS}, BLEND: "#0072B2"}
 RECOMMENDERS = tuple(COLOURS)
 

@@ -131,6 +131,23 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             profile="scoring",
         ),
         Stage(
+            f"newcomers_{phase}",
+            "newcomers",
+            "Rank items that nobody has rated for the users who rated items like them.",
+            (
+                "merged_ratings",
+                "item_attributes",
+                "item_vectors",
+                "attribute_columns",
+                "als_factors",
+                "als_choices" if phase == "choose" else "newcomers_choices",
+            ),
+            ("newcomers_weights", "newcomers_candidates", *(("newcomers_choices",) if phase == "choose" else ())),
+            ("newcomers", "als", "recommend") if phase == "choose" else ("newcomers", "recommend"),
+            phase,
+            profile="scoring",
+        ),
+        Stage(
             f"item_item_{phase}",
             "item_item",
             "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",

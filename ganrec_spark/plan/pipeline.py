@@ -158,6 +158,8 @@ STAGES: tuple[Stage, ...] = (
         (
             *list_tables(MEMBER_NAMES),
             "strangers_candidates",
+            "newcomers_weights",
+            "newcomers_candidates",
             "item_item_weights",
             "merged_ratings",
             "validation_ratings",
@@ -196,9 +198,11 @@ STAGES: tuple[Stage, ...] = (
             "als_quality",
             "item_item_weights",
             *list_tables(RECOMMENDERS),
+            "newcomers_weights",  # these two where whole items are held out
+            "newcomers_candidates",
         ),
         ("metrics",),
-        ("evaluate",),
+        ("evaluate", "split"),
     ),
     Stage(
         "publish",

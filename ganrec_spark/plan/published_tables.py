@@ -1,7 +1,19 @@
 """Tables of the blend, of what is published and measured, and of what ran."""
 
-from ganrec_spark.plan.members import ATTRIBUTES, MEMBER_NAMES, POPULARITY, RECOMMENDERS, TAIL, TUNED, in_words
+from ganrec_spark.plan.members import (
+    ATTRIBUTES,
+    MEMBER_NAMES,
+    NEW_ITEM,
+    NEWCOMERS,
+    POPULARITY,
+    RECOMMENDERS,
+    TAIL,
+    TUNED,
+    in_words,
+)
 from ganrec_spark.plan.table import Table, columns
+
+_NO_MEMBERS = (TAIL, POPULARITY, ATTRIBUTES, NEWCOMERS)  # what may list an item without being blended
 
 PUBLISHED_TABLES: tuple[Table, ...] = (
     Table(
@@ -43,8 +55,8 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
             rank int: position in the user's list, from 1
             item_id string: the source's id
             score double: blend score, descending with rank where nothing was drawn; comparable within one user only
-            members array<string>: recommenders with a weight that listed it; else {TAIL}, {POPULARITY} or {ATTRIBUTES}
-            reason string: history (a history item explains it), similar_users, popular, or the user's attributes
+            members array<string>: recommenders with a weight that listed it; else {in_words(_NO_MEMBERS)}
+            reason string: history (a history item explains it), similar_users, popular, {ATTRIBUTES} or {NEW_ITEM}
             because_item_id string: the history item that explains it best; NULL where none does
             user_idx int: dense index of the user
             item_idx int: dense index of the item
@@ -67,7 +79,7 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
         "one metric of one recommender on one segment of users",
         ("recommender", "fill", "split", "segment", "metric", "k"),
         columns(f"""
-            recommender string: {in_words(RECOMMENDERS)}
+            recommender string: {in_words(RECOMMENDERS)}; with split.protocol=cold_items {NEWCOMERS}, too
             fill string: none or the accepted fill
             split string: validation (phase choose) or test (phase final)
             segment string: all, sparse, dense, cold (no training rating), or bucket:RANGE of training ratings

@@ -58,6 +58,7 @@ SHOWN_TABLES: tuple[Table, ...] = (
             item_idx int: dense index of the item
             arm string: arm of the experiment that the user is in
             propensity double: chance that this item was drawn here, given arm and places above; 1 where none was
+            place string: what the place is: ranked, drawn (explore.slots) or new_item (recommend.new_item_slots)
         """),
         partition_by=("edition",),
         sorted_by=("user_idx",),

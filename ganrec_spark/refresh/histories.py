@@ -29,12 +29,14 @@ class Histories:
 
     `against` (user_idx, item_idx, rating, ts): the dislikes that models know, and `ignored` (user_idx, item_idx, times)
     what was shown in vain before the run, None where there are none; `sparse` (user_idx): those whom a fill is for.
+    `beyond` (user_idx, item_idx): what they have rated by now of items that were new to the run.
     """
 
     merged: DataFrame
     disliked: DataFrame
     against: DataFrame | None
     sparse: DataFrame
+    beyond: DataFrame
     ignored: DataFrame | None = None
 
 
@@ -76,7 +78,8 @@ def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: Dat
 
     found = with_vectors(known).select(*_OF_PAIR), left_alone(with_vectors(own["known_ignored"]), observed)
     counted = [None if part.isEmpty() else part for part in map(keep, found)]
-    return Histories(keep(rows.unionByName(filled)), disliked, counted[0], sparse, counted[1])
+    beyond = loved.join(F.broadcast(items), "item_idx", "left_anti").select(*_PAIR)
+    return Histories(keep(rows.unionByName(filled)), disliked, counted[0], sparse, beyond, counted[1])
 
 
 def _own(lake: Lake, table: str, run_id: str, news: News) -> DataFrame:

@@ -27,6 +27,7 @@ from ganrec_spark.recommenders.als.solver import fold_in_users
 from ganrec_spark.recommenders.catalogue import Score
 from ganrec_spark.recommenders.item_item import candidates as item_item
 from ganrec_spark.recommenders.item_item.profiles import profiles
+from ganrec_spark.recommenders.newcomers import fit as newcomers
 from ganrec_spark.recommenders.popularity import rank_alike
 from ganrec_spark.recommenders.transformer import candidates as transformer
 from ganrec_spark.refresh.histories import Histories
@@ -92,6 +93,7 @@ def _members(
     makers["item_item_candidates"] = lambda: _item_item(observed, rows, models.item_item, n, run)
     makers["transformer_candidates"] = lambda: _transformer(context, observed, rows, models.transformer, run)
     makers["strangers_candidates"] = lambda: _still_unrated(context, users, observed)
+    makers["newcomers_candidates"] = lambda: _newcomers(context, observed, rows, models, run)
     makers["trending_candidates"] = lambda: _trending(seen.select("user_idx", "items"), models.trending, n, run)
     return makers
 
@@ -100,6 +102,20 @@ def _still_unrated(context: Context, users: Users, observed: DataFrame) -> DataF
     """Return the run's lists by attributes of those of the users who still have no ratings."""
     lists = users.rows_of(context.lake.read("strangers_candidates"))
     return lists.join(observed.select("user_idx").distinct(), "user_idx", "left_anti")
+
+
+def _newcomers(context: Context, observed: DataFrame, rows: Histories, models: Models, run: Mapper) -> DataFrame:
+    """Return newcomers_candidates, without the items that the users have rated since the run."""
+    if models.newcomers is None:
+        return context.lake.frame("newcomers_candidates", [])
+    history = histories(observed).select("user_idx", "items")
+    if models.newcomers.by_taste:
+        history = history.join(_vectors(rows, models.als, NONE), "user_idx", "left")
+    ranked = newcomers.ranked_by(history, models.newcomers.score, context.config.recommend.n_candidates, run)
+    known = rows.beyond.groupBy("user_idx").agg(F.collect_set("item_idx").alias("known"))
+    pairs = F.filter(F.arrays_zip("items", "scores"), lambda pair: ~F.array_contains("known", pair["items"]))
+    left = ranked.join(known, "user_idx", "left").withColumn("known", F.coalesce("known", F.array().cast("array<int>")))
+    return left.withColumn("pairs", pairs).select("user_idx", "pairs.items", "pairs.scores")
 
 
 def _item_item(observed: DataFrame, rows: Histories, model: ItemItemModel, n: int, run: Mapper) -> DataFrame:

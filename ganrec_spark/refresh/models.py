@@ -25,6 +25,7 @@ from ganrec_spark.recommenders.catalogue import Score
 from ganrec_spark.recommenders.item_item.fit import Fitter, half_life_of, slope_of
 from ganrec_spark.recommenders.item_item.profiles import item_axis, rating_moments
 from ganrec_spark.recommenders.item_item.scoring import ship_weights
+from ganrec_spark.recommenders.newcomers.fit import predicted_of, score_of
 from ganrec_spark.recommenders.popularity import orders, recent_counts
 from ganrec_spark.recommenders.transformer.candidates import ship_models
 from ganrec_spark.recommenders.transformer.network import Shape
@@ -60,6 +61,14 @@ class ItemItemModel:
 
 
 @dataclass(frozen=True)
+class NewItems:
+    """The score of new items; `by_taste`: whether it reads users' vectors of ALS."""
+
+    score: Score
+    by_taste: bool
+
+
+@dataclass(frozen=True)
 class Models:
     """All that lists are made from but the users' own rows. `items`, `liked` (item_idx): rated ones, and above 0."""
 
@@ -69,6 +78,7 @@ class Models:
     item_item: ItemItemModel
     transformer: Score | None
     trending: Shipped
+    newcomers: NewItems | None
     fusions: Mapping[str, Fusion]
     published: str
     known: Listable
@@ -93,17 +103,19 @@ def _read(context: Context) -> Models:
     axis = item_axis(observed)
     liked = item_axis(observed.where("rating > 0"))
     fusions, published = _blend(context)
-    items = _items(context, axis)
+    items, als = _items(context, axis), _als(context, merged, observed)
+    newcomers, listed = _newcomers(context, als, axis)
     return Models(
         items,
         _items(context, liked),
-        _als(context, merged, observed),
+        als,
         _item_item(context, of_variant(merged, NONE), axis),
         _transformer(context),
         _trending(context, observed),
+        newcomers,
         fusions,
         published,
-        replace(listable(context), items=items),  # its own are looked for in all ratings, each time
+        replace(listable(context), items=_items(context, listed)),  # its own are looked for in all ratings, each time
     )
 
 
@@ -152,6 +164,18 @@ def _trending(context: Context, observed: DataFrame) -> Shipped:
     chosen = context.lake.read("trending_choices").where("chosen").collect()[0]
     item_idx, counts = recent_counts(observed, [None, json.loads(chosen["parameters"])["half_life_days"]])
     return ship(context.spark, **orders(item_idx, counts, counts[0]))
+
+
+def _newcomers(context: Context, als: AlsModel, axis: NDArray[np.int32]) -> tuple[NewItems | None, NDArray[np.int32]]:
+    """Return the score of new items, None where lists have no places for them, and the items that lists could have."""
+    if not context.config.recommend.new_item_slots:
+        return None, axis
+    chosen = context.lake.read("newcomers_choices", "choose").where("chosen").collect()[0]
+    setting = json.loads(chosen["parameters"])
+    if setting is None:
+        return None, axis
+    found = predicted_of(context.lake.read("newcomers_weights"), als.items[NONE], setting["taste"])
+    return NewItems(score_of(context.spark, found), setting["taste"] > 0), np.union1d(axis, found.idx)
 
 
 def _blend(context: Context) -> tuple[dict[str, Fusion], str]:

@@ -12,6 +12,7 @@ REASONS = {
     "similar_users": "people like this one",
     "popular": "popular",
     "attributes": "people described like this one",
+    "new_item": "new, and like what this one has rated",
 }
 
 

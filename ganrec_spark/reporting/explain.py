@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.plan.members import ATTRIBUTES, BLEND, MEMBER_NAMES
+from ganrec_spark.plan.members import ATTRIBUTES, BLEND, MEMBER_NAMES, NEW_ITEM, NEWCOMERS
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.raw.rules import pseudonym
 from ganrec_spark.reporting.answers import REASONS
@@ -68,7 +68,8 @@ def reason(row: Row) -> str:
     """Return in words why a row of the list is there."""
     told = REASONS.get(row.reason, row.reason)
     if row.because_item_id is not None:
-        told = f"because of {row.because_item_id}, which the user has rated"
+        new = row.reason == NEW_ITEM
+        told = f"{'new, and like' if new else 'because of'} {row.because_item_id}, which the user has rated"
     return f"{told} (by {', '.join(row.members)})"
 
 
@@ -108,6 +109,9 @@ def places(listed: Listed, item: int) -> Iterator[str]:
         lists = {row.fill: row for row in listed.read(f"{name}_candidates").collect()}
         weight = f", weight {weight_of[name]:.2f}" if name in weight_of else ""
         yield f"{name}{weight}: {_place(lists.get(fill, lists.get(NONE)), item)}"
+    new = listed.read("newcomers_candidates").first()
+    if new is not None:
+        yield f"{NEWCOMERS}: {_place(new, item)}"
 
 
 def _place(row: Row | None, item: int) -> str:

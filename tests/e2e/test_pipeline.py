@@ -25,7 +25,9 @@ READ_ELSEWHERE = {
     # Without the gate's fit, and of explicit ratings.
     "als_choose": {"als_choices", "known_ignored", "validation_ratings"},
     "publish": {"rejected_ratings"},  # where a run was published before
-    "recommend": {"exposures", "feedback_events"},  # where rules.shown_times is set
+    # Where rules.shown_times and recommend.new_item_slots are set.
+    "recommend": {"exposures", "feedback_events", "newcomers_weights", "newcomers_candidates"},
+    "evaluate": {"newcomers_weights", "newcomers_candidates"},  # where whole items are held out
 }
 
 

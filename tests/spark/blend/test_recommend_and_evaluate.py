@@ -16,6 +16,7 @@ from ganrec_spark.config.load import load_config
 from ganrec_spark.errors import InputError
 from ganrec_spark.evaluation.quality import metric_sums
 from ganrec_spark.evaluation.segments import segment_means
+from ganrec_spark.experiment.exposures import exposure_rows
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
@@ -300,6 +301,48 @@ def test_what_a_user_dislikes_is_never_listed_to_them_alone(
         mine = {row.item_idx for row in now if row.user_id == "u9"}
         assert mine, "who only dislikes gets what is trending"
         assert 1 not in mine
+    finally:
+        world.clear("disliked_ratings", RUN)
+
+
+def test_the_last_places_are_for_items_that_nobody_has_rated(
+    world: Lake, written: Written, make_context: MakeContext
+) -> None:
+    slots = "recommend.new_item_slots=1"
+    frame = make_context("recommend").lake.frame
+    for phase in ("choose", "final"):
+        # 1 speaks for 10; 14 has an index above those of all ratings.
+        weights = [(10, [8, 1], [0.5, 0.2]), (11, [4], [0.5]), (14, [9], [0.5])]
+        world.replace("newcomers_weights", frame("newcomers_weights", weights), RUN, phase)
+        lists = [(0, [11, 10], [0.9, 0.2]), (1, [14], [0.3])]
+        world.replace("newcomers_candidates", frame("newcomers_candidates", lists), RUN, phase)
+    add_ids(world, "items", frame("items", [("i14", 14, RUN)]))
+    world.replace("disliked_ratings", frame("disliked_ratings", [(0, 11, None, DAY, "feedback")]), RUN)
+    try:
+        recommend.run(make_context("recommend", slots))
+        now = listed(world)
+        mine = {name: [row for row in now if row.user_id == name] for name in ("u0", "u1", "u2")}
+        last = {name: rows[-1] for name, rows in mine.items()}
+        assert (last["u0"].item_id, last["u0"].because_item_id) == ("i10", "i1"), "what is disliked is not listed"
+        assert (last["u1"].item_id, last["u1"].because_item_id) == ("i14", None)
+        assert {(tuple(last[name].members), last[name].reason) for name in ("u0", "u1")} == {
+            (("newcomers",), "new_item")
+        }
+        before = [row for row in written.recommendations if row.user_id in ("u0", "u1")]
+        assert [row.item_id for name in ("u0", "u1") for row in mine[name][:2]] == [
+            row.item_id for row in before if row.rank < 3
+        ]
+        assert [row.item_id for row in mine["u2"]] == ["i7", "i8", "i4"], "who has no new items keeps the list"
+        shown = exposure_rows(make_context("publish", slots)).collect()
+        places = {(row.user_idx, row.item_idx): row.place for row in shown}
+        assert {pair for pair, place in places.items() if place == "new_item"} == {(0, 10), (1, 14)}
+        assert {*places.values()} == {"new_item", "ranked"}
+        # Whole items held out: who lists them is measured, too. User 0's 3, 4 and 11 are held out.
+        evaluate.run(make_context("evaluate", "split.protocol=cold_items"))
+        metrics = world.read("metrics", RUN).where("split = 'test' AND metric = 'ndcg' AND k = 2 AND segment = 'all'")
+        found = {row.recommender: row.value for row in metrics.collect()}
+        assert found["newcomers"] == pytest.approx(1 / (1 + 1 / log2(3)) / 3)
+        assert found.keys() == {"blend", "newcomers", *LISTS}
     finally:
         world.clear("disliked_ratings", RUN)
 

@@ -42,6 +42,7 @@ def world(spark: SparkSession, lake: Lake) -> Lake:
             ((F.xxhash64("id") % 500 + 500) % 500 * 10 + place + shift).cast("int").alias("item_idx"),
             F.lit("blend").alias("arm"),
             F.lit(1.0).alias("propensity"),
+            F.lit("ranked").alias("place"),
         )
 
     rows, overlays = lists("base", 0, USERS, 0), [f"base.{number:08d}" for number in range(OVERLAYS)]

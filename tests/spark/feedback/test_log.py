@@ -237,7 +237,7 @@ def test_pseudonyms_stand_for_users_in_the_quarantine_too(lake: Lake, take: Take
 def show(lake: Lake, run_id: str, edition: str, rows: list[tuple[object, ...]]) -> None:
     """Publish an edition with exposures (user_idx, rank, item_idx, arm, propensity)."""
     columns = TABLE_BY_NAME["exposures"].columns
-    table = local_frame(lake.spark, columns, [(edition, *row) for row in rows])
+    table = local_frame(lake.spark, columns, [(edition, *row, "ranked") for row in rows])
     lake.replace("exposures", table, run_id, only={"edition": edition})
     assert lake.point_to(run_id, edition, lake.published())
 

@@ -27,7 +27,7 @@ def shown(spark: SparkSession, lake: Lake) -> datetime:
         ids = [(f"{kind[0]}{n}", n, RUN) for n in range(3)]
         add_ids(lake, table, local_frame(spark, TABLE_BY_NAME[table].columns, ids))
     for overlays, edition, items in (((), "base", (0, 1)), (("base.over",), "base.over", (2,)), (None, "unseen", (0,))):
-        rows = [(edition, 0, rank, item, "blend", 1.0) for rank, item in enumerate(items, 1)]
+        rows = [(edition, 0, rank, item, "blend", 1.0, "ranked") for rank, item in enumerate(items, 1)]
         table = local_frame(spark, TABLE_BY_NAME["exposures"].columns, rows)
         lake.replace("exposures", table, RUN, only={"edition": edition})
         assert overlays is None or lake.point_to(RUN, "base", lake.published(), overlays)

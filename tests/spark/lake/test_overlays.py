@@ -36,7 +36,7 @@ def made(lake: Lake, lists: Lists) -> dict[str, DataFrame]:
     items = [(u, rank, f"{letter}{rank}") for u, letter in lists.items() if letter for rank in (1, 2)]
     listed = [(f"u{u}", rank, item, 1 / rank, ["als"], "history", None, u, rank) for u, rank, item in items]
     unserved = [(f"u{u}", u, "blocked", 0) for u, letter in lists.items() if not letter]
-    shown = [(None, u, rank, rank, "all", 1.0) for u, rank, _ in items]
+    shown = [(None, u, rank, rank, "all", 1.0, "ranked") for u, rank, _ in items]
     return {
         "recommendations": frame(lake, "recommendations", listed),
         "unserved_users": frame(lake, "unserved_users", unserved),

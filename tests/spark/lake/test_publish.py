@@ -253,7 +253,7 @@ def test_exposures_are_written_with_the_edition_once_and_go_by_age(
     publish.run(world)
     plain = lake.published().edition
     view = spark.table(lake.name("published_exposures"))
-    assert view.columns == ["run_id", "edition", "user_idx", "rank", "item_idx", "arm", "propensity"]
+    assert view.columns == ["run_id", "edition", "user_idx", "rank", "item_idx", "arm", "propensity", "place"]
     rows = view.collect()
     assert len(rows) == N_USERS * 10, "published twice, written once"
     assert {(row.user_idx, row.rank, row.propensity) for row in rows if row.propensity < 1} == {

@@ -60,7 +60,7 @@ def shown_and_clicked(
         harmed = fill != "none" and arm_of(user) == "blend" and is_sparse(user)
         for rank, item in enumerate((0, 1, POOL[drawn]), 1):
             propensity = float(weights[drawn]) if rank == 3 else 1.0
-            exposures.append((edition, user, rank, item, arm_of(user), propensity))
+            exposures.append((edition, user, rank, item, arm_of(user), propensity, "ranked"))
             if rng.random() < UTILITY[item] * (HARM if harmed else 1.0):
                 name = f"{edition}-{user}-{rank}"
                 clicks.append((name, user, item, "click", 2.0, day, RECEIVED, edition, None, None, None))
@@ -78,7 +78,9 @@ def world(lake: Lake, make_config: Callable[..., Config]) -> Callable[..., Conte
         frame = staged.frame
         for run_id, edition, fill in EDITIONS:
             exposures, _ = shown_and_clicked(run_id, edition, fill)
-            twice = [(edition, USERS, 1, 0, "blend" if edition == "one" else "plain", 1.0)]  # who counts in no arm
+            twice = [
+                (edition, USERS, 1, 0, "blend" if edition == "one" else "plain", 1.0, "ranked")
+            ]  # who counts in no arm
             lake.replace("exposures", frame("exposures", exposures + twice), run_id, only={"edition": edition})
             if edition != "never":
                 lake.point_to(run_id, edition, instead=lake.published())

@@ -68,6 +68,9 @@ def test_who_says_the_same_again_has_the_same_list(world: World) -> None:
 def new_events(world: World) -> list[tuple[int, int, str, float | None, datetime]]:
     """Return events of users 1 to 6, and of 500 and 501, who are new."""
     listed = {user: rows[0][-2:] for user, rows in world.published().items()}
+    table = world.spark.table(world.lake.name("published_recommendations"))
+    new = table.where("user_idx > 7 AND reason = 'new_item'").orderBy("user_idx").first()
+    assert new is not None
     first = {user: int(str(item)) for user, (_, item) in listed.items()}
     held = world.read("test_ratings").where("user_idx = 4").first()
     assert held is not None
@@ -83,6 +86,7 @@ def new_events(world: World) -> list[tuple[int, int, str, float | None, datetime
         (5, seen.item_idx, "hide", None, EVENING + timedelta(hours=9)),  # after the run's date
         (6, 30, "rating", 5.0, EVENING),
         (6, 9_999, "rating", 5.0, EVENING),  # no model knows it
+        (new.user_idx, new.item_idx, "click", None, EVENING),  # it was new to the run, and was listed
         (500, 7, "purchase", None, EVENING),
         (500, 8, "rating", 5.0, EVENING + timedelta(minutes=2)),
         (501, 9_999, "click", None, EVENING),
@@ -100,7 +104,7 @@ def by_hand(world: World) -> tuple[list[Row], list[Row]]:
     for (user, item), (kind, value, ts) in events.items():
         if kind in ("dislike", "hide"):
             refused.append((user, item, None, ts))
-        elif item != 9_999:
+        elif item < 40:
             liked.append((user, item, 5.0 if kind == "cart" else value or weight[kind], ts))
     return liked, refused
 
@@ -125,8 +129,14 @@ def reference(world: World) -> dict[int, list[Row]]:
     against = dislikes.of_phase(known, observed, "final")
     shown = ignored.of_phase(world.read("known_ignored"), observed, "final")
     assert shown is not None
+    beyond = [(user, item) for user, item, *_ in new_events(world) if item >= 40]
     rows = Histories(
-        merged.localCheckpoint(), disliked, against and against.localCheckpoint(), sparse, shown.localCheckpoint()
+        merged.localCheckpoint(),
+        disliked,
+        against and against.localCheckpoint(),
+        sparse,
+        spark.createDataFrame(beyond, "user_idx int, item_idx int"),
+        shown.localCheckpoint(),
     )
     users = (
         observed.select("user_idx")
@@ -163,7 +173,8 @@ def test_lists_follow_their_users(world: World) -> None:
     expected = reference(world)
     world.tell(*events)
     outcome = refresh(world.lake, world.config)
-    changed = {1, 2, 3, 4, 5, 6, 500, 501}
+    changed = {user for user, *_ in events} - {7}  # who was shown an item, and no more
+    assert len(changed) == 9
     assert outcome.n_users == len(changed)
     after = world.published()
     for user in changed:

@@ -13,10 +13,10 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.lake.events import append
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.raw.world import write_world
+from ganrec_spark.raw.world import taste_of_item, write_world
 from ganrec_spark.run.runner import run_pipeline
 
-RUN = "2026-11-01"
+RUN, N_NEW = "2026-11-01", 16
 ARMS = "[{name: blend, share: 0.5, lists: published}, {name: simple, share: 0.3, lists: popularity}, "
 SETTINGS = (
     *FAST,
@@ -32,6 +32,7 @@ SETTINGS = (
     "item_item.rating_slope=[0.3]",
     "transformer.models=2",
     "explore.slots=1",
+    "recommend.new_item_slots=1",
     f"experiment.arms={ARMS}{{name: als, share: 0.2, lists: als}}]",
 )
 Row = tuple[object, ...]
@@ -73,10 +74,16 @@ class World:
 
 
 def published_world(spark: SparkSession, lake_root: Path, namespace: str, *settings: str) -> World:
-    """Make the lake: 90 users, of whom 20 were shown items before, and one published run with SETTINGS and these."""
-    source = lake_root / f"{namespace}.parquet"
+    """Make the lake: 90 users, of whom 20 were shown items before, and one published run with SETTINGS and these.
+
+    Of each item the taste is known, and of N_NEW more that nobody has rated.
+    """
+    source, items = lake_root / f"{namespace}.parquet", lake_root / f"{namespace}-items.csv"
     write_world(source, users=90, items=40)
+    known = [f"i{number:04d}" for number in (*range(40), *range(9000, 9000 + N_NEW))]
+    items.write_text("item_id,taste\n" + "".join(f"{item},taste {taste_of_item(item)}\n" for item in known))
     own = (f"lake.root={lake_root}", f"lake.namespace={namespace}", f"ingest.source={source}")
+    own += (f"ingest.items_source={items}",)
     config = load_config(overrides=[*SETTINGS, *own, *settings], environ={})
     world = World(spark, Lake(spark, config.lake.catalog, config.lake.namespace), config)
     before = datetime(2000, 1, 1)

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from ganrec_spark.blend.fusion import Fusion
-from ganrec_spark.blend.served import ALIKE_BIT, POPULARITY_BIT, Serving, offers_of
-from ganrec_spark.blend.serving import Catalogue
+from ganrec_spark.blend.served import Serving, offers_of
+from ganrec_spark.blend.serving import ALIKE_BIT, POPULARITY_BIT, Catalogue
 from ganrec_spark.frames.ship import Shipped
 from ganrec_spark.plan.members import MEMBER_NAMES
 from ganrec_spark.rules.shipped import ShippedRules

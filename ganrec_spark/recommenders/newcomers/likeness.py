@@ -1,0 +1,125 @@
+"""How alike items are by what is known of them, and what the rated ones say of one that nobody has rated.
+
+Letters: N items, T items that are rated, K neighbours of one item. The likeness l of two items is the mean over
+columns, by the columns' shares, of the cosine of what a column says of them; 0 where it says nothing of one. Who rates
+a new item is predicted from who rates its K likest items: a kernel ridge regression on these alone, w = (L + s I)^-1 l,
+with L [K, K] their likeness to each other, l [K] that to the new item, s the shrinkage (Saunders, Gammerman & Vovk,
+ICML 1998). Neighbours that say the same share their weight, which sums of cosines would count twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ganrec_spark.frames.products import products
+from ganrec_spark.frames.top_n import top_n
+
+Shares = Mapping[str, float]  # by column, they sum to 1
+Matrix: TypeAlias = Any  # scipy.sparse.csr_array, which has no types, or NDArray[np.float32]
+
+NEIGHBOURS = 100
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of N items: of each column [N, F] a matrix whose rows have length 1, or 0 where nothing is known.
+
+    Columns of words and categories are sparse, those of vectors dense. `idx` [N]: the items' indices.
+    """
+
+    idx: NDArray[np.int32]
+    columns: Mapping[str, Matrix]
+
+    def taken(self, places: NDArray[np.integer[Any]] | slice) -> "Described":
+        """Return some of the items."""
+        return Described(self.idx[places], {name: matrix[places] for name, matrix in self.columns.items()})
+
+    @cached_property
+    def turned(self) -> Mapping[str, Matrix]:
+        """The columns' matrices the other way round, [F, N]."""
+        return {
+            name: sparse.csr_array(matrix.T) if sparse.issparse(matrix) else matrix.T
+            for name, matrix in self.columns.items()
+        }
+
+
+def neighbours(
+    new: Described, rated: Described, shares: Shares, shrinkage: float
+) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
+    """Return of each new item the places of its likest rated items among `rated`, likest first, and their weights.
+
+    An item that is like none has none. Memory: 4 bytes x 256 x T.
+    """
+    places: list[NDArray[np.int32]] = []
+    weights: list[NDArray[np.float32]] = []
+    for start in range(0, len(new.idx), _BLOCK):
+        like = likeness(new.taken(slice(start, start + _BLOCK)), rated, shares)
+        like[like <= 0] = -np.inf
+        found, values = top_n(like, NEIGHBOURS)
+        places += found
+        weights += [_weights(rated, own, likest, shares, shrinkage) for own, likest in zip(found, values, strict=True)]
+    return places, weights
+
+
+def likeness(some: Described, others: Described, shares: Shares) -> NDArray[np.float32]:
+    """Return [N, T]: how alike each of some items is to each of others."""
+    total = np.zeros((len(some.idx), len(others.idx)), dtype=np.float32)
+    for name, share in shares.items():
+        found = some.columns[name] @ others.turned[name]
+        total += np.float32(share) * (found.toarray() if sparse.issparse(found) else found)
+    return total
+
+
+def _weights(
+    rated: Described, places: NDArray[np.int32], like: NDArray[np.float32], shares: Shares, shrinkage: float
+) -> NDArray[np.float32]:
+    if not len(places):
+        return like
+    own = rated.taken(places)
+    system = likeness(own, own, shares).astype(np.float64) + shrinkage * np.eye(len(places))
+    return np.asarray(np.linalg.solve(system, like.astype(np.float64)), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Who rates N new items: `weights` [N, I] of the rated items by index, `vectors` [N, D] in the space of ALS.
+
+    `taste` is how much of the score is by vectors, which say what a user likes beyond the items that they have rated.
+    """
+
+    idx: NDArray[np.int32]
+    weights: sparse.csr_array
+    vectors: NDArray[np.float32]
+    taste: float
+
+    def scores(self, rows: sparse.csr_array, factors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return [B, N] for users with rows [B, I] of 1 where they rated the item, and vectors of ALS [B, D]."""
+        found = np.asarray((rows @ self.weights.T).toarray(), dtype=np.float32)
+        if self.taste:
+            found += np.float32(self.taste) * products(factors, self.vectors.T)
+        return found
+
+
+def predicted(
+    idx: NDArray[np.int32],
+    items: Sequence[NDArray[np.integer[Any]]],
+    weights: Sequence[NDArray[Any]],
+    table: NDArray[np.float32],
+    taste: float,
+) -> Predicted:
+    """Return what is predicted of new items `idx` [N] by their neighbours' indices and weights.
+
+    `table` [I, D]: vectors of ALS by item index, zeros where there is none; a new item's is the weighted sum of those
+    of its neighbours.
+    """
+    starts = np.concatenate([[0], np.cumsum([len(own) for own in items])]).astype(np.int64)
+    flat = np.concatenate([np.empty(0, np.int64), *items]).astype(np.int64)
+    values = np.concatenate([np.empty(0, np.float32), *weights])
+    matrix = sparse.csr_array((values, flat, starts), shape=(len(idx), len(table)))
+    return Predicted(idx, matrix, np.asarray(matrix @ table, dtype=np.float32), taste)
