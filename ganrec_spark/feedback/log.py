@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -19,6 +20,7 @@ from ganrec_spark.errors import LakeError
 from ganrec_spark.feedback.exposed import with_exposures
 from ganrec_spark.feedback.rules import apply_rules, source_settings, wanted_columns
 from ganrec_spark.frames.dense_index import missing_ids
+from ganrec_spark.frames.kept import side_by_side
 from ganrec_spark.lake import events
 from ganrec_spark.lake.held import held
 from ganrec_spark.lake.schema import declared, local_frame
@@ -30,6 +32,7 @@ CLOCK_BACK = timedelta(minutes=1)  # Iceberg refuses commits that are older than
 LOG, REJECTED = "feedback_events", "rejected_feedback"
 TOO_LATE, _UNKNOWN_EDITION, _DUPLICATE = "too_late", "unknown_edition", "duplicate"
 UNREADABLE = "unreadable_file"
+_KINDS = ("user", "item")
 _SEEN_BY = "feedback"  # first_run_id of ids that came with events
 
 
@@ -116,13 +119,13 @@ def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | N
     """
     now = now or datetime.now(UTC)
     log = events.snapshot(lake, LOG)
-    newest = _newest(log, now)
-    publications = lake.publications()
+    newest, publications = side_by_side(lambda: _newest(log, now), lake.publications)
     judged = held(_judged(config, rows, publications, newest, now))
     try:
-        marked = held(_without_duplicates(judged, log, timedelta(days=config.feedback.watermark_days)))
+        around = _around(judged.where(_may_be_known()), timedelta(days=config.feedback.watermark_days))
+        marked = held(_without_duplicates(judged, log.where(around)))
         try:
-            return _taken(lake, marked, config, publications, newest, now)
+            return _taken(lake, marked, around, publications, newest, now)
         finally:
             marked.unpersist()
     finally:
@@ -167,21 +170,25 @@ def _judged(
     return judged.withColumn("rule", rule).withColumn("row_key", F.sha2(F.concat_ws(" ", "rule", "row_key"), 256))
 
 
-def _without_duplicates(judged: DataFrame, log: DataFrame, window: timedelta) -> DataFrame:
-    """Return the rows with rule `duplicate` where the log, or an earlier row of the batch, has their event.
+def _may_be_known() -> Column:
+    """Return whether a row's event may be in the log.
 
-    An event that breaks a rule of the lake's by now may be in the log since it did not.
+    An event that breaks a rule of the lake's by now may be there since it did not.
     """
     by_lake = F.col("rule").isin(TOO_LATE, _UNKNOWN_EDITION)
-    may_be_known = F.col("event_id").isNotNull() & (F.col("rule").isNull() | by_lake)
-    known = log.where(_around(judged.where(may_be_known), window)).select("event_id", F.lit(True).alias("in_log"))
+    return F.col("event_id").isNotNull() & (F.col("rule").isNull() | by_lake)
+
+
+def _without_duplicates(judged: DataFrame, log: DataFrame) -> DataFrame:
+    """Return the rows with rule `duplicate` where the log, or an earlier row of the batch, has their event."""
+    known = log.select("event_id", F.lit(True).alias("in_log"))
     once = Window.partitionBy(F.coalesce("event_id", "row_key"), "valid").orderBy("ts", "row", "source")
     placed = (
         judged.withColumn("valid", F.col("rule").isNull())
         .withColumn("place", F.when(F.col("valid"), F.row_number().over(once)))
         .join(known, "event_id", "left")
     )
-    duplicate = F.col("in_log") & may_be_known | (F.col("place") > 1)
+    duplicate = F.col("in_log") & _may_be_known() | (F.col("place") > 1)
     return placed.withColumn("rule", F.when(duplicate, _DUPLICATE).otherwise(F.col("rule"))).drop(
         "valid", "place", "in_log"
     )
@@ -203,12 +210,15 @@ def _around(rows: DataFrame, window: timedelta) -> Column:
 def _taken(
     lake: Lake,
     marked: DataFrame,
-    config: Config,
+    around: Column,
     publications: Sequence[Publication],
     newest: datetime | None,
     now: datetime,
 ) -> Taken:
-    """Write what there is to write, in the order that a death in between cannot harm."""
+    """Write what there is to write, in the order that a death in between cannot harm.
+
+    `around`: which events of the log may be those of the rows.
+    """
     late = F.count_if(F.col("ts") < F.lit(newest)) if newest else F.lit(0)
     counts = {
         row.rule: row for row in marked.groupBy("rule").agg(F.count("*").alias("n"), late.alias("late")).collect()
@@ -224,12 +234,10 @@ def _taken(
     if fresh is None:
         return Taken(0, 0, duplicates, rejected, sum(rejected.values()) - quarantined, 0, 0)
     valid = marked.where(F.col("rule").isNull())
-    new_users, new_items = (
-        lake.extend(f"{kind}s", missing_ids(valid, f"{kind}s", kind, _SEEN_BY)) for kind in ("user", "item")
-    )
-    numbered = held(_numbered(lake, valid).withColumn("received_at", F.lit(now).cast("timestamp")))
+    (users, new_users), (items, new_items) = side_by_side(*(partial(_indices, lake, valid, kind) for kind in _KINDS))
+    columns = ("event_id", "user_idx", "item_idx", "kind", "value", "ts", "edition", "rank", received)
+    numbered = held(valid.join(users, "user_id").join(items, "item_id").select(*columns))
     try:
-        around = _around(valid, timedelta(days=config.feedback.watermark_days))
         new = events.append(lake, LOG, with_exposures(lake, numbered, publications), among=around)
     finally:
         numbered.unpersist()
@@ -238,8 +246,19 @@ def _taken(
     return Taken(new, min(fresh.late, new), duplicates + fresh.n - new, rejected, known, new_users, new_items)
 
 
-def _numbered(lake: Lake, valid: DataFrame) -> DataFrame:
-    users = lake.read_all("users").select("user_id", "user_idx")
-    items = lake.read_all("items").select("item_id", "item_idx")
-    joined = valid.join(users, "user_id").join(items, "item_id")
-    return joined.select("event_id", "user_idx", "item_idx", "kind", "value", "ts", "edition", "rank")
+def _indices(lake: Lake, valid: DataFrame, kind: str) -> tuple[DataFrame, int]:
+    """Return (id, index) of the rows' users or items (`kind`), and how many of them are new to the dictionary.
+
+    The dictionary is asked to grow only where it lacks one: mostly it does not.
+    """
+    ids, table = valid.select(f"{kind}_id").distinct(), f"{kind}s"
+
+    def known() -> DataFrame:
+        return held(ids.join(lake.read_all(table).select(f"{kind}_id", f"{kind}_idx"), f"{kind}_id", "left"))
+
+    found = known()
+    if found.where(F.col(f"{kind}_idx").isNull()).isEmpty():
+        return found, 0
+    found.unpersist()
+    n_new = lake.extend(table, missing_ids(valid, table, kind, _SEEN_BY))
+    return known(), n_new

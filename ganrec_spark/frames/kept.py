@@ -8,6 +8,8 @@ from pyspark.sql import DataFrame
 
 _SIDE_BY_SIDE = 4
 _Key = TypeVar("_Key")
+_First = TypeVar("_First")
+_Second = TypeVar("_Second")
 
 
 def kept(
@@ -20,3 +22,11 @@ def kept(
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         made = pool.map(lambda make: keep(make()), makers.values())
         return dict(zip(makers, made, strict=True))
+
+
+def side_by_side(first: Callable[[], _First], second: Callable[[], _Second]) -> tuple[_First, _Second]:
+    """Return what both give, asked at once: each waits for Spark's plans more than for the cores."""
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(second)
+        own = first()
+        return own, other.result()

@@ -34,13 +34,15 @@ def _add(lake: Lake, table: str, once: DataFrame, among: Column | None) -> int:
     for _ in range(_TRIES):
         seen = current_snapshot(lake.spark, full_name)
         known = lake.as_of(table, seen)
-        fresh = once.join((known if among is None else known.where(among)).select(*keys), keys, "left_anti")
+        fresh = held(once.join((known if among is None else known.where(among)).select(*keys), keys, "left_anti"))
         if fresh.isEmpty():
             return 0
         try:
             return replace_rows(fresh, full_name, nothing, seen)[0]
         except Conflict:
             continue
+        finally:
+            fresh.unpersist()
     raise LakeError(f"table '{table}': expected to add events, found others adding theirs at each of {_TRIES} tries")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from e2e.lakeside import FAST, JAVA, REPOSITORY
 
-from ganrec_spark.raw.world import write_world
+from ganrec_spark.raw.world import TASTES, write_world
 
 SPARK = ("spark.master=local[2]", f"spark.properties={{spark.driver.extraJavaOptions: {JAVA}}}")
 # A Transformer that takes seconds to train.
@@ -177,3 +177,15 @@ def test_warm_start_compares_two_runs_that_see_the_same(world: Path, tmp_path: P
         assert f"- 2100-01-02 {stage}: " in told
         assert "went on from run 2100-01-01" in told.split(f"- 2100-01-02 {stage}: ")[1].partition("\n")[0], told
         assert "went on" not in told.split(f"- 2100-01-03 {stage}: ")[1].partition("\n")[0]
+
+
+@pytest.mark.parametrize(("script", "kind"), [("cold_users.py", "user"), ("cold_items.py", "item")])
+def test_people_and_items_of_whom_no_rating_is_known(world: Path, tmp_path: Path, script: str, kind: str) -> None:
+    ids = sorted(pd.read_parquet(world / "ratings.parquet")[f"{kind}_id"].unique())
+    known = tmp_path / "known.parquet"
+    pd.DataFrame({f"{kind}_id": ids, "taste": [f"taste {int(one[1:]) % TASTES}" for one in ids]}).to_parquet(known)
+    arguments = ("--seeds", 1, "--work", tmp_path / "work", f"--{kind}s", known)
+    told = run(script, world, *arguments, settings=(*FAST, *ONE_OF_EACH, *SPARK))
+    row = re.search(r"^\| 0 \|" + r" [\d.]+ \+- [\d.]+ \|" * 3 + r" [+-].*, (\d+) users \|", told, re.MULTILINE)
+    assert row, told
+    assert int(row[1]) > 10
