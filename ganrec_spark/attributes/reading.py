@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import cast
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, StringType, StructType
+from pyspark.sql.types import ArrayType, DataType, StringType, StructType
 
 from ganrec_spark.attributes.kinds import (
     DATE,
@@ -47,11 +48,12 @@ class Side:
     kinds: Mapping[str, str]
     salt: str | None = None
     sensitive: Sequence[str] = ()
+    key_of_sources: str | None = None
 
     @property
     def key(self) -> str:
         """The configuration's key of the sources."""
-        return f"ingest.{self.role}s_source"
+        return self.key_of_sources or f"ingest.{self.role}s_source"
 
 
 @dataclass(frozen=True)
@@ -164,23 +166,37 @@ def _checked(read: DataFrame, side: Side, ids: str) -> DataFrame:
     """Return (id, file, raw, rule); of several rows of an id all but one break a rule."""
     kind, raw_type = read.schema[side.role].dataType, cast(StructType, read.schema["raw"].dataType)
     given = id_text(F.col(side.role), kind, ids)
-    shown, raw = given, F.col("raw")
-    if side.salt is not None:
-        shown = pseudonym(given, from_environment("ingest.pseudonym_salt", side.salt))
-        raw = without_user(raw_type, ids, shown)
-    malformed = F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in raw_type.names else F.lit(False)
-    rule = (
-        F.when(malformed, "malformed_row")
-        .when(given.isNull() | (given == NULL), "missing_id")
-        .when(given.contains("\ufffd"), "bad_encoding")
-        .when(inexact(F.col(side.role), kind), "inexact_id")
-    )
+    shown, raw = shown_and_raw(given, raw_type, ids, side.salt)
+    rule = first_broken(raw_type, [(given, F.col(side.role), kind)])
     rows = read.select(shown.alias(f"{side.role}_id"), "file", raw.alias("raw"), rule.alias("rule"))
     # Rows that broke a rule have no id; their own hash spreads them over the tasks.
     hashed = row_hash(raw_type)
     window = Window.partitionBy(f"{side.role}_id", F.when(F.col("rule").isNotNull(), hashed)).orderBy(hashed)
     again = F.when(F.row_number().over(window) > 1, "duplicate_id")
     return rows.withColumn("rule", F.coalesce("rule", again))
+
+
+def shown_and_raw(given: Column, raw_type: StructType, ids: str, salt: str | None) -> tuple[Column, Column]:
+    """Return the id that is kept of a given one, in column `ids` of raw, and raw: pseudonyms where there is a salt."""
+    if salt is None:
+        return given, F.col("raw")
+    shown = pseudonym(given, from_environment("ingest.pseudonym_salt", salt))
+    return shown, without_user(raw_type, ids, shown)
+
+
+def first_broken(raw_type: StructType, ids: Sequence[tuple[Column, Column, DataType]]) -> Column:
+    """Return the first rule that a row broke, NULL where none. `ids`: each id as text, as it came, and its type."""
+
+    def any_of(*broken: Column) -> Column:
+        return reduce(Column.__or__, broken)
+
+    malformed = F.col(f"raw.{MALFORMED}").isNotNull() if MALFORMED in raw_type.names else F.lit(False)
+    return (
+        F.when(malformed, "malformed_row")
+        .when(any_of(*(text.isNull() | (text == NULL) for text, _, _ in ids)), "missing_id")
+        .when(any_of(*(text.contains("\ufffd") for text, _, _ in ids)), "bad_encoding")
+        .when(any_of(*(inexact(came, kind) for _, came, kind in ids)), "inexact_id")
+    )
 
 
 def rejected(sources: Sequence[AttributeSource]) -> Iterator[DataFrame]:

@@ -75,7 +75,7 @@ class Trending(Section):
 
 class Strangers(Section):
     max_features: Count = 1000
-    shrinkage: tuple[Positive, ...] = (30.0, 100.0, 300.0, 1000.0)
+    shrinkage: tuple[Positive, ...] = (10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 class Newcomers(Section):

@@ -111,6 +111,7 @@ class Ingest(Section):
     pseudonym_salt: Annotated[str, Field(min_length=1)] | None = None
     users_source: Names = ()
     items_source: Names = ()
+    other_ratings: dict[str, str] = {}
     user_columns: dict[str, AttributeKind] = {}
     item_columns: dict[str, AttributeKind] = {}
     sensitive: tuple[str, ...] = ()
@@ -289,12 +290,11 @@ class Config(Section):
         return self
 
     def _explorable(self) -> None:
-        explore, n = self.explore, self.recommend.n
-        if explore.slots + self.recommend.new_item_slots > n:
-            raise ValueError(f"explore.slots and recommend.new_item_slots must together not exceed recommend.n {n}")
-        pool = self.recommend.n_candidates - n + explore.slots
-        if explore.slots and pool * explore.min_propensity > 1:
-            raise ValueError(
-                f"explore.min_propensity {explore.min_propensity:g} for each of {pool} items that may be drawn "
-                f"(recommend.n_candidates below the fixed places) sums to more than 1; set at most {1 / pool:.4f}"
-            )
+        slots, least = self.explore.slots, self.explore.min_propensity
+        new, n = self.recommend.new_item_slots, self.recommend.n
+        if slots + new > n:
+            raise ValueError(f"explore.slots {slots} and new_item_slots {new} must not exceed recommend.n {n} together")
+        pool = self.recommend.n_candidates - n + slots
+        if slots and pool * least > 1:
+            told = f"explore.min_propensity {least:g} for each of {pool} items that may be drawn sums to more than 1"
+            raise ValueError(f"{told}; set at most {1 / pool:.4f}")

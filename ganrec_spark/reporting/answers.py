@@ -5,15 +5,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ganrec_spark.plan.members import NEW_ITEM
+
 Row = Mapping[str, Any]
 
-# recommendations.reason -> why an item is listed; of reason history a column says which item.
+# recommendations.reason -> why an item is listed, where no item of the history is named.
 REASONS = {
     "similar_users": "people like this one",
     "popular": "popular",
     "attributes": "people described like this one",
-    "new_item": "new, and like what this one has rated",
+    NEW_ITEM: "new, and like what this one has rated",
 }
+
+
+def reason_in_words(reason: str, because: str | None) -> str:
+    """Return why an item is listed: `reason` and `because_item_id` of a row of recommendations."""
+    if because is None:
+        return REASONS.get(reason, reason)
+    return f"new, and like {because}" if reason == NEW_ITEM else f"because of {because}"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.plan.members import ATTRIBUTES, BLEND, MEMBER_NAMES, NEW_ITEM, NEWCOMERS
+from ganrec_spark.plan.members import ATTRIBUTES, BLEND, MEMBER_NAMES, NEWCOMERS
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.raw.rules import pseudonym
-from ganrec_spark.reporting.answers import REASONS
+from ganrec_spark.reporting.answers import reason_in_words
 
 _RULES = {
     "excluded": "it is excluded for this user (rules.excluded_pairs)",
@@ -66,11 +66,8 @@ def explain(lake: Lake, config: Config, user_id: str, item_ids: Sequence[str]) -
 
 def reason(row: Row) -> str:
     """Return in words why a row of the list is there."""
-    told = REASONS.get(row.reason, row.reason)
-    if row.because_item_id is not None:
-        new = row.reason == NEW_ITEM
-        told = f"{'new, and like' if new else 'because of'} {row.because_item_id}, which the user has rated"
-    return f"{told} (by {', '.join(row.members)})"
+    rated = "" if row.because_item_id is None else ", which the user has rated"
+    return f"{reason_in_words(row.reason, row.because_item_id)}{rated} (by {', '.join(row.members)})"
 
 
 def why(listed: Listed, item: int) -> str:

@@ -9,7 +9,7 @@ from ganrec_spark.evaluation.segments import BUCKET, in_order
 from ganrec_spark.plan.members import BLEND, RECOMMENDERS
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.reporting import figures
-from ganrec_spark.reporting.answers import REASONS, Row
+from ganrec_spark.reporting.answers import Row, reason_in_words
 from ganrec_spark.reporting.page import Chapter, Id, Words, figure, folded, paragraph, table
 
 # model -> value name -> (epoch, value)
@@ -163,9 +163,8 @@ def _values(rows: Sequence[Row]) -> str:
 
 
 def _reason(row: Row) -> object:
-    if row["because_item_id"] is not None:
-        return Id(f"because of {row['because_item_id']}")
-    return REASONS.get(row["reason"], row["reason"])
+    told = reason_in_words(row["reason"], row["because_item_id"])
+    return told if row["because_item_id"] is None else Id(told)
 
 
 def _finite(*values: float | None) -> figures.Interval | None:

@@ -10,6 +10,7 @@ from ganrec_spark.evaluation.segments import BUCKET, in_order
 from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import RECOMMENDERS
+from ganrec_spark.reporting.answers import reason_in_words
 from ganrec_spark.reporting.gather import sample_lists
 from ganrec_spark.reporting.sections import user_in_words
 from ganrec_spark.spark.session import spark_sql_command
@@ -114,8 +115,8 @@ def _list_lines(lake: Lake, config: Config, run_id: str) -> list[str]:
     for user, rows in sample_lists(lake, run_id, config):
         lines += ["", f"User {rows[0]['user_id'] if rows else '?'} ({user_in_words(user)})"]
         for row in rows[:5]:
-            because = f" because of {row['because_item_id']}" if row["because_item_id"] is not None else ""
-            told = f"{row['item_id']}  {row['score']:.5f}  {row['reason']}{because}  [{', '.join(row['members'])}]"
+            why = reason_in_words(row["reason"], row["because_item_id"])
+            told = f"{row['item_id']}  {row['score']:.5f}  {why}  [{', '.join(row['members'])}]"
             lines.append(f"  {row['rank']:2}. {told}")
     return lines
 

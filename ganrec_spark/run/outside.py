@@ -17,7 +17,7 @@ def outside(lake: Lake, config: Config, stage: Stage, run_id: str) -> str:
     """Return the state of files, of tables of others, of the log of events, and of what earlier runs left."""
     files = {
         "ingest": (config.ingest.source, config.ingest.test_source),
-        "attributes": (*config.ingest.users_source, *config.ingest.items_source),
+        "attributes": (*config.ingest.users_source, *config.ingest.items_source, *config.ingest.other_ratings.values()),
         "recommend": config.rules.sources,
     }
     found = [source_state(lake.spark, files.get(stage.name, ()))]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
+from ganrec_spark.attributes.elsewhere import elsewhere
 from ganrec_spark.attributes.reading import AttributeSource, Side, rejected, sources_of
 from ganrec_spark.attributes.told import columns_in_words, require_ids, strangers
 from ganrec_spark.frames.dense_index import extend_dictionary
@@ -26,6 +27,8 @@ def run(context: Context) -> str:
     try:
         for side, names in ((people, ingest.users_source), (things, ingest.items_source)):
             read += sources_of(context.spark, side, names, scratch)
+        own = [source for source in read if source.side.role == people.role]
+        read += elsewhere(context.spark, people, ingest, own, scratch)
         context.lake.write("rejected_attributes", _all(context, "rejected_attributes", rejected(read)))
         n_rows = require_ids(read, ingest.max_rejected_share, context.run_id)
         told = [f"{n_rows} rows read" if read else "no sources of attributes"]

@@ -37,7 +37,6 @@ def choose(context: Context, features: Features, model: Learned) -> float | None
     Without users who have attributes and held-out ratings ndcg is NULL.
     """
     lake, wanted = context.lake, context.config.strangers.shrinkage
-    # The simplest first: no attributes, then the more users a group needs to be believed.
     tried = (None, *sorted(wanted, reverse=True))
     observed = lake.read("merged_ratings").where("observed")
     found = judged(features, observed, lake.read("validation_ratings"), model, tried, context.seed)

@@ -185,7 +185,19 @@ def test_people_and_items_of_whom_no_rating_is_known(world: Path, tmp_path: Path
     known = tmp_path / "known.parquet"
     pd.DataFrame({f"{kind}_id": ids, "taste": [f"taste {int(one[1:]) % TASTES}" for one in ids]}).to_parquet(known)
     arguments = ("--seeds", 1, "--work", tmp_path / "work", f"--{kind}s", known)
-    told = run(script, world, *arguments, settings=(*FAST, *ONE_OF_EACH, *SPARK))
+    require_rows(run(script, world, *arguments, settings=(*FAST, *ONE_OF_EACH, *SPARK)))
+
+
+def test_people_who_are_known_from_another_shop(world: Path, tmp_path: Path) -> None:
+    ratings = pd.read_parquet(world / "ratings.parquet")
+    books = ratings.assign(item_id="b" + ratings.item_id)
+    both = pd.concat([ratings.assign(domain="films"), books.assign(domain="books")])
+    both.to_parquet(tmp_path / "ratings.parquet")
+    arguments = ("--seeds", 1, "--work", tmp_path / "work", "--domain", "films")
+    require_rows(run("cold_users.py", tmp_path, *arguments, settings=(*FAST, *ONE_OF_EACH, *SPARK)))
+
+
+def require_rows(told: str) -> None:
     row = re.search(r"^\| 0 \|" + r" [\d.]+ \+- [\d.]+ \|" * 3 + r" [+-].*, (\d+) users \|", told, re.MULTILINE)
     assert row, told
     assert int(row[1]) > 10

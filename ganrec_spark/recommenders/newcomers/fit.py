@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,11 +112,10 @@ class Rehearsal:
 
     def by_chance(self) -> Floats:
         """Return the NDCG@10 of each judge where the players come in any order."""
-        players = self._players.idx
 
         def score(block: pa.RecordBatch) -> NDArray[np.float32]:
             rng = stable_rng(self._seed, _PURPOSE, block.column("user_idx")[0].as_py())
-            return _by_index(rng.random((block.num_rows, len(players))), players, lists(block, "items"))
+            return rng.random((block.num_rows, len(self._players.idx)), dtype=np.float32)
 
         return judged_ndcg(self._judges, score, JUDGED_K)
 
@@ -124,7 +124,7 @@ class Rehearsal:
         places, weights = neighbours(self._players, self._others, dict(shares), shrinkage)
         items = [self._others.idx[own] for own in places]
         found = [predicted(self._players.idx, items, weights, self._table, taste) for taste in tastes]
-        return [judged_ndcg(self._judges, _score(own), JUDGED_K) for own in found]
+        return [judged_ndcg(self._judges, partial(_scores, own, "history"), JUDGED_K) for own in found]
 
 
 def choose(columns: Sequence[str], rehearsal: Rehearsal) -> dict[Setting | None, Floats]:
@@ -197,7 +197,12 @@ def score_of(spark: SparkSession, found: Predicted) -> Score:
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
         weights = sparse.csr_array((shipped["data"], shipped["indices"], shipped["indptr"]), shape=shape)
-        return _score(Predicted(shipped["idx"], weights, shipped["vectors"], taste))(block)
+        own = Predicted(shipped["idx"], weights, shipped["vectors"], taste)
+        # By item index, up to the largest that there is.
+        slots = 1 + max(int(items.max(initial=-1)) for items in (own.idx, *lists(block, "items")))
+        table = np.full((block.num_rows, slots), -np.inf, dtype=np.float32)
+        table[:, own.idx] = _scores(own, "items", block)
+        return table
 
     return score
 
@@ -212,7 +217,10 @@ def ranked_by(users: DataFrame, score: Score, n: int, run: Mapper = by_tasks) ->
 
 
 def _judges(observed: DataFrame, players: NDArray[np.int32], seed: int, fold: Fold | None) -> pa.Table:
-    """Return the judges: user_idx, items, what they rated but players, relevant, the players they rated, factors."""
+    """Return the judges: user_idx, history (what they rated but players), relevant (which players they rated), factors.
+
+    Players are told by their places; none is among `items`, which must not be listed.
+    """
     spark = observed.sparkSession
     playing = F.broadcast(spark.createDataFrame(pa.table({"item_idx": players})))
     relevant = relevant_items(observed.where("rating > 0").join(playing, "item_idx", "left_semi"))
@@ -220,37 +228,31 @@ def _judges(observed: DataFrame, players: NDArray[np.int32], seed: int, fold: Fo
     wanted = relevant.join(others.select("user_idx").distinct(), "user_idx", "left_semi")
     drawn = F.broadcast(wanted.orderBy(chance(_PURPOSE, seed), "user_idx").limit(_MOST_JUDGES))
     own = others.join(drawn.select("user_idx"), "user_idx", "left_semi")
-    rows = histories(own).select("user_idx", "items").join(drawn, "user_idx")
+    rows = histories(own).select("user_idx", F.col("items").alias("history")).join(drawn, "user_idx")
     if fold:
         rows = rows.join(fold(own), "user_idx", "left")
-    return rows.orderBy("user_idx").toArrow().combine_chunks()
+    table = rows.orderBy("user_idx").toArrow().combine_chunks()
+    wanted = table["relevant"].combine_chunks()
+    places = np.searchsorted(players, wanted.flatten().to_numpy()).astype(np.int32)
+    relevant = pa.ListArray.from_arrays(wanted.offsets, places)
+    none = pa.array([[]] * table.num_rows, pa.list_(pa.int32()))
+    return table.set_column(table.schema.get_field_index("relevant"), "relevant", relevant).append_column("items", none)
 
 
-def _score(found: Predicted) -> Score:
+def _scores(found: Predicted, history: str, block: pa.RecordBatch) -> NDArray[np.float32]:
+    """Return the scores [B, N] of the new items for users with column `history` of items, and factors where needed.
+
+    -inf of those that nothing speaks for. What came after the models were made says nothing to them.
+    """
     n_items, size = found.weights.shape[1], found.vectors.shape[1]
-
-    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        rated = lists(block, "items")
-        known = [own[own < n_items] for own in rated]  # what came after the models were made says nothing to them
-        starts = np.concatenate([[0], np.cumsum([len(own) for own in known])]).astype(np.int64)
-        flat = np.concatenate([np.empty(0, np.int64), *known]).astype(np.int64)
-        rows = sparse.csr_array((np.ones(len(flat), np.float32), flat, starts), shape=(len(known), n_items))
-        factors = np.zeros((len(known), size), dtype=np.float32)
-        if found.taste:
-            for row, own in enumerate(lists(block, "factors")):
-                if len(own):
-                    factors[row] = own
-        values = found.scores(rows, factors)
-        return _by_index(np.where(values > 0, values, -np.inf), found.idx, rated)
-
-    return score
-
-
-def _by_index(
-    values: NDArray[np.floating[Any]], idx: NDArray[np.int32], rated: Sequence[NDArray[np.integer[Any]]]
-) -> NDArray[np.float32]:
-    """Return the values [B, N] of items `idx` by item index, up to the largest that there is; -inf of the others."""
-    slots = 1 + max(int(items.max(initial=-1)) for items in (idx, *rated))
-    table = np.full((len(values), slots), -np.inf, dtype=np.float32)
-    table[:, idx] = values
-    return table
+    known = [own[own < n_items] for own in lists(block, history)]
+    starts = np.concatenate([[0], np.cumsum([len(own) for own in known])]).astype(np.int64)
+    flat = np.concatenate([np.empty(0, np.int64), *known]).astype(np.int64)
+    rows = sparse.csr_array((np.ones(len(flat), np.float32), flat, starts), shape=(len(known), n_items))
+    factors = np.zeros((len(known), size), dtype=np.float32)
+    if found.taste:
+        for row, own in enumerate(lists(block, "factors")):
+            if len(own):
+                factors[row] = own
+    values = found.scores(rows, factors)
+    return np.where(values > 0, values, np.float32(-np.inf))

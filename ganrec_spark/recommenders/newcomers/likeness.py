@@ -81,8 +81,11 @@ def _weights(
 ) -> NDArray[np.float32]:
     if not len(places):
         return like
-    own = rated.taken(places)
-    system = likeness(own, own, shares).astype(np.float64) + shrinkage * np.eye(len(places))
+    system = shrinkage * np.eye(len(places))
+    for name, share in shares.items():
+        own = rated.columns[name][places]
+        found = own @ own.T
+        system += share * (found.toarray() if sparse.issparse(found) else found)
     return np.asarray(np.linalg.solve(system, like.astype(np.float64)), dtype=np.float32)
 
 
@@ -115,11 +118,12 @@ def predicted(
 ) -> Predicted:
     """Return what is predicted of new items `idx` [N] by their neighbours' indices and weights.
 
-    `table` [I, D]: vectors of ALS by item index, zeros where there is none; a new item's is the weighted sum of those
-    of its neighbours.
+    `table` [I, D]: vectors of ALS by item index, zeros where there is none, maybe not of the last items; a new item's
+    is the weighted sum of those of its neighbours.
     """
     starts = np.concatenate([[0], np.cumsum([len(own) for own in items])]).astype(np.int64)
     flat = np.concatenate([np.empty(0, np.int64), *items]).astype(np.int64)
     values = np.concatenate([np.empty(0, np.float32), *weights])
-    matrix = sparse.csr_array((values, flat, starts), shape=(len(idx), len(table)))
-    return Predicted(idx, matrix, np.asarray(matrix @ table, dtype=np.float32), taste)
+    n_items = max(len(table), 1 + int(flat.max(initial=-1)))  # the last ones may have no vector
+    matrix = sparse.csr_array((values, flat, starts), shape=(len(idx), n_items))
+    return Predicted(idx, matrix, np.asarray(matrix[:, : len(table)] @ table, dtype=np.float32), taste)

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.attributes.features import Features
-from ganrec_spark.evaluation.choice import simplest
+from ganrec_spark.evaluation.choice import highest, is_ahead
 from ganrec_spark.evaluation.draws import chance, part
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import histories, lists
@@ -97,8 +97,14 @@ def judged(
 
 
 def best_of(found: dict[float | None, NDArray[np.float64]]) -> float | None:
-    """Return the shrinkage that judges choose; None where nobody judges, or attributes help by no more than noise."""
-    return simplest(found) if any(len(own) for own in found.values()) else None
+    """Return the shrinkage that judges like best; None where nobody judges, or it helps by no more than noise.
+
+    Of shrinkages the best is taken, not the largest within its noise: what judges make of them is one smooth curve.
+    """
+    if not len(found[None]):
+        return None
+    best = highest({shrinkage: own for shrinkage, own in found.items() if shrinkage is not None})
+    return best if is_ahead(found[best], found[None]) else None
 
 
 def candidates(features: Features, observed: DataFrame, model: Learned, shrinkage: float, n: int) -> DataFrame:

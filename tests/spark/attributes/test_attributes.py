@@ -198,3 +198,43 @@ def test_users_are_pseudonyms_where_they_are_in_ratings(
     ]
     assert len(everything) == 3
     assert not any("u1" in row or "u2" in row for row in everything)
+
+
+def test_what_people_rated_elsewhere_is_known_of_them(
+    read: Callable[..., tuple[Config, str]], lake: Lake, tmp_path: Path
+) -> None:
+    books = tmp_path / "books.csv"
+    books.write_text("user_id,item_id,rating\nu1,b1,5\nu1,b2,3\nu1,b1,4\nu7,b1,1\n,b3,2\nu2,,2\n")
+    pd.DataFrame({"user_id": ["u2"], "item_id": [44]}).to_parquet(tmp_path / "songs.parquet")
+    other = f"ingest.other_ratings={{books: {books}, songs: {tmp_path / 'songs.parquet'}}}"
+    config, told = read(other, "ingest.max_rejected_share=0.5")
+    own = lake_of(lake, config)
+    assert written(own, "user") == [
+        ("u1", "books", "b1", None),
+        ("u1", "books", "b2", None),
+        ("u2", "songs", "44", None),
+        ("u7", "books", "b1", None),
+    ]
+    assert told.startswith("7 rows read; 1 new users; ")
+    bad = own.read("rejected_attributes", RUN).collect()
+    assert {(row.rule, json.loads(row.row).get("item_id")) for row in bad} == {
+        ("missing_id", None),
+        ("missing_id", "b3"),
+    }
+    columns = {row.name: (row.kind, row.n_given) for row in own.read("attribute_columns", RUN).collect()}
+    assert columns == {"books": ("values", 4), "songs": ("values", 1)}
+    (tmp_path / "people.csv").write_text("user_id,books\nu1,many\n")
+    with pytest.raises(InputError, match=r"ingest\.other_ratings: expected names that no column .* found 'books'"):
+        read(other, f"ingest.users_source={tmp_path / 'people.csv'}")
+    with pytest.raises(InputError, match=r"ingest\.other_ratings: books: .*missing\.csv"):
+        read(f"ingest.other_ratings={{books: {tmp_path / 'missing.csv'}}}")
+
+
+def test_nobody_who_rated_elsewhere_is_known_here(
+    read: Callable[..., tuple[Config, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "books.csv").write_text("user_id,item_id\nx1,b1\nx2,b1\n")
+    _, told = read(f"ingest.other_ratings={{books: {tmp_path / 'books.csv'}}}")
+    assert told.startswith("2 rows read; 2 new users; ")
+    assert "ingest.other_ratings" in caplog.text
+    assert "none of its ids is one that the ratings have" in caplog.text

@@ -345,6 +345,8 @@ def test_the_last_places_are_for_items_that_nobody_has_rated(
         assert found.keys() == {"blend", "newcomers", *LISTS}
     finally:
         world.clear("disliked_ratings", RUN)
+        for phase in ("choose", "final"):
+            world.clear("newcomers_candidates", RUN, phase)
 
 
 def test_who_is_known_by_attributes_alone_gets_the_list_by_attributes(

@@ -56,5 +56,8 @@ def test_taste_adds_the_product_with_the_vector_that_neighbours_give() -> None:
     table = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
     found = predicted(np.array([7]), [np.array([0, 1])], [np.array([0.5, 0.25])], table, 0.5)
     assert found.vectors == pytest.approx(np.array([[0.5, 0.5]]))
+    without = predicted(np.array([7]), [np.array([0, 3])], [np.array([0.5, 0.25])], table, 0.5)
+    assert without.weights.shape == (1, 4), "3 is rated and has no vector"
+    assert without.vectors == pytest.approx(np.array([[0.5, 0.0]]))
     scores = found.scores(sparse.csr_array(np.array([[1.0, 0.0]], np.float32)), np.array([[2.0, 4.0]], np.float32))
     assert scores == pytest.approx(np.array([[0.5 + 0.5 * 3.0]]))
