@@ -379,22 +379,6 @@ def test_who_is_known_by_attributes_alone_gets_the_list_by_attributes(
             world.replace("strangers_candidates", frame("strangers_candidates", []), RUN, phase)
 
 
-def test_an_item_that_was_first_rated_in_validation_is_on_every_axis(
-    world: Lake, written: Written, make_context: MakeContext
-) -> None:
-    frame, new = make_context("evaluate").lake.frame, 13  # train's largest index is 9
-    world.replace("validation_ratings", frame("validation_ratings", [(1, new, 5.0, DAY)]), RUN)
-    ratings = [(u, i, 5.0, DAY, "source") for u, i in sorted({*VALIDATION, *TEST, (1, new)})]
-    world.replace("ratings", frame("ratings", ratings), RUN)
-    weights = [(5, [new], [0.9]), (new, [5], [0.9])]
-    world.replace("item_item_weights", frame("item_item_weights", weights), RUN, "final")
-    world.replace("als_candidates", frame("als_candidates", [("none", 0, [new], [1.0])]), RUN, "final")
-    evaluate.run(make_context("evaluate"))
-    rows = world.read("metrics", RUN).where("split = 'test' AND recommender = 'als' AND metric = 'novelty'")
-    # One of the four users of train and validation rated it.
-    assert rows.where("segment = 'all' AND k = 5").collect()[0].value == pytest.approx(log2(4))
-
-
 def test_why_an_item_is_listed_or_what_keeps_it_out(
     world: Lake, written: Written, make_context: MakeContext, tmp_path: Path
 ) -> None:
@@ -427,6 +411,22 @@ def test_why_an_item_is_listed_or_what_keeps_it_out(
     finally:
         world.clear("disliked_ratings", RUN)
         recommend.run(make_context("recommend"))
+
+
+def test_an_item_that_was_first_rated_in_validation_is_on_every_axis(
+    world: Lake, written: Written, make_context: MakeContext
+) -> None:
+    frame, new = make_context("evaluate").lake.frame, 13  # train's largest index is 9
+    world.replace("validation_ratings", frame("validation_ratings", [(1, new, 5.0, DAY)]), RUN)
+    ratings = [(u, i, 5.0, DAY, "source") for u, i in sorted({*VALIDATION, *TEST, (1, new)})]
+    world.replace("ratings", frame("ratings", ratings), RUN)
+    weights = [(5, [new], [0.9]), (new, [5], [0.9])]
+    world.replace("item_item_weights", frame("item_item_weights", weights), RUN, "final")
+    world.replace("als_candidates", frame("als_candidates", [("none", 0, [new], [1.0])]), RUN, "final")
+    evaluate.run(make_context("evaluate"))
+    rows = world.read("metrics", RUN).where("split = 'test' AND recommender = 'als' AND metric = 'novelty'")
+    # One of the four users of train and validation rated it.
+    assert rows.where("segment = 'all' AND k = 5").collect()[0].value == pytest.approx(log2(4))
 
 
 def test_without_held_out_ratings_weights_are_equal_and_nothing_is_measured(
