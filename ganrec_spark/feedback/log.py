@@ -240,7 +240,8 @@ def _taken(
     try:
         new = events.append(lake, LOG, with_exposures(lake, numbered, publications), among=around)
     finally:
-        numbered.unpersist()
+        for frame in (numbered, users, items):
+            frame.unpersist()
     known = sum(rejected.values()) - quarantined
     # Others may have taken some of them meanwhile.
     return Taken(new, min(fresh.late, new), duplicates + fresh.n - new, rejected, known, new_users, new_items)
@@ -254,10 +255,10 @@ def _indices(lake: Lake, valid: DataFrame, kind: str) -> tuple[DataFrame, int]:
     ids, table = valid.select(f"{kind}_id").distinct(), f"{kind}s"
 
     def known() -> DataFrame:
-        return held(ids.join(lake.read_all(table).select(f"{kind}_id", f"{kind}_idx"), f"{kind}_id", "left"))
+        return held(ids.join(lake.read_all(table).select(f"{kind}_id", f"{kind}_idx"), f"{kind}_id"))
 
     found = known()
-    if found.where(F.col(f"{kind}_idx").isNull()).isEmpty():
+    if ids.join(found, f"{kind}_id", "left_anti").isEmpty():
         return found, 0
     found.unpersist()
     n_new = lake.extend(table, missing_ids(valid, table, kind, _SEEN_BY))

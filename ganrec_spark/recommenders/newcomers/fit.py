@@ -225,18 +225,17 @@ def _judges(observed: DataFrame, players: NDArray[np.int32], seed: int, fold: Fo
     playing = F.broadcast(spark.createDataFrame(pa.table({"item_idx": players})))
     relevant = relevant_items(observed.where("rating > 0").join(playing, "item_idx", "left_semi"))
     others = observed.join(playing, "item_idx", "left_anti")
-    wanted = relevant.join(others.select("user_idx").distinct(), "user_idx", "left_semi")
-    drawn = F.broadcast(wanted.orderBy(chance(_PURPOSE, seed), "user_idx").limit(_MOST_JUDGES))
+    able = relevant.join(others.select("user_idx").distinct(), "user_idx", "left_semi")
+    drawn = F.broadcast(able.orderBy(chance(_PURPOSE, seed), "user_idx").limit(_MOST_JUDGES))
     own = others.join(drawn.select("user_idx"), "user_idx", "left_semi")
     rows = histories(own).select("user_idx", F.col("items").alias("history")).join(drawn, "user_idx")
     if fold:
         rows = rows.join(fold(own), "user_idx", "left")
     table = rows.orderBy("user_idx").toArrow().combine_chunks()
-    wanted = table["relevant"].combine_chunks()
-    places = np.searchsorted(players, wanted.flatten().to_numpy()).astype(np.int32)
-    relevant = pa.ListArray.from_arrays(wanted.offsets, places)
-    none = pa.array([[]] * table.num_rows, pa.list_(pa.int32()))
-    return table.set_column(table.schema.get_field_index("relevant"), "relevant", relevant).append_column("items", none)
+    items = table["relevant"].combine_chunks()
+    places = pa.array(np.searchsorted(players, items.flatten().to_numpy()).astype(np.int32))
+    by_place, none = pa.ListArray.from_arrays(items.offsets, places), pa.array([[]] * len(items), items.type)
+    return table.set_column(table.schema.get_field_index("relevant"), "relevant", by_place).append_column("items", none)
 
 
 def _scores(found: Predicted, history: str, block: pa.RecordBatch) -> NDArray[np.float32]:
