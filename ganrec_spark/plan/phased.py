@@ -93,22 +93,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             phase,
             profile="scoring",
         ),
-        Stage(
-            f"strangers_{phase}",
-            "strangers",
-            "Rank for people without a rating what people with the same attributes rate.",
-            (
-                "merged_ratings",
-                "user_attributes",
-                "attribute_columns",
-                "trending_choices",
-                "validation_ratings" if phase == "choose" else "strangers_choices",
-            ),
-            ("strangers_choices", "strangers_candidates") if phase == "choose" else ("strangers_candidates",),
-            ("strangers", "recommend"),
-            phase,
-            profile="scoring",
-        ),
+        _strangers(phase),
         Stage(
             f"als_{phase}",
             "als",
@@ -130,23 +115,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             phase,
             profile="scoring",
         ),
-        Stage(
-            f"newcomers_{phase}",
-            "newcomers",
-            "Rank items that nobody has rated for the users who rated items like them.",
-            (
-                "merged_ratings",
-                "item_attributes",
-                "item_vectors",
-                "attribute_columns",
-                "als_factors",
-                "als_choices" if phase == "choose" else "newcomers_choices",
-            ),
-            ("newcomers_weights", "newcomers_candidates", *(("newcomers_choices",) if phase == "choose" else ())),
-            ("newcomers", "als", "recommend") if phase == "choose" else ("newcomers", "recommend"),
-            phase,
-            profile="scoring",
-        ),
+        _newcomers(phase),
         Stage(
             f"item_item_{phase}",
             "item_item",
@@ -158,4 +127,43 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             profile="scoring",
         ),
         *plain_stages(phase, before_fills=False),
+    )
+
+
+def _strangers(phase: str) -> Stage:
+    return Stage(
+        f"strangers_{phase}",
+        "strangers",
+        "Rank for people without a rating what people with the same attributes rate.",
+        (
+            "merged_ratings",
+            "user_attributes",
+            "attribute_columns",
+            "trending_choices",
+            "validation_ratings" if phase == "choose" else "strangers_choices",
+        ),
+        ("strangers_choices", "strangers_candidates") if phase == "choose" else ("strangers_candidates",),
+        ("strangers", "recommend"),
+        phase,
+        profile="scoring",
+    )
+
+
+def _newcomers(phase: str) -> Stage:
+    return Stage(
+        f"newcomers_{phase}",
+        "newcomers",
+        "Rank items that nobody has rated for the users who rated items like them.",
+        (
+            "merged_ratings",
+            "item_attributes",
+            "item_vectors",
+            "attribute_columns",
+            "als_factors",
+            "als_choices" if phase == "choose" else "newcomers_choices",
+        ),
+        ("newcomers_weights", "newcomers_candidates", *(("newcomers_choices",) if phase == "choose" else ())),
+        ("newcomers", "als", "recommend") if phase == "choose" else ("newcomers", "recommend"),
+        phase,
+        profile="scoring",
     )
