@@ -27,6 +27,7 @@ from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.raw.files import Files
 from ganrec_spark.raw.sources import event_rows, read_events
+from ganrec_spark.spark.plans import planned_for_few_rows
 
 CLOCK_BACK = timedelta(minutes=1)  # Iceberg refuses commits that are older than that
 LOG, REJECTED = "feedback_events", "rejected_feedback"
@@ -122,12 +123,13 @@ def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | N
     newest, publications = side_by_side(lambda: _newest(log, now), lake.publications)
     judged = held(_judged(config, rows, publications, newest, now))
     try:
-        around = _around(judged.where(_may_be_known()), timedelta(days=config.feedback.watermark_days))
-        marked = held(_without_duplicates(judged, log.where(around)))
-        try:
-            return _taken(lake, marked, around, publications, newest, now)
-        finally:
-            marked.unpersist()
+        with planned_for_few_rows(lake.spark, few=not judged.is_cached):
+            around = _around(judged.where(_may_be_known()), timedelta(days=config.feedback.watermark_days))
+            marked = held(_without_duplicates(judged, log.where(around)))
+            try:
+                return _taken(lake, marked, around, publications, newest, now)
+            finally:
+                marked.unpersist()
     finally:
         judged.unpersist()
 

@@ -22,6 +22,7 @@ from ganrec_spark.rules.proof import broken_lists, rule_checks
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.log import RunLog
 from ganrec_spark.run.runner import require_inputs
+from ganrec_spark.spark.plans import planned_for_few_rows
 
 _TRIES = 10
 # Editions that were found to be of the tables that an execution of publish read: it writes no other one.
@@ -108,15 +109,16 @@ def _attempt(lake: Lake, config: Config, shown: Pointer, found: News, executions
         f"{lake_root(config)}/runs/{run_id}/refresh",
     )
     models = models_of(context, f"{executions['publish']}")
-    rows = histories_of(lake, run_id, found, config, models.items, models.liked)
-    frames = lists_of(context, found.users, rows, models)
-    _check(context, frames)
-    if _finished(RunLog(lake, run_id)) != executions:
-        raise LakeError(
-            f"run '{run_id}': expected its tables to stay as they are while lists are made from them, found that "
-            "it ran again; refresh when it has ended"
-        )
-    return lay_over(lake, shown, {name: frames[name] for name in OVERLAID}, found.users.rows, found.snapshot)
+    with planned_for_few_rows(lake.spark, few=bool(found.users.few)):
+        rows = histories_of(lake, run_id, found, config, models.items, models.liked)
+        frames = lists_of(context, found.users, rows, models)
+        _check(context, frames)
+        if _finished(RunLog(lake, run_id)) != executions:
+            raise LakeError(
+                f"run '{run_id}': expected its tables to stay as they are while lists are made from them, found that "
+                "it ran again; refresh when it has ended"
+            )
+        return lay_over(lake, shown, {name: frames[name] for name in OVERLAID}, found.users.rows, found.snapshot)
 
 
 def _executions(lake: Lake, config: Config, shown: Pointer) -> dict[str, str | None]:
