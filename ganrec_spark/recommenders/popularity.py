@@ -16,6 +16,7 @@ from ganrec_spark.frames.ship import Shipped
 
 _ONE = 2**36  # a rating of this moment: sums of integers do not depend on the order of partitions
 _DAY = 86_400.0
+_PLACES = 4_000_000
 _LISTS = "user_idx int, items array<int>, scores array<float>"
 
 
@@ -56,8 +57,9 @@ def rank_alike(users: DataFrame, shipped: Shipped, setting: int, n: int, run: Ma
 
     def rank(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         order, scores = shipped["orders"][setting], shipped["scores"][setting]
+        places_of = places_in(order)
         for batch in batches:
-            kept = [_unseen(order, seen, n) for seen in lists(batch, "items")]
+            kept = first_unseen(places_of, lists(batch, "items"), n)
             columns = [
                 batch.column("user_idx"),
                 pa.array([order[places] for places in kept], pa.list_(pa.int32())),
@@ -75,12 +77,13 @@ def ndcg_alike(users: DataFrame, shipped: Shipped, k: int) -> NDArray[np.float64
     """
 
     def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        both = [(order, places_in(order)) for order in shipped["orders"]]
         for batch in batches:
             seen, relevant = lists(batch, "items"), lists(batch, "relevant")
             counts = np.array([len(row) for row in relevant])
             values = []
-            for order in shipped["orders"]:
-                listed = [order[_unseen(order, row, k)] for row in seen]
+            for order, places_of in both:
+                listed = [order[places] for places in first_unseen(places_of, seen, k)]
                 values.append(ndcg(hit_matrix(listed, relevant, k), counts, k))
             per_user = pa.array(list(np.transpose(values)), pa.list_(pa.float64()))
             yield pa.RecordBatch.from_arrays([batch.column("user_idx"), per_user], names=["user_idx", "ndcg"])
@@ -90,6 +93,36 @@ def ndcg_alike(users: DataFrame, shipped: Shipped, k: int) -> NDArray[np.float64
     return values.reshape(found.num_rows, len(shipped["orders"])).T
 
 
-def _unseen(order: NDArray[np.int32], seen: NDArray[np.integer[Any]], n: int) -> NDArray[np.int64]:
-    """Return the places of the first n items of `order` that are not in `seen`."""
-    return np.flatnonzero(~np.isin(order[: n + len(seen)], seen))[:n]
+def places_in(order: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the place of each item in an order, by item index; of items that it lacks one beyond all."""
+    slots = 1 + int(order.max(initial=-1))
+    places = np.full(slots, slots)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def first_unseen(
+    places_of: NDArray[np.int64], seen: Sequence[NDArray[np.integer[Any]]], n: int
+) -> list[NDArray[np.int64]]:
+    """Return of each user the places of the first n items of an order that are not in `seen`, fewer where it ends.
+
+    `places_of`: the place of each item in the order, by index. Memory: 4 million places, or those of one user.
+    """
+    n_items = int(np.count_nonzero(places_of < len(places_of)))
+    lengths = np.array([len(items) for items in seen], dtype=np.int64)
+    found: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(seen)
+    left = np.argsort(-lengths, kind="stable")  # users of like lengths together: as many places are looked at of each
+    while len(left):
+        width = min(n_items, n + int(lengths[left[0]]))
+        users, left = np.split(left, [max(1, min(len(left), _PLACES // max(1, width)))])
+        items = np.concatenate([seen[user] for user in users]).astype(np.int64)
+        rows = np.repeat(np.arange(len(users)), lengths[users])
+        known = items < len(places_of)
+        places, rows = places_of[items[known]], rows[known]
+        free = np.ones((len(users), width), dtype=np.bool_)
+        near = places < width
+        free[rows[near], places[near]] = False
+        free &= np.cumsum(free, axis=1, dtype=np.int32) <= n
+        for user, own in zip(users, free, strict=True):
+            found[user] = np.flatnonzero(own)
+    return found
