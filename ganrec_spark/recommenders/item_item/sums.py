@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy import sparse
@@ -215,22 +216,25 @@ def _walk_weights(
         total = sparse.csr_array((n_items, n_items))
         for batch in batches:
             total = total + walks(profile_matrix(batch, axis["item_idx"]), alpha)
+        task = TaskContext.get()
+        number = task.partitionId() if task is not None else 0
         for start in range(0, n_items, _ITEMS_PER_SLAB):
             slab = total[start : start + _ITEMS_PER_SLAB].tocoo()
             for first in range(0, slab.nnz, _ENTRIES_PER_ROW):
                 part = slice(first, first + _ENTRIES_PER_ROW)
-                yield _with_start(_bytes_row(slab.row[part], slab.col[part], slab.data[part]), start)
+                yield _of_slab(start, number, _bytes_row(slab.row[part], slab.col[part], slab.data[part]))
 
     def strongest(group: pa.Table) -> pa.Table:
         start = group.column("start")[0].as_py()
         height = min(_ITEMS_PER_SLAB, n_items - start)
-        # Sums of floats depend on their order; the values' own order is the same in every run.
-        row, column, value = (
-            np.concatenate([np.frombuffer(cell.as_py(), kind) for cell in group.column(name)])
-            for name, kind in (("row", np.int32), ("column", np.int32), ("value", np.float64))
-        )
-        order = np.lexsort((value, column, row))
-        slab = sparse.csr_array((value[order], (row[order], column[order])), shape=(height, n_items))
+        slab = sparse.csr_array((height, n_items))
+        # Sums of floats depend on their order; the rows of one part have no entry in common.
+        for line in group.sort_by("part").select(["row", "column", "value"]).to_batches(max_chunksize=1):
+            row, column, value = (
+                np.frombuffer(cell[0].as_py(), kind)
+                for cell, kind in zip(line.columns, (np.int32, np.int32, np.float64), strict=True)
+            )
+            slab = slab + sparse.csr_array((value, (row, column)), shape=slab.shape)
         rows = np.arange(start, start + height)
         targets, weights = transition_weights(slab, rows, axis["popularity"], damping, neighbours)
         return pa.table(
@@ -241,7 +245,7 @@ def _walk_weights(
             }
         )
 
-    sums = _in_fixed_parts(users).mapInArrow(parts, "start int, row binary, column binary, value binary")
+    sums = _in_fixed_parts(users).mapInArrow(parts, "start int, part int, row binary, column binary, value binary")
     rows = sums.groupBy("start").applyInArrow(strongest, "item int, targets array<int>, weights array<float>")
     table = rows.orderBy("item").toArrow()
     lists_of = [[cell.values.to_numpy() for cell in table.column(name)] for name in ("targets", "weights")]
@@ -283,9 +287,10 @@ def _bytes_row(row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]) -> 
     return pa.RecordBatch.from_arrays(arrays, names=["row", "column", "value"])
 
 
-def _with_start(row: pa.RecordBatch, start: int) -> pa.RecordBatch:
-    names = ["start", *row.schema.names]
-    return pa.RecordBatch.from_arrays([pa.array([start], pa.int32()), *row.columns], names=names)
+def _of_slab(start: int, part: int, row: pa.RecordBatch) -> pa.RecordBatch:
+    names = ["start", "part", *row.schema.names]
+    numbers = (pa.array([number], pa.int32()) for number in (start, part))
+    return pa.RecordBatch.from_arrays([*numbers, *row.columns], names=names)
 
 
 def _compressed(
