@@ -200,8 +200,12 @@ STAGES: tuple[Stage, ...] = (
             *list_tables(RECOMMENDERS),
             "newcomers_weights",  # these two where whole items are held out
             "newcomers_candidates",
+            "recommendations",
+            "ratings",
+            "item_attributes",
+            "attribute_columns",
         ),
-        ("metrics",),
+        ("metrics", "item_groups"),
         ("evaluate", "split"),
     ),
     Stage(
@@ -249,6 +253,7 @@ STAGES: tuple[Stage, ...] = (
             "gate_decisions",
             "published_fill_segments",
             "metrics",
+            "item_groups",
             "blend_weights",
             "publish_checks",
             "recommendations",

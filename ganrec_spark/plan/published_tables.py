@@ -92,6 +92,21 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
         """),
     ),
     Table(
+        "item_groups",
+        "what one group of items has of the lists that recommend made, beside its share of catalogue and ratings",
+        ("column", "part"),
+        columns("""
+            column string: a column of categories or several values (attribute_columns); rated: whether anyone rated it
+            part string: one of its 20 most frequent values, (others), (none) for items without one; of rated yes or no
+            n_items bigint: items of the group
+            n_listed bigint: of them, those that at least one list has
+            n_users bigint: users whose lists have one of them
+            catalogue_share double: share of all items; one with several values is an equal part of each
+            rating_share double: share of the run's ratings, counted likewise
+            list_share double: share of all places in lists, counted likewise
+        """),
+    ),
+    Table(
         "publish_checks",
         "one quality check of the run",
         ("name",),

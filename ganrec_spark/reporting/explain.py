@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from ganrec_spark.attributes.kinds import CATEGORY, VALUES
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import InputError, LakeError
 from ganrec_spark.lake.store import Lake
@@ -14,6 +15,7 @@ from ganrec_spark.plan.table import NONE
 from ganrec_spark.raw.rules import pseudonym
 from ganrec_spark.reporting.answers import reason_in_words
 
+_MOST_SHARED = 3
 _RULES = {
     "excluded": "it is excluded for this user (rules.excluded_pairs)",
     "shown": "this user was shown it in vain (rules.shown_times)",
@@ -61,7 +63,7 @@ def explain(lake: Lake, config: Config, user_id: str, item_ids: Sequence[str]) -
         yield from (f"{row.rank:3}. {row.item_id}: {reason(row)}" for row in listed.rows)
     for item_id, item in zip(item_ids, items, strict=True):
         yield f"{item_id} {why(listed, item)}"
-        yield from (f"  {line}" for line in places(listed, item))
+        yield from (f"  {line}" for line in (*places(listed, item), *in_common(listed, item)))
 
 
 def reason(row: Row) -> str:
@@ -109,6 +111,29 @@ def places(listed: Listed, item: int) -> Iterator[str]:
     new = listed.read("newcomers_candidates").first()
     if new is not None:
         yield f"{NEWCOMERS}: {_place(new, item)}"
+
+
+def in_common(listed: Listed, item: int) -> Iterator[str]:
+    """Yield what is known of the item and of items that the user has rated: the three values that tell most.
+
+    A value tells more the more of the user's items have it, and the fewer of all.
+    """
+    columns = listed.lake.read("attribute_columns", listed.run_id)
+    usable = columns.where((F.col("role") == "item") & F.col("kind").isin(CATEGORY, VALUES) & ~F.col("sensitive"))
+    values = listed.lake.read("item_attributes", listed.run_id).where(F.col("value").isNotNull())
+    values = values.join(F.broadcast(usable.select("name")), "name", "left_semi")
+    own = values.where(F.col("item_idx") == item).select("name", "value").distinct()
+    rated = listed.read("merged_ratings").where(F.col("observed") & (F.col("item_idx") != item)).select("item_idx")
+    held = F.count_if("rated").alias("rated"), F.count("*").alias("n")
+    marked = rated.distinct().withColumn("rated", F.lit(True))
+    shared = values.select("item_idx", "name", "value").distinct().join(F.broadcast(own), ["name", "value"])
+    counts = shared.join(F.broadcast(marked), "item_idx", "left").groupBy("name", "value").agg(*held)
+    n_items = values.select("item_idx").distinct().count()
+    telling = F.col("rated") * F.log(F.lit(n_items + 1.0) / F.col("n"))
+    found = counts.where("rated > 0").orderBy(telling.desc(), "name", "value").limit(_MOST_SHARED).collect()
+    if found:
+        told = ", ".join(f"{row['name']} {row['value']} ({row['rated']})" for row in found)
+        yield f"in common with items that the user has rated, {marked.count()} in all: {told}"
 
 
 def _place(row: Row | None, item: int) -> str:

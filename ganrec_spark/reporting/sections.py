@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ganrec_spark.evaluation.groups import group_gaps
+from ganrec_spark.evaluation.item_groups import RATED
 from ganrec_spark.evaluation.segments import BUCKET, in_order
 from ganrec_spark.plan.members import BLEND, RECOMMENDERS
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.reporting import figures
 from ganrec_spark.reporting.answers import Row, reason_in_words
 from ganrec_spark.reporting.page import Chapter, Id, Words, figure, folded, paragraph, table
+
+_SHARES = ("catalogue_share", "rating_share", "list_share")
 
 # model -> value name -> (epoch, value)
 Curves = Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
@@ -112,6 +115,33 @@ def user_in_words(user: Row) -> str:
     kind = "sparse" if user["is_sparse"] else "dense"
     arm = f", arm {user['arm']}" if "arm" in user else ""
     return f"{kind}, {user['n_ratings']} training ratings{arm}"
+
+
+def fairness(groups: Sequence[Row]) -> Chapter:
+    """Say what groups of items have of lists, catalogue and ratings; `groups` are rows of table item_groups."""
+    columns = list(dict.fromkeys(row["column"] for row in groups))
+    html = ""
+    for column in sorted(columns, key=lambda name: (name != RATED, name)):
+        own = sorted((row for row in groups if row["column"] == column), key=lambda row: -row["catalogue_share"])
+        if column == RATED:
+            html += "".join(paragraph(_newly_listed(row)) for row in own if row["part"] == "no")
+            continue
+        cells = [
+            (row["part"], row["n_items"], *(f"{row[name]:.1%}" for name in _SHARES), row["n_listed"], row["n_users"])
+            for row in own
+        ]
+        head = ("", "items", "of the catalogue", "of ratings", "of lists", "listed at all", "for users")
+        html += f"<h3>Items by {escape(column)}</h3>" + table(head, cells)
+    words = "Nothing is known of items, and all were rated." if columns in ([], [RATED]) and not html else ""
+    return Chapter("fairness", "Fairness", html + (paragraph(words) if words else ""))
+
+
+def _newly_listed(row: Row) -> str:
+    listed = f"{row['n_listed']:,} ({row['n_listed'] / row['n_items']:.1%})"
+    return (
+        f"Of {row['n_items']:,} items that nobody has rated {listed} are listed at least once, to {row['n_users']:,} "
+        f"users; they have {row['list_share']:.1%} of all places."
+    )
 
 
 def checks(rows: Sequence[Row]) -> Chapter:

@@ -5,6 +5,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.evaluation.item_groups import item_groups
 from ganrec_spark.evaluation.judged_lists import candidate_lists, item_facts, lists_of_users, measured_users
 from ganrec_spark.evaluation.quality import metric_sums
 from ganrec_spark.evaluation.segments import rating_error, segment_means, segment_spreads
@@ -15,7 +16,9 @@ _SPLITS = (("validation", "choose"), ("test", "final"))
 
 
 def run(context: Context) -> str:
-    """Write table metrics: lists of phase choose on validation_ratings, of phase final on test_ratings."""
+    """Write item_groups, and metrics: lists of phase choose on validation_ratings, of phase final on test_ratings."""
+    names = ("recommendations", "ratings", "item_attributes", "attribute_columns")
+    context.lake.write("item_groups", item_groups(*map(context.lake.read, names)))
     settings = context.config.evaluate
     parts: list[DataFrame] = []
     found: list[str] = []

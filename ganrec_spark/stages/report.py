@@ -19,6 +19,7 @@ def run(context: Context) -> str:
         sections.quality(facts.metrics, gather.rows(read("blend_weights"), "fill", "recommender"), facts.k),
         sections.gate(facts.decisions),
         sections.lists(gather.sample_lists(context.lake.lake, context.run_id, context.config)),
+        sections.fairness(gather.rows(read("item_groups"))),
         sections.data(
             next(iter(gather.rows(read("matrix_profile"))), None),
             gather.histogram(users, "n_ratings"),

@@ -20,12 +20,14 @@ from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.publication import roll_back
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.raw.world import taste_of_item
 from ganrec_spark.refresh import models
 from ganrec_spark.refresh import refresh as room
 from ganrec_spark.refresh.histories import Histories
 from ganrec_spark.refresh.lists import UsersLake, lists_of
 from ganrec_spark.refresh.models import models_of
 from ganrec_spark.refresh.refresh import after_batch, refresh
+from ganrec_spark.reporting.explain import explain
 from ganrec_spark.run import invariants
 from ganrec_spark.run.context import Context
 from ganrec_spark.run.log import withdraw
@@ -256,6 +258,23 @@ def test_overlays_are_compacted(world: World) -> None:
     world.tell(*said_again(world, {3}))
     assert refresh(world.lake, config).n_users == 1
     assert world.published() == before
+
+
+def test_a_refreshed_list_is_explained(world: World) -> None:
+    world.tell(*said_again(world, {3}))
+    refresh(world.lake, world.config)
+    names = {row.item_idx: row.item_id for row in world.lake.read_all("items").collect()}
+    (user,) = world.lake.read_all("users").where("user_idx = 3").collect()
+    rated = world.read("merged_ratings", "final").where("observed AND user_idx = 3").select("item_idx").collect()
+    tastes = [taste_of_item(names[row.item_idx]) for row in rated]
+    most = max(tastes, key=tastes.count)
+    item = names[rated[tastes.index(most)].item_idx]
+    told = list(explain(world.lake, world.config, user.user_id, [item]))
+    assert "`ganrec refresh` has made the list anew" in told[1]
+    assert told[2] == f"{item} is not listed: the user has rated it"
+    shared = f"in common with items that the user has rated, {len(rated) - 1} in all: taste taste {most}"
+    assert tastes.count(most) > 1
+    assert told[-1] == f"  {shared} ({tastes.count(most) - 1})"
 
 
 def test_a_stream_refreshes_after_each_batch(
