@@ -23,6 +23,8 @@ from cold_users import CHEAP
 from quality_data import DataSet
 from quality_run import run_id, run_pipeline
 
+from ganrec_spark.attributes.describing import descriptions
+from ganrec_spark.attributes.likeness import likeness
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
@@ -31,8 +33,6 @@ from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.top_n import top_n
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
-from ganrec_spark.recommenders.newcomers.describing import descriptions
-from ganrec_spark.recommenders.newcomers.likeness import likeness
 from ganrec_spark.spark.session import build_session
 
 _K, _SAMPLES = 20, 1000

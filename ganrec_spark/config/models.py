@@ -113,6 +113,7 @@ class ItemItem(Section):
     rating_slope: Choices[Annotated[float, Field(ge=0, lt=0.5)]] = (0.0, 0.2)
     ease_damping: Choices[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.2)
     pair_half_life_visits: Choices[Positive | None] = (None, 10.0)
+    likeness: Choices[Annotated[float, Field(ge=0)]] = (0.0, 1.0, 3.0)
     neighbours: Count = 200
     stored_neighbours: Count = 50
 
@@ -134,6 +135,7 @@ class Transformer(Section):
     gradient_clip: Positive = 5.0
     averaging: Annotated[float, Field(ge=0)] = 2.0
     adversary_radius: Choices[Annotated[float, Field(ge=0)]] = (0.0, 0.05)
+    item_start: Choices[Annotated[float, Field(ge=0)]] = (0.0, 1.5)
     min_steps_per_epoch: Count = 50
     max_epochs: Count = 100
     continue_up_to: Share = 0.03

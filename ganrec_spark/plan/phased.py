@@ -3,6 +3,8 @@
 from ganrec_spark.plan.members import MEMBERS, Member, list_tables
 from ganrec_spark.plan.stage import Stage
 
+_KNOWN_OF_ITEMS = ("item_attributes", "item_vectors", "attribute_columns")
+
 
 def _held_in(phase: str) -> tuple[str, ...]:
     return ("train_ratings",) if phase == "choose" else ("train_ratings", "validation_ratings")
@@ -59,11 +61,12 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
                 "known_dislikes",
                 "train_ratings",
                 "validation_ratings",  # choose: who judges; final: history
+                *_KNOWN_OF_ITEMS,
                 "next_run",  # of the run published before: whether to go on from its models
                 *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
             ),
             ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
-            ("transformer", "recommend", "distributed", "warm_start"),
+            ("transformer", "newcomers", "recommend", "distributed", "warm_start"),
             phase,
             profile="training",
         ),
@@ -120,9 +123,15 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             f"item_item_{phase}",
             "item_item",
             "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
-            ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "item_item_choices"),
+            (
+                "merged_ratings",
+                "known_dislikes",
+                "newcomers_choices",
+                *_KNOWN_OF_ITEMS,
+                "validation_ratings" if phase == "choose" else "item_item_choices",
+            ),
             ("item_item_weights", "item_item_choices", "item_item_candidates"),
-            ("item_item", "recommend"),
+            ("item_item", "newcomers", "recommend"),
             phase,
             profile="scoring",
         ),
@@ -156,9 +165,7 @@ def _newcomers(phase: str) -> Stage:
         "Rank items that nobody has rated for the users who rated items like them.",
         (
             "merged_ratings",
-            "item_attributes",
-            "item_vectors",
-            "attribute_columns",
+            *_KNOWN_OF_ITEMS,
             "als_factors",
             "als_choices" if phase == "choose" else "newcomers_choices",
         ),

@@ -22,7 +22,8 @@ from ganrec_spark.recommenders.als.factors import by_factors, factors_of
 from ganrec_spark.recommenders.als.setting import AlsSetting, chosen_setting, latest_time, objective_of
 from ganrec_spark.recommenders.als.solver import Objective
 from ganrec_spark.recommenders.catalogue import Score
-from ganrec_spark.recommenders.item_item.fit import Fitter, half_life_of, slope_of
+from ganrec_spark.recommenders.item_item.alike import known_alike
+from ganrec_spark.recommenders.item_item.fit import LIKENESS, Fitter, half_life_of, slope_of
 from ganrec_spark.recommenders.item_item.profiles import item_axis, rating_moments
 from ganrec_spark.recommenders.item_item.scoring import ship_weights
 from ganrec_spark.recommenders.newcomers.fit import predicted_of, score_of
@@ -142,7 +143,8 @@ def _als(context: Context, merged: DataFrame, observed: DataFrame) -> AlsModel:
 def _item_item(context: Context, ratings: DataFrame, axis: NDArray[np.int32]) -> ItemItemModel:
     """Fit it again: the run keeps its strongest weights alone, and the same rows give the same weights."""
     setting = json.loads(context.lake.read("item_item_choices").where("chosen").collect()[0]["parameters"])
-    weights = Fitter(context.config.item_item, stable_seed(context.seed, "gfcf"), ratings, axis).fit(setting)
+    alike = known_alike(context.lake, context.config.newcomers.max_features, axis) if LIKENESS in setting else None
+    weights = Fitter(context.config.item_item, stable_seed(context.seed, "gfcf"), ratings, axis, alike).fit(setting)
     half_life, slope = half_life_of(setting), slope_of(setting)
     moments = context.spark.createDataFrame(rating_moments(ratings).toArrow())
     return ItemItemModel(ship_weights(context.spark, axis, weights, half_life), slope, half_life, moments)

@@ -10,10 +10,12 @@ from ganrec_spark.evaluation.choice import in_words
 from ganrec_spark.fills.ratings import of_variant
 from ganrec_spark.frames.histories import with_ages
 from ganrec_spark.plan.table import NONE
+from ganrec_spark.recommenders.item_item.alike import Alike, known_alike
 from ganrec_spark.recommenders.item_item.candidates import candidates, weight_rows
 from ganrec_spark.recommenders.item_item.fit import Fitter, ItemItemSetting, as_json, half_life_of, slope_of
+from ganrec_spark.recommenders.item_item.grids import grid, methods
 from ganrec_spark.recommenders.item_item.profiles import item_axis, profiles
-from ganrec_spark.recommenders.item_item.search import ItemItemSearch, grid, methods
+from ganrec_spark.recommenders.item_item.search import ItemItemSearch
 from ganrec_spark.recommenders.item_item.weights import Weights
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
@@ -25,11 +27,13 @@ def run(context: Context) -> str:
     merged = lake.read("merged_ratings")
     ratings = of_variant(merged, NONE)
     item_idx = item_axis(ratings)
+    alike = known_alike(context.lake, context.config.newcomers.max_features, item_idx)
     if context.phase == "choose":
-        setting, weights = best_setting(context, ratings, item_idx, grid(config, methods(config, len(item_idx))))
+        settings = grid(config, methods(config, len(item_idx)))
+        setting, weights = best_setting(context, ratings, item_idx, settings, alike)
     else:
         setting = chosen_setting(context)
-        weights = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx).fit(setting)
+        weights = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx, alike).fit(setting)
     lake.write("item_item_weights", weight_rows(context, weights, item_idx))
     half_life, users = half_life_of(setting), profiles(ratings, slope_of(setting))
     users = users if half_life is None else with_ages(users, ratings)
@@ -46,15 +50,15 @@ def chosen_setting(context: Context) -> ItemItemSetting:
 
 
 def best_setting(
-    context: Context, ratings: DataFrame, item_idx: NDArray[np.int32], settings: list[ItemItemSetting]
+    context: Context,
+    ratings: DataFrame,
+    item_idx: NDArray[np.int32],
+    settings: list[ItemItemSetting],
+    alike: Alike | None,
 ) -> tuple[ItemItemSetting, Weights]:
     """Try the settings on validation users by NDCG@10, write item_item_choices; return the chosen one and its weights.
 
-    The half-life of histories is chosen with the first setting, for all, the slope of ratings with the first method's
-    best one. Where EASE's best lambda is the smallest or largest of several, the search goes on beyond it, and the best
-    one is tried damped and with pairs near in time; GF-CF's rank is halved while that is better. At last the best
-    methods' mixtures are tried. What few judges cannot tell apart is left as it was, or mixed. A setting
-    without alternatives is taken as it is, its ndcg is NULL.
+    A setting without alternatives is taken as it is, its ndcg is NULL.
     """
     config = context.config.item_item
     alternatives = (
@@ -62,14 +66,12 @@ def best_setting(
         config.rating_slope,
         config.ease_damping,
         config.pair_half_life_visits,
+        config.likeness if alike else (),
     )
     several = max(len(settings), *(len(values) for values in alternatives)) > 1
     held_out = context.lake.read("validation_ratings") if several else None
-    search = ItemItemSearch(config, ratings, item_idx, held_out, context.seed, context.log)
-    search.half_lives(settings[0])
-    for method in dict.fromkeys(str(setting["method"]) for setting in settings):
-        search.method([setting for setting in settings if setting["method"] == method])
-    search.mix(config.mix_shares)
+    search = ItemItemSearch(config, ratings, item_idx, held_out, context.seed, context.log, alike)
+    search.all(settings)
     best, weights = search.best
     rows = [(as_json(setting), score, setting == best) for setting, score in search.tried]
     context.lake.write("item_item_choices", context.lake.frame("item_item_choices", rows))

@@ -5,6 +5,8 @@ import json
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.attributes.describing import descriptions
+from ganrec_spark.attributes.likeness import Described
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als.candidates import user_vectors
@@ -12,8 +14,6 @@ from ganrec_spark.recommenders.als.factors import factors_of
 from ganrec_spark.recommenders.als.setting import chosen_setting, latest_time, objective_of, weighted
 from ganrec_spark.recommenders.als.solver import fold_in_users
 from ganrec_spark.recommenders.newcomers import fit
-from ganrec_spark.recommenders.newcomers.describing import descriptions
-from ganrec_spark.recommenders.newcomers.likeness import Described
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 

@@ -3,6 +3,7 @@
 from ganrec_spark.frames.observed import observed_ratings
 from ganrec_spark.recommenders.transformer.candidates import candidates
 from ganrec_spark.recommenders.transformer.fit import checkpoint_dir_of, n_workers, train, write_training
+from ganrec_spark.recommenders.transformer.item_starts import better_start
 from ganrec_spark.recommenders.transformer.plans import make_plans
 from ganrec_spark.recommenders.transformer.training import SasRecPlan, TrainedSasRec
 from ganrec_spark.recommenders.transformer.warm_start import lost, published_plans
@@ -25,6 +26,8 @@ def run(context: Context) -> str:
         warm, trained = [], train(context, plans)
     plans = warm or plans
     write_training(context, plans, trained)
+    if context.phase == "choose":
+        plans, trained = _of_better_start(plans, trained)
     states = [model.state for model in trained if not model.given_up]
     if states:
         ranked = candidates(context, plans[0], states, sequences, ratings)
@@ -38,6 +41,15 @@ def run(context: Context) -> str:
     return f"lists for {n_lists} users; {told}{f'; trained anew: {why}' if why else ''}"
 
 
+def _of_better_start(
+    plans: list[SasRecPlan], trained: list[TrainedSasRec]
+) -> tuple[list[SasRecPlan], list[TrainedSasRec]]:
+    models = {plan.name: model for plan, model in zip(plans, trained, strict=True)}
+    reached = {name: max(own.validated(), default=0.0) for name, own in models.items() if not own.given_up}
+    better = better_start(plans, reached)
+    return better, [models[plan.name] for plan in better]
+
+
 def _why_not(context: Context) -> str:
     known = context.phase == "final" and context.lake.read("transformer_history", phase="choose").limit(1).count()
     return "phase choose gave up" if known else "no user has two items in sequence"
@@ -48,5 +60,6 @@ def _told(plan: SasRecPlan, model: TrainedSasRec) -> str:
     judged = "" if ndcg is None else f", validation NDCG@10 {ndcg:.4f}"
     source = f"run {plan.base_run_id}" if plan.base_run_id else "phase choose"
     start = f"went on from {source}, " if plan.start else ""
+    start += f"item start {plan.item_start:g}, " if plan.item_start else ""
     settled = f"{start}adversary radius {plan.adversary_radius:g}, {model.epoch} epochs kept{judged} ({model.stopped})"
     return f"{settled}, {model.seconds_per_epoch:.1f} s an epoch"

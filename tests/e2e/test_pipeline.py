@@ -25,6 +25,8 @@ READ_ELSEWHERE = {
     # Without the gate's fit, and of explicit ratings.
     "als_choose": {"als_choices", "known_ignored", "validation_ratings"},
     "publish": {"rejected_ratings"},  # where a run was published before
+    # Where it is known what items are alike by.
+    **{f"item_item_{phase}": {"item_attributes", "item_vectors", "attribute_columns"} for phase in ("choose", "final")},
     # Where rules.shown_times and recommend.new_item_slots are set.
     "recommend": {"exposures", "feedback_events", "newcomers_weights", "newcomers_candidates"},
     "evaluate": {"newcomers_weights", "newcomers_candidates"},  # where whole items are held out

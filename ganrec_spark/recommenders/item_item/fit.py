@@ -1,4 +1,4 @@
-"""Fit one item-item model of one setting: EASE, RP3beta, GF-CF, or a mixture of two of them."""
+"""Fit one item-item model of one setting: EASE, RP3beta, GF-CF, or a mixture of two; items may count as alike."""
 
 import json
 from typing import TypeAlias
@@ -10,6 +10,7 @@ from scipy import sparse
 
 from ganrec_spark.config.models import ItemItem
 from ganrec_spark.frames.histories import with_ages
+from ganrec_spark.recommenders.item_item.alike import Alike
 from ganrec_spark.recommenders.item_item.ease import ease_weights
 from ganrec_spark.recommenders.item_item.gfcf import low_pass
 from ganrec_spark.recommenders.item_item.profiles import profiles
@@ -31,7 +32,7 @@ from ganrec_spark.recommenders.item_item.weights import Weights, mixed
 ItemItemSetting = dict[str, float | str]
 HISTORY_HALF_LIFE = "history_half_life_visits"
 PAIR_HALF_LIFE, DAMPING, MIX, SECOND_WEIGHT = "pair_half_life_visits", "ease_damping", "+", "second_weight"
-RATING_SLOPE = "rating_slope"
+RATING_SLOPE, LIKENESS = "rating_slope", "likeness"
 
 Graph: TypeAlias = tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float64]]  # filter, vectors, popularity
 
@@ -39,8 +40,11 @@ Graph: TypeAlias = tuple[sparse.csr_array, NDArray[np.float32], NDArray[np.float
 class Fitter:
     """Fits settings to one variant of merged_ratings; neighbouring settings share what costs most, X'X or the graph."""
 
-    def __init__(self, config: ItemItem, seed: int, ratings: DataFrame, item_idx: NDArray[np.int32]) -> None:
+    def __init__(
+        self, config: ItemItem, seed: int, ratings: DataFrame, item_idx: NDArray[np.int32], alike: Alike | None = None
+    ) -> None:
         self._config, self._seed, self._ratings, self._item_idx = config, seed, ratings, item_idx
+        self._alike = alike
         self._users_of: dict[float, Users] = {}  # by rating_slope
         self._gram: tuple[tuple[float, float | None, float], NDArray[np.float32]] | None = None
         self._graph: tuple[float, Graph] | None = None
@@ -48,6 +52,11 @@ class Fitter:
     def fit(self, setting: ItemItemSetting) -> Weights:
         """Return the weights [I history items, I items]; TrainingError where EASE's lambda is too small."""
         config, half_life = self._config, setting.get(PAIR_HALF_LIFE)
+        if LIKENESS in setting:
+            if self._alike is None:
+                raise ValueError(f"expected to know what items are alike by, for setting {as_json(setting)}")
+            plain = {key: value for key, value in setting.items() if key != LIKENESS}
+            return self._alike.believed(self.fit(plain), float(setting[LIKENESS]))
         first, _, second = str(setting["method"]).partition(MIX)
         if second:
             weights = self.fit(setting | {"method": first})

@@ -4,7 +4,7 @@ What is tried later has to be ahead of the best so far by more than the standard
 (evaluation.choice.is_ahead); a mixture of the two best methods only must not be behind by more than that.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,11 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.choice import foremost, highest, is_ahead, search
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import lists, with_ages
+from ganrec_spark.recommenders.item_item.alike import Alike
 from ganrec_spark.recommenders.item_item.fit import (
     DAMPING,
     HISTORY_HALF_LIFE,
+    LIKENESS,
     MIX,
     PAIR_HALF_LIFE,
     RATING_SLOPE,
@@ -31,6 +33,7 @@ from ganrec_spark.recommenders.item_item.fit import (
     half_life_of,
     slope_of,
 )
+from ganrec_spark.recommenders.item_item.grids import LAMBDA, RANK, half_the_rank, next_lambda, shorter
 from ganrec_spark.recommenders.item_item.profiles import profile_matrix, profiles
 from ganrec_spark.recommenders.item_item.scoring import by_weights
 from ganrec_spark.recommenders.item_item.weights import Weights, mixed, products
@@ -38,27 +41,6 @@ from ganrec_spark.recommenders.judging import drawn_judges, judged_ndcg
 from ganrec_spark.seeding import stable_seed
 
 _BLOCK = 512
-_LAMBDA, _MOST_LAMBDAS = "ease_regularisation", 7
-_SHORTEST = 0.25  # half-life of histories
-_RANK, _LEAST_RANK = "gfcf_rank", 16
-
-
-def methods(config: ItemItem, n_items: int) -> tuple[str, ...]:
-    """Return the methods to try: in auto all whose matrices of so many items the driver is allowed to hold."""
-    if config.method != "auto":
-        return (config.method,)
-    limits = {"ease": config.max_exact_items, "rp3beta": n_items, "gfcf": config.max_graph_items}
-    return tuple(method for method, limit in limits.items() if n_items <= limit)
-
-
-def grid(config: ItemItem, tried: Collection[str]) -> list[ItemItemSetting]:
-    """Return the settings of the methods in `tried`, named as in the configuration."""
-    settings: dict[str, list[ItemItemSetting]] = {
-        "ease": [{_LAMBDA: value} for value in config.ease_regularisation],
-        "rp3beta": [{"rp3_alpha": config.rp3_alpha, "rp3_beta": beta} for beta in config.rp3_beta],
-        "gfcf": [{_RANK: config.gfcf_rank, "gfcf_weight": weight} for weight in config.gfcf_weight],
-    }
-    return [{"method": method, **setting} for method in settings if method in tried for setting in settings[method]]
 
 
 @dataclass(frozen=True)
@@ -86,10 +68,14 @@ class ItemItemSearch:
         held_out: DataFrame | None,
         seed: int,
         log: Callable[[str], None],
+        alike: Alike | None = None,
     ) -> None:
-        """Begin with the first values of the configuration; without `held_out` ratings nothing is measured."""
+        """Begin with the first values of the configuration; without `held_out` ratings nothing is measured.
+
+        `alike`: what items are alike by; None where nothing is.
+        """
         self._config, self._ratings, self._item_idx = config, ratings, item_idx
-        self._held_out, self._seed, self._log = held_out, seed, log
+        self._held_out, self._seed, self._log, self._alike = held_out, seed, log, alike
         self._fitter = Fitter(config, stable_seed(seed, "gfcf"), ratings, item_idx)
         self._history, self._pair = config.history_half_life_visits[0], config.pair_half_life_visits[0]
         self._slope, self._damping = config.rating_slope[0], config.ease_damping[0]
@@ -98,7 +84,7 @@ class ItemItemSearch:
         self.tried: list[tuple[ItemItemSetting, float | None]] = []
         self._values: dict[str, NDArray[np.float64] | None] = {}  # by setting as JSON, of those in `tried`
         self._best: dict[str, Found] = {}  # by method
-        self._mixture: Found | None = None
+        self._better: Found | None = None  # than every method's best: a mixture, or one of them with likeness
         self._fitted: tuple[ItemItemSetting, Weights] | None = None
         self._timed = has_ages(self.judges(self._slope))
 
@@ -117,8 +103,11 @@ class ItemItemSearch:
         """Return the best setting and its weights."""
         if not self._best:
             raise ValueError("settings must not be empty")
-        best = self._mixture or max(self._best.values(), key=lambda one: one.mean)
+        best = self._found()
         return best.setting, best.weights
+
+    def _found(self) -> Found:
+        return self._better or max(self._best.values(), key=lambda one: one.mean)
 
     def shared(self, setting: ItemItemSetting) -> ItemItemSetting:
         """Return what holds for all settings, as far as this one's method knows it: half-lives, slope, damping."""
@@ -126,6 +115,21 @@ class ItemItemSearch:
         if setting["method"] == "ease":
             chosen |= {DAMPING: self._damping or None, PAIR_HALF_LIFE: self._pair}
         return {key: value for key, value in chosen.items() if value is not None}
+
+    def all(self, settings: Sequence[ItemItemSetting]) -> None:
+        """Try the settings, and what may go with the best of them.
+
+        The half-life of histories is chosen with the first setting, for all, the slope of ratings with the first
+        method's best one. Where EASE's best lambda is the smallest or largest of several, the search goes on beyond it,
+        and the best one is tried damped and with pairs near in time; GF-CF's rank is halved while that is better. At
+        last the best methods' mixtures are tried, and what came of it with items that are alike counting more. What few
+        judges cannot tell apart is left as it was, or mixed.
+        """
+        self.half_lives(settings[0])
+        for method in dict.fromkeys(str(setting["method"]) for setting in settings):
+            self.method([setting for setting in settings if setting["method"] == method])
+        self.mix(self._config.mix_shares)
+        self.likeness()
 
     def half_lives(self, setting: ItemItemSetting) -> None:
         """Choose the half-life of histories with one setting, where users have rated at different times."""
@@ -143,18 +147,18 @@ class ItemItemSearch:
         """Try one method's settings, and what lies beyond the edge of them."""
         first, method = settings[0], str(settings[0]["method"])
         if self.judged and method == "ease":
-            listed = [float(setting[_LAMBDA]) for setting in settings]
+            listed = [float(setting[LAMBDA]) for setting in settings]
 
             def judge(value: float) -> NDArray[np.float64]:
-                setting = first | {_LAMBDA: value}
+                setting = first | {LAMBDA: value}
                 return self._judge(setting) if value in listed else self._attempt(setting | self.shared(setting))
 
             search(listed, judge, highest, next_lambda)
         else:
-            if self.judged and _RANK in first:
-                largest = int(first[_RANK])
-                ranked = search([largest], lambda rank: self._judge(first | {_RANK: rank}), foremost, half_the_rank)
-                settings = [setting | {_RANK: ranked} for setting in settings]
+            if self.judged and RANK in first:
+                largest = int(first[RANK])
+                ranked = search([largest], lambda rank: self._judge(first | {RANK: rank}), foremost, half_the_rank)
+                settings = [setting | {RANK: ranked} for setting in settings]
             for setting in settings:
                 self._judge(setting)
         if self.judged and len(self._best) == 1:
@@ -207,8 +211,26 @@ class ItemItemSearch:
             known = first.values
             behind = values is None or known is None or np.array_equal(values, known) or is_ahead(known, values)
             mixture = Found(values, setting, weights)
-            if not behind and (self._mixture is None or mixture.mean > self._mixture.mean):
-                self._mixture = mixture
+            if not behind and (self._better is None or mixture.mean > self._better.mean):
+                self._better = mixture
+
+    def likeness(self) -> None:
+        """Try the best setting so far with items that are alike counting more, where anything is known of items."""
+        if self._alike is None:
+            return
+        self._fitted = None
+        plain, (first, *others) = self._found(), self._config.likeness
+        self._better = self._raised(plain, first, self._alike)
+        for strength in others if self.judged else ():
+            found, best = self._raised(plain, strength, self._alike), self._better
+            if found.values is not None and best.values is not None and is_ahead(found.values, best.values):
+                self._better = found
+
+    def _raised(self, plain: Found, strength: float, alike: Alike) -> Found:
+        if not strength:
+            return plain
+        setting, weights = plain.setting | {LIKENESS: strength}, alike.believed(plain.weights, strength)
+        return Found(self._measure(setting, weights), setting, weights)
 
     def _spread(self, weights: Weights) -> float:
         """Return how far a user's scores are apart: their standard deviation, the mean over some judges."""
@@ -257,29 +279,6 @@ class ItemItemSearch:
         self.tried.append((setting, None if values is None else float(values.mean())))
         self._log(as_json(setting) + ("" if values is None else f": validation NDCG@{JUDGED_K} {values.mean():.4f}"))
         return values
-
-
-def shorter(best: float | None, tried: Collection[float | None]) -> float | None:
-    """Return half of the best half-life where that is the shortest tried, down to 0.25, else None."""
-    shortest = min((value for value in tried if value is not None), default=None)
-    return best / 2 if best is not None and best == shortest and best / 2 >= _SHORTEST else None
-
-
-def half_the_rank(best: int, tried: Collection[int]) -> int | None:
-    """Return half of the best rank where that is the lowest tried, down to 16, else None."""
-    return best // 2 if best == min(tried) and best // 2 >= _LEAST_RANK else None
-
-
-def next_lambda(best: float, tried: Collection[float]) -> float | None:
-    """Return EASE's next lambda: beyond the best one, as far as its neighbour is, at most tenfold.
-
-    None where the best has neighbours on both sides, where there is only one, and after seven.
-    """
-    order = sorted(tried)
-    if not 1 < len(order) < _MOST_LAMBDAS or best not in (order[0], order[-1]):
-        return None
-    step = order[0] / order[1] if best == order[0] else order[-1] / order[-2]
-    return best * min(max(step, 0.1), 10.0)
 
 
 def has_ages(judged: list[pa.RecordBatch]) -> bool:

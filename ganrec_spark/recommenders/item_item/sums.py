@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy import sparse
@@ -213,11 +212,9 @@ def _walk_weights(
     axis = ship(users.sparkSession, item_idx=item_idx, popularity=popular)
 
     def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        total = sparse.csr_array((n_items, n_items))
+        total, number = sparse.csr_array((n_items, n_items)), 0
         for batch in batches:
-            total = total + walks(profile_matrix(batch, axis["item_idx"]), alpha)
-        task = TaskContext.get()
-        number = task.partitionId() if task is not None else 0
+            total, number = total + walks(profile_matrix(batch, axis["item_idx"]), alpha), batch["part"][0].as_py()
         for start in range(0, n_items, _ITEMS_PER_SLAB):
             slab = total[start : start + _ITEMS_PER_SLAB].tocoo()
             for first in range(0, slab.nnz, _ENTRIES_PER_ROW):
@@ -230,10 +227,8 @@ def _walk_weights(
         slab = sparse.csr_array((height, n_items))
         # Sums of floats depend on their order; the rows of one part have no entry in common.
         for line in group.sort_by("part").select(["row", "column", "value"]).to_batches(max_chunksize=1):
-            row, column, value = (
-                np.frombuffer(cell[0].as_py(), kind)
-                for cell, kind in zip(line.columns, (np.int32, np.int32, np.float64), strict=True)
-            )
+            cells = zip(line.columns, (np.int32, np.int32, np.float64), strict=True)
+            row, column, value = (np.frombuffer(cell[0].as_py(), kind) for cell, kind in cells)
             slab = slab + sparse.csr_array((value, (row, column)), shape=slab.shape)
         rows = np.arange(start, start + height)
         targets, weights = transition_weights(slab, rows, axis["popularity"], damping, neighbours)
@@ -245,7 +240,8 @@ def _walk_weights(
             }
         )
 
-    sums = _in_fixed_parts(users).mapInArrow(parts, "start int, part int, row binary, column binary, value binary")
+    fixed = _in_fixed_parts(users).withColumn("part", F.spark_partition_id())
+    sums = fixed.mapInArrow(parts, "start int, part int, row binary, column binary, value binary")
     rows = sums.groupBy("start").applyInArrow(strongest, "item int, targets array<int>, weights array<float>")
     table = rows.orderBy("item").toArrow()
     lists_of = [[cell.values.to_numpy() for cell in table.column(name)] for name in ("targets", "weights")]

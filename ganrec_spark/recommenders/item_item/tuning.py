@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.plan.table import NONE
-from ganrec_spark.recommenders.item_item import search
+from ganrec_spark.recommenders.item_item import grids, search
 from ganrec_spark.recommenders.item_item.fit import MIX
 from ganrec_spark.recommenders.item_item.profiles import item_axis
 from ganrec_spark.recommenders.searched import Space, Trial, Tunable, Values, best, choices
@@ -32,7 +32,7 @@ _KEYS: dict[str, Space] = {
 
 def _space(context: Context) -> Space:
     merged = context.lake.read("merged_ratings")
-    methods = search.methods(context.config.item_item, len(item_axis(merged)))
+    methods = grids.methods(context.config.item_item, len(item_axis(merged)))
     config = context.config.item_item
     configured = [value for value in config.history_half_life_visits if value is not None]
     half_lives = sorted({0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, *configured})
@@ -53,7 +53,7 @@ def _judge(context: Context) -> float:
     merged, held_out = context.lake.read("merged_ratings"), context.lake.read("validation_ratings")
     config, ratings = context.config.item_item, merged.where(F.col("fill") == NONE)
     tried = search.ItemItemSearch(config, ratings, item_axis(merged), held_out, context.seed, context.log)
-    (setting,) = search.grid(config, (config.method,))
+    (setting,) = grids.grid(config, (config.method,))
     return tried.score(setting | tried.shared(setting)) or 0.0
 
 
@@ -74,7 +74,7 @@ def _configured(config: Config, keys: Iterable[str]) -> Iterator[Values]:
     found = choices(config, keys)
     first = {key: values[0] for key, values in found.items()}
     methods = [method for method, own in _KEYS.items() if own.keys() <= found.keys()]
-    for setting in search.grid(config.item_item, methods):
+    for setting in grids.grid(config.item_item, methods):
         named = {f"item_item.{name}": value for name, value in setting.items()}
         yield first | {key: value for key, value in named.items() if key in first}
 

@@ -14,6 +14,8 @@ from pyspark.sql import functions as F
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from ganrec_spark.attributes.describing import Descriptions, described, shipped_description
+from ganrec_spark.attributes.likeness import Described
 from ganrec_spark.evaluation.choice import in_words, simplest
 from ganrec_spark.evaluation.draws import chance
 from ganrec_spark.evaluation.metrics import JUDGED_K
@@ -23,8 +25,7 @@ from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.recommenders.judging import judged_ndcg
-from ganrec_spark.recommenders.newcomers.describing import Descriptions, described, shipped_description
-from ganrec_spark.recommenders.newcomers.likeness import Described, Predicted, neighbours, predicted
+from ganrec_spark.recommenders.newcomers.neighbours import Predicted, neighbours, predicted
 from ganrec_spark.seeding import stable_rng
 
 _PURPOSE = "newcomers"

@@ -85,6 +85,7 @@ def write_training(context: Context, plans: list[SasRecPlan], trained: list[Trai
             "batch_size": plan.batch_size,
             "steps_per_epoch": plan.steps,
             "adversary_radius": plan.adversary_radius,
+            "item_start": plan.item_start,
             "start": hashlib.sha256(plan.start).hexdigest()[:12] if plan.start else None,
             "base_run_id": plan.base_run_id,
             "reference": plan.reference or max(model.validated(), default=0.0),
@@ -105,8 +106,11 @@ def n_workers(context: Context) -> int:
 
 
 def _fingerprint(plan: SasRecPlan) -> str:
-    digest = hashlib.sha256(repr(replace(plan, judges=None, catalogue=np.zeros(0, np.int64), start=b"")).encode())
+    small = replace(plan, judges=None, catalogue=np.zeros(0, np.int64), start=b"", item_vectors=None)
+    digest = hashlib.sha256(repr(small).encode())
     digest.update(plan.catalogue.tobytes())
+    if plan.item_vectors is not None:
+        digest.update(plan.item_vectors.tobytes())
     digest.update(plan.start)
     if plan.judges is not None:
         for array in (plan.judges.items, plan.judges.lengths, plan.judges.held_rows, plan.judges.held_items):

@@ -12,12 +12,14 @@ from pyspark.sql import functions as F
 from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import JUDGED_K, hit_matrix, ndcg
 from ganrec_spark.frames.observed import relevant_items, users_per_item
+from ganrec_spark.recommenders.transformer.item_starts import better_start, item_vectors, known_items
 from ganrec_spark.recommenders.transformer.network import Shape
 from ganrec_spark.recommenders.transformer.training import Judges, SasRecPlan
 from ganrec_spark.recommenders.transformer.warm_start import published_states
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.training.checkpoints import stored_checkpoints
+from ganrec_spark.training.resume import VALIDATION_NDCG
 
 _FEWEST_USERS = 16  # a step on fewer costs as much
 BEST_EPOCH = "best_epoch"
@@ -25,11 +27,11 @@ _RADIUS_GAIN = 0.02  # of validation NDCG@10, by a radius after the first: again
 
 
 def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> list[SasRecPlan]:
-    """Return what to train: plans that differ in their seed, in phase choose also in their adversary's radius.
+    """Return what to train: plans that differ in their seed, in phase choose also in radius and in items' start.
 
-    Phase final takes the radius that was best in phase choose; where validation ratings add little, it goes on from the
-    weights of phase choose, and where these went on from a published run's, from that run's of phase final. No plans
-    where no user has a next item to learn from.
+    The radius is the adversary's. Phase final takes the start and the radius that were best in phase choose; where
+    validation ratings add little, it goes on from the weights of phase choose, and where these went on from a published
+    run's, from that run's of phase final. No plans where no user has a next item to learn from.
     """
     config = context.config.transformer
     counted = (F.count("*").alias("users"), F.max("length").alias("longest"), F.avg("length").alias("mean"))
@@ -62,13 +64,15 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
         floor = popularity_ndcg(judges, _popular(ratings, config.max_length + JUDGED_K)) if judges else 0.0
         plan = replace(plan, judges=judges, floor=floor)
     radii = itertools.cycle(config.adversary_radius)
-    plans = [
+    models = [
         replace(plan, seed=seed, name=f"sasrec_{i}", adversary_radius=radius)
         for i, (seed, radius) in enumerate(zip(seeds, radii, strict=False))
     ]
+    plans = _with_starts(context, models)
     if context.phase == "choose":
         return plans
-    chosen = as_chosen(plans, context.lake.read("transformer_history", phase="choose").toPandas())
+    history = context.lake.read("transformer_history", phase="choose").toPandas()
+    chosen = as_chosen(better_start(plans, validated(history)), history)
     base, published = published_states(context, plan.shape)
     added = context.lake.read("validation_ratings").count() / observed["n"]
     if not base and not 0 < added <= config.continue_up_to:
@@ -82,6 +86,31 @@ def make_plans(context: Context, sequences: DataFrame, ratings: DataFrame) -> li
         else plan
         for plan, source in chosen
     ]
+
+
+def _with_starts(context: Context, models: list[SasRecPlan]) -> list[SasRecPlan]:
+    """Return the models with each of transformer.item_start, the first one's first; random where nothing is known."""
+    config, shape = context.config.transformer, models[0].shape
+    known = known_items(context, models[0].catalogue)
+    if known is None:
+        return models
+    plans = []
+    for length in config.item_start:
+        for model in models:
+            if not length:
+                plans.append(model)
+                continue
+            vectors = item_vectors(known, shape.n_items, shape.embedding_size, length, model.seed)
+            name = f"{model.name}_start_{length:g}"
+            plans.append(replace(model, name=name, item_start=length, item_vectors=vectors))
+    return plans
+
+
+def validated(history: pd.DataFrame) -> dict[str, float]:
+    """Return the best validation NDCG@10 of each model of transformer_history that was not given up."""
+    kept = history[history["model"].isin(history.loc[history["name"] == BEST_EPOCH, "model"])]
+    best = kept[kept["name"] == VALIDATION_NDCG].groupby("model")["value"].max()
+    return {str(name): float(value) for name, value in best.items()}
 
 
 def _going_on(plan: SasRecPlan, published: dict[str, tuple[bytes, int]], state: bytes, base: str) -> SasRecPlan:

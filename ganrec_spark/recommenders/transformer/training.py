@@ -51,8 +51,9 @@ class SasRecPlan:
     ranked. Without `judges` all `epochs` are trained; with them training that stops below `floor`, an NDCG@10 that
     anything should reach, is given up, at the latest after twice the patience.
     With `averaging` 0 every step weighs the same. `adversary_radius`: see `next_item_loss`. `start` is the state dict
-    that training goes on from, see `SASRec.start_from`; random weights if empty. Where it is an earlier run's:
-    `base_run_id`, and `reference`, the validation NDCG@10 that this network had when it was last trained anew.
+    that training goes on from, see `SASRec.start_from`; random weights if empty, to which `item_vectors` [I, D] are
+    added, those of item_starts for the length `item_start`. Where the state is an earlier run's: `base_run_id`, and
+    `reference`, the validation NDCG@10 that this network had when it was last trained anew.
     """
 
     shape: Shape
@@ -72,6 +73,8 @@ class SasRecPlan:
     floor: float = 0.0
     adversary_radius: float = 0.0
     start: bytes = b""
+    item_start: float = 0.0
+    item_vectors: NDArray[np.float32] | None = None
     base_run_id: str | None = None
     reference: float = 0.0
     name: str = "sasrec"
@@ -104,6 +107,9 @@ def train_sasrec(
         model = SASRec(plan.shape).to(worker.device)
         if plan.start:
             model.start_from(state_of(plan.start, worker.device))
+        elif plan.item_vectors is not None:
+            with torch.no_grad():
+                model.item_vectors().add_(torch.from_numpy(plan.item_vectors).to(worker.device))
         mean = AveragedModel(model, multi_avg_fn=_polynomial_decay(plan.averaging))
         averaged = cast(SASRec, mean.module)
         adam = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)

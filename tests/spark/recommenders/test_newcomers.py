@@ -123,6 +123,25 @@ def test_attributes_that_say_nothing_or_must_not_be_used_are_not(
     assert (chosen(lake), lists(lake, "choose"), lists(lake, "final")) == (None, {}, {})
 
 
+def test_items_of_one_colour_speak_more_for_each_other(
+    lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone, write: Callable[..., None]
+) -> None:
+    known = {item: COLOURS[group] for item, group in GROUPS.items()} | {0: "grey", 2: "grey"}
+    write(of_colours(known | NEW), [], ("colour", "category", False))
+    found = {}
+    for strength in (0.0, 2.0):
+        config = make_config("item_item.method=rp3beta", "item_item.rp3_beta=[0.3]", f"item_item.likeness=[{strength}]")
+        run_alone(config, *STAGES, "item_item_choose", "item_item_final")
+        rows = lake.read("item_item_weights", RUN, "final").collect()
+        found[strength] = {(a.item_idx, b): w for a in rows for b, w in zip(a.neighbours, a.weights, strict=True)}
+    raised = {pair: found[2.0][pair] / weight for pair, weight in found[0.0].items()}
+    assert found[0.0].keys() == found[2.0].keys()
+    assert raised == pytest.approx({(a, b): 3.0 if known[a] == known[b] else 1.0 for a, b in raised})
+    assert [raised[0, 2], raised[4, 6], raised[0, 4]] == pytest.approx([3.0, 3.0, 1.0])
+    (row,) = lake.read("item_item_choices", RUN, "final").collect()
+    assert json.loads(row.parameters)["likeness"] == 2.0
+
+
 def test_each_column_alone_all_alike_and_one_twice() -> None:
     assert mixtures(["a"]) == [(("a", 1.0),)]
     assert mixtures(["b", "a"]) == [

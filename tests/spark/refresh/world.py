@@ -30,6 +30,7 @@ SETTINGS = (
     "als.dislike_weight=[0.5]",
     "als.ignored_weight=[0.2]",
     "item_item.rating_slope=[0.3]",
+    "item_item.likeness=[2.0]",
     "transformer.models=2",
     "explore.slots=1",
     "recommend.new_item_slots=1",

@@ -12,15 +12,10 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.choice import foremost, highest, search
 from ganrec_spark.recommenders.item_item import search as item_item_search
 from ganrec_spark.recommenders.item_item.fit import ItemItemSetting
+from ganrec_spark.recommenders.item_item.grids import half_the_rank, next_lambda, shorter
 from ganrec_spark.recommenders.item_item.profiles import profile_matrix
 from ganrec_spark.recommenders.item_item.scoring import by_weights
-from ganrec_spark.recommenders.item_item.search import (
-    Found,
-    ItemItemSearch,
-    half_the_rank,
-    next_lambda,
-    shorter,
-)
+from ganrec_spark.recommenders.item_item.search import Found, ItemItemSearch
 from ganrec_spark.recommenders.item_item.sums import near_pairs
 
 
@@ -268,3 +263,28 @@ def test_the_better_mixture_of_the_two_best_is_taken_unless_the_best_is_ahead(
     assert setting["method"] == chosen
     assert setting["ease_regularisation"] == 9.0
     assert (setting.get("gfcf_rank"), setting.get("second_weight")) == ((32, 3.0) if "+" in chosen else (None, None))
+
+
+@pytest.mark.parametrize(
+    ("listed", "judged", "chosen"),
+    [
+        ("[0.0, 1.0, 3.0]", {1.0: 0.25, 3.0: 0.24}, 1.0),
+        ("[0.0, 1.0, 3.0]", {1.0: 0.25, 3.0: 0.26}, 3.0),
+        ("[0.0, 1.0, 3.0]", {1.0: 0.19, 3.0: 0.20}, None),
+        ("[2.0]", {2.0: 0.1}, 2.0),  # without alternatives it is taken as it is
+        ("[0.0]", {}, None),
+    ],
+)
+def test_items_that_are_alike_count_more_where_judges_are_ahead_with_it(
+    monkeypatch: pytest.MonkeyPatch, listed: str, judged: dict[float, float], chosen: float | None
+) -> None:
+    search = made(monkeypatch, lambda setting: None, lambda users, weights, k: np.array([judged[weights[1]]] * 2))
+    search._config = load_config(overrides=[f"item_item.likeness={listed}"], environ={}).item_item
+    plain = Found(np.full(2, 0.2), {"method": "rp3beta", "rp3_beta": 0.3}, "RP3")
+    search._best = {"rp3beta": plain}
+    search.likeness()
+    assert search.best == (plain.setting, plain.weights), "nothing is known of items"
+    search._alike = SimpleNamespace(believed=lambda weights, strength: (weights, strength))
+    search.likeness()
+    with_it = (plain.setting | {"likeness": chosen}, ("RP3", chosen))
+    assert search.best == ((plain.setting, "RP3") if chosen is None else with_it)

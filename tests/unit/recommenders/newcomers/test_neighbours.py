@@ -1,10 +1,11 @@
-"""Likeness and weights: by hand, and by a second way to solve the same problem."""
+"""Weights of neighbours: by hand, and by a second way to solve the same problem."""
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from ganrec_spark.recommenders.newcomers.likeness import Described, likeness, neighbours, predicted
+from ganrec_spark.attributes.likeness import Described
+from ganrec_spark.recommenders.newcomers.neighbours import neighbours, predicted
 
 WORDS = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.0, 0.0]], np.float32)
 VECTORS = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
@@ -13,13 +14,6 @@ VECTORS = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]], np.float32)
 def items(words: np.ndarray, vectors: np.ndarray) -> Described:
     columns = {"words": sparse.csr_array(words), "image": vectors}
     return Described(np.arange(len(words), dtype=np.int32) + 5, columns)
-
-
-def test_likeness_is_the_mean_of_cosines_and_what_is_missing_is_no_likeness() -> None:
-    known = items(WORDS, VECTORS)
-    new = items(WORDS[1:2], VECTORS[1:2])
-    assert likeness(new, known, {"words": 0.5, "image": 0.5}) == pytest.approx(np.array([[0.3, 1.0, 0.4, 0.0]]))
-    assert likeness(new, known, {"words": 1.0}) == pytest.approx(np.array([[0.6, 1.0, 0.8, 0.0]]))
 
 
 def test_a_neighbour_and_its_double_share_the_weight_of_one() -> None:

@@ -12,10 +12,10 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.attributes.features import features_of
+from ganrec_spark.attributes.likeness import Described, Matrix
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.lake.stage_lake import StageLake
-from ganrec_spark.recommenders.newcomers.likeness import Described, Matrix
 
 _PARTS = ("data", "indices", "indptr")  # of a sparse matrix
 

@@ -1,52 +1,25 @@
-"""How alike items are by what is known of them, and what the rated ones say of one that nobody has rated.
+"""What the rated items say of one that nobody has rated: its neighbours among them, by likeness.
 
-Letters: N items, T items that are rated, K neighbours of one item. The likeness l of two items is the mean over
-columns, by the columns' shares, of the cosine of what a column says of them; 0 where it says nothing of one. Who rates
-a new item is predicted from who rates its K likest items: a kernel ridge regression on these alone, w = (L + s I)^-1 l,
-with L [K, K] their likeness to each other, l [K] that to the new item, s the shrinkage (Saunders, Gammerman & Vovk,
-ICML 1998). Neighbours that say the same share their weight, which sums of cosines would count twice.
+Letters: N items, T items that are rated, K neighbours of one item. Who rates a new item is predicted from who rates its
+K likest items: a kernel ridge regression on these alone, w = (L + s I)^-1 l, with L [K, K] their likeness to each
+other, l [K] that to the new item, s the shrinkage (Saunders, Gammerman & Vovk, ICML 1998). Neighbours that say the same
+share their weight, which sums of cosines would count twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ganrec_spark.attributes.likeness import Described, Shares, likeness
 from ganrec_spark.frames.products import products
 from ganrec_spark.frames.top_n import top_n
 
-Shares = Mapping[str, float]  # by column, they sum to 1
-Matrix: TypeAlias = Any  # scipy.sparse.csr_array, which has no types, or NDArray[np.float32]
-
 NEIGHBOURS = 100
 _BLOCK = 256
-
-
-@dataclass(frozen=True)
-class Described:
-    """What is known of N items: of each column [N, F] a matrix whose rows have length 1, or 0 where nothing is known.
-
-    Columns of words and categories are sparse, those of vectors dense. `idx` [N]: the items' indices.
-    """
-
-    idx: NDArray[np.int32]
-    columns: Mapping[str, Matrix]
-
-    def taken(self, places: NDArray[np.integer[Any]] | slice) -> "Described":
-        """Return some of the items."""
-        return Described(self.idx[places], {name: matrix[places] for name, matrix in self.columns.items()})
-
-    @cached_property
-    def turned(self) -> Mapping[str, Matrix]:
-        """The columns' matrices the other way round, [F, N]."""
-        return {
-            name: sparse.csr_array(matrix.T) if sparse.issparse(matrix) else matrix.T
-            for name, matrix in self.columns.items()
-        }
 
 
 def neighbours(
@@ -65,15 +38,6 @@ def neighbours(
         places += found
         weights += [_weights(rated, own, likest, shares, shrinkage) for own, likest in zip(found, values, strict=True)]
     return places, weights
-
-
-def likeness(some: Described, others: Described, shares: Shares) -> NDArray[np.float32]:
-    """Return [N, T]: how alike each of some items is to each of others."""
-    total = np.zeros((len(some.idx), len(others.idx)), dtype=np.float32)
-    for name, share in shares.items():
-        found = some.columns[name] @ others.turned[name]
-        total += np.float32(share) * (found.toarray() if sparse.issparse(found) else found)
-    return total
 
 
 def _weights(
