@@ -96,12 +96,12 @@ def _with_starts(context: Context, models: list[SasRecPlan]) -> list[SasRecPlan]
         return models
     plans = []
     for length in config.item_start:
-        for model in models:
+        for i, model in enumerate(models):
             if not length:
                 plans.append(model)
                 continue
             vectors = item_vectors(known, shape.n_items, shape.embedding_size, length, model.seed)
-            name = f"{model.name}_start_{length:g}"
+            name = f"sasrec_start_{length:g}_{i}"  # the number comes last: refresh takes models in its order
             plans.append(replace(model, name=name, item_start=length, item_vectors=vectors))
     return plans
 
