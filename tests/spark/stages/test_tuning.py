@@ -21,6 +21,7 @@ RUN = "2026-11-01"
 MakeConfig = Callable[..., Config]
 RunStages = Callable[..., list[Outcome]]
 BEFORE = ("ingest", "attributes", "split", "sparsity", "als_setting", "sequences_choose", "user_rows", "merge_choose")
+BEFORE += ("als_choose", "newcomers_choose")
 SMALL = (
     "sparsity.min_sparse_users=100000",  # no fill: generators play no part here
     "als.embedding_size=[16]",
