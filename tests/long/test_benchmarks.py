@@ -188,6 +188,16 @@ def test_people_and_items_of_whom_no_rating_is_known(world: Path, tmp_path: Path
     require_rows(run(script, world, *arguments, settings=(*FAST, *ONE_OF_EACH, *SPARK)))
 
 
+def test_what_is_known_of_items(world: Path, tmp_path: Path) -> None:
+    ids = sorted(pd.read_parquet(world / "ratings.parquet")["item_id"].unique())
+    known = tmp_path / "known.parquet"
+    pd.DataFrame({"item_id": ids, "taste": [f"taste {int(one[1:]) % TASTES}" for one in ids]}).to_parquet(known)
+    arguments = ("--seeds", 1, "--work", tmp_path / "work", "--items", known)
+    told = run("content.py", world, *arguments, settings=(*FAST, *ONE_OF_EACH, *SPARK))
+    for system in ("item_item", "transformer", "blend"):
+        assert re.search(rf"^\| {system}, all \| \d+ \| 0\.\d+ \| 0\.\d+ \| [+-][\d.]+% ", told, re.MULTILINE), told
+
+
 def test_people_who_are_known_from_another_shop(world: Path, tmp_path: Path) -> None:
     ratings = pd.read_parquet(world / "ratings.parquet")
     books = ratings.assign(item_id="b" + ratings.item_id)
