@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 
 from ganrec_spark.blend import rerank
 from ganrec_spark.blend import weights as blend
+from ganrec_spark.blend.variety import Variety
 from ganrec_spark.fills.lift import Systems
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import Shipped
@@ -19,6 +20,7 @@ from ganrec_spark.frames.ship import Shipped
 _TREES: dict[str, lightgbm.Booster] = {}  # of this Python worker
 
 ALIKE = "alike"  # column of the lists by attributes, of users without ratings
+HISTORY = "history"  # column of the items that users have rated, where a variety is set
 
 _LISTS = "fill string, user_idx int, items array<int>, scores array<float>"
 _LISTS_ARROW = pa.schema(
@@ -50,7 +52,8 @@ class Fusion:
 
     Rows that it reads have, for each of `members`, the list columns `member` and `member_scores` (NULL: no list),
     n_ratings (NULL: 0) and fold, the index of the user's model in `models`, LightGBM's texts; without models nothing is
-    reordered. `popularity`: the shipped array [I items] of that name. Where a row has a list `alike`, that is the one.
+    reordered. `popularity`: the shipped array [I items] of that name. With a `variety`, which reads column history, it
+    has the last word on the order. Where a row has a list `alike`, that is the one.
     """
 
     members: tuple[str, ...]
@@ -60,10 +63,13 @@ class Fusion:
     depth: int
     popularity: Shipped
     models: tuple[str, ...] = field(default=(), repr=False)
+    variety: Variety | None = None
 
     def fused(self, batch: pa.RecordBatch) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Return each row's items and scores, best first. Reordered items take over the scores of their places."""
         rows = self._blended(batch)
+        if self.variety:
+            rows = self.variety.reordered(rows, lists(batch, HISTORY))
         if ALIKE in batch.schema.names:
             for row, items in enumerate(lists(batch, ALIKE)):
                 if len(items):

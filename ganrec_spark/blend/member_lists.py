@@ -10,7 +10,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.blend import rerank
-from ganrec_spark.blend.fusion import Fusion
+from ganrec_spark.blend.fusion import HISTORY, Fusion
+from ganrec_spark.blend.variety import Variety
 from ganrec_spark.evaluation.draws import drawn, part
 from ganrec_spark.evaluation.segments import with_segments
 from ganrec_spark.frames.audiences import lists_of_audiences, with_audience
@@ -27,7 +28,7 @@ class Blend:
     """How the members' lists are blended: weights [M] in members' order, fusion, NDCG@10 on `n_users` who chose them.
 
     `trees` are the models that reorder the head, empty where none does: one per fold for lists of phase choose,
-    trained without the fold's users, and at last that of all users for phase final.
+    trained without the fold's users, and at last that of all users for phase final. `variety` comes after them.
     """
 
     weights: NDArray[np.float64]
@@ -36,6 +37,7 @@ class Blend:
     member_ndcg: tuple[float, ...]
     n_users: int
     trees: tuple[str, ...] = field(default=(), repr=False)
+    variety: Variety | None = None
 
 
 def accepted_fills(context: Context) -> list[str]:
@@ -60,7 +62,7 @@ def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence
     """Return one row per user as the fusions of `fills` read them (blend.fusion.Fusion, `_columns`).
 
     Users that the tail has no list for get its list for their audience. `alike`, `alike_scores`: the list by attributes
-    of those who have no ratings, NULL for the others.
+    of those who have no ratings, NULL for the others. `history`: with recommend.variety what the user has rated.
     """
     rows = spread(users).withColumn("fold", part("fold", context.seed, rerank.FOLDS))
     named = {
@@ -85,7 +87,10 @@ def member_lists(context: Context, users: DataFrame, phase: str, fills: Sequence
     alike = alike.select("user_idx", F.col("items").alias("alike"), F.col("scores").alias("alike_scores"))
     rows = rows.drop("audience", "tail", "tail_scores").join(alike, "user_idx", "left")
     observed = context.lake.read("merged_ratings", phase).where("observed")
-    return rows.join(observed.groupBy("user_idx").agg(F.count("*").alias("n_ratings")), "user_idx", "left")
+    found = [F.count("*").alias("n_ratings")]
+    if context.config.recommend.variety != "none":
+        found.append(F.sort_array(F.collect_set("item_idx")).alias(HISTORY))
+    return rows.join(observed.groupBy("user_idx").agg(*found), "user_idx", "left")
 
 
 def judged_rows(context: Context) -> DataFrame:
@@ -130,6 +135,5 @@ def fusion_of(context: Context, blend: Blend, fill: str, phase: str, popularity:
     settings = context.config.recommend
     models = blend.trees[: rerank.FOLDS] if phase == "choose" else blend.trees[rerank.FOLDS :] * rerank.FOLDS
     members = tuple(_columns(fill).values())
-    return Fusion(
-        members, blend.weights, blend.fusion, settings.fusion_constant, settings.rerank_depth, popularity, models
-    )
+    constant, depth = settings.fusion_constant, settings.rerank_depth
+    return Fusion(members, blend.weights, blend.fusion, constant, depth, popularity, models, blend.variety)

@@ -172,6 +172,9 @@ class Transformer(Section):
 class Recommend(Section):
     n: Count = 10
     new_item_slots: Annotated[int, Field(ge=0)] = 0
+    variety: Literal["none", "calibration", "diversity"] = "none"
+    variety_by: Annotated[str, Field(min_length=1)] | None = None
+    max_ndcg_loss: Share = 0.01
     n_candidates: Annotated[int, Field(ge=20)] = 100
     fusion: Choices[Literal["ranks", "scores"]] = ("ranks", "scores")
     fusion_constant: Positive = 30.0
@@ -189,4 +192,6 @@ class Recommend(Section):
             raise ValueError(f"n {self.n} must not exceed n_candidates {self.n_candidates}")
         if self.new_item_slots >= self.n:
             raise ValueError(f"new_item_slots {self.new_item_slots} must be less than n {self.n}")
+        if (self.variety == "none") != (self.variety_by is None):
+            raise ValueError("variety and variety_by go together")
         return self

@@ -165,6 +165,8 @@ STAGES: tuple[Stage, ...] = (
             "validation_ratings",
             "user_segments",
             "user_attributes",  # who is known by attributes alone
+            "item_attributes",  # what lists are varied by
+            "attribute_columns",
             "ratings",  # who is a user of this run; what they rated is not looked at
             "disliked_ratings",
             "users",
@@ -175,6 +177,7 @@ STAGES: tuple[Stage, ...] = (
         (
             "blend_weights",
             "rerank_choices",
+            "variety_choices",
             "published_fill_segments",
             "blend_candidates",
             "recommendations",
@@ -255,6 +258,7 @@ STAGES: tuple[Stage, ...] = (
             "metrics",
             "item_groups",
             "blend_weights",
+            "variety_choices",
             "publish_checks",
             "recommendations",
             "unserved_users",

@@ -47,6 +47,23 @@ PUBLISHED_TABLES: tuple[Table, ...] = (
         """),
     ),
     Table(
+        "variety_choices",
+        "how lists did on validation that were reordered for variety at one strength",
+        ("strength",),
+        columns("""
+            method string: calibration or diversity (recommend.variety)
+            attribute string: the column of items that it goes by
+            strength double: 0 to 1: what the list's mix weighs against the scores; 0: the blend as it is
+            n_users bigint: validation users that were looked at
+            ndcg double: mean NDCG@10
+            ndcg_change double: relative change of the mean NDCG@10 against strength 0
+            ndcg_change_low double: lower end of its 95 % interval
+            sparse_ndcg_change double: the same change for sparse users; NULL where they had no hit before
+            measured double: mean divergence (nats) of ten items from users' own mix, or mean cosine of a list's pairs
+            chosen boolean: true for what the blend's lists are reordered with
+        """),
+    ),
+    Table(
         "recommendations",
         "one recommended item of one user",
         ("user_id", "rank"),

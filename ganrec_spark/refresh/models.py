@@ -14,6 +14,7 @@ from ganrec_spark.blend.fusion import Fusion
 from ganrec_spark.blend.member_lists import Blend, fusion_of, shipped_popularity
 from ganrec_spark.blend.published import Listable, listable
 from ganrec_spark.blend.rerank import FOLDS
+from ganrec_spark.blend.varied import shipped_values, variety_of
 from ganrec_spark.fills.ratings import fill_variants, of_variant
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.plan.members import MEMBER_NAMES
@@ -187,9 +188,11 @@ def _blend(context: Context) -> tuple[dict[str, Fusion], str]:
     trees = [row.trees for row in context.lake.read("rerank_choices").where("accepted").collect()]
     models = ("",) * FOLDS + tuple(trees) if trees else ()
     popularity = shipped_popularity(context, "final")
+    strength = context.lake.read("variety_choices").where("chosen AND strength > 0").first()
+    variety = variety_of(context, strength["strength"], shipped_values(context)) if strength else None
     fusions = {}
     for fill in fills:
         weights = np.array([weight_of[fill, member] for member in MEMBER_NAMES])
-        blend = Blend(weights, rows[0].fusion, 0.0, (), 0, models)
+        blend = Blend(weights, rows[0].fusion, 0.0, (), 0, models, variety)
         fusions[fill] = fusion_of(context, blend, fill, "final", popularity)
     return fusions, next(row.fill for row in rows if row.published)

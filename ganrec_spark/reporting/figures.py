@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ganrec_spark.plan.members import COLOURS
 
 Interval = tuple[float, float, float]  # value, low, high
+_LONGEST = 40  # characters of a name beside an axis
 
 
 def distributions(user_counts: Mapping[int, int], item_counts: Mapping[int, int], max_sparse: int) -> str:
@@ -63,7 +64,7 @@ def gate_lifts(decisions: Sequence[tuple[str, str, bool, Interval]]) -> str:
         axis.plot([100 * value], [row], "o", color=colour, markersize=4)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(decisions)), [f"{fill} ({level})" for fill, level, _, _ in decisions], fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(decisions) - 0.5, -0.5)
     axis.set_xlabel("change of sparse users' NDCG, % (grey: screened, blue: refused, green: accepted)")
     return _svg(figure)
 
@@ -88,6 +89,27 @@ def metric_bars(values: Mapping[tuple[str, str], Mapping[str, Interval]], segmen
     return _svg(figure)
 
 
+def group_shares(groups: Sequence[tuple[str, float, float, float]]) -> str:
+    """Draw what groups of items have, a row each: (name, share of the catalogue, of ratings, of lists)."""
+    figure = Figure(figsize=(9, 0.8 + 0.24 * len(groups)))
+    axis = figure.subplots()
+    rows = range(len(groups))
+    axis.hlines(rows, [100 * min(own) for _, *own in groups], [100 * max(own) for _, *own in groups], color="#CCCCCC")
+    looks = (("the catalogue", "o", "none", 70), ("ratings", "D", "#999999", 30), ("lists", "o", "#0072B2", 22))
+    for place, (label, marker, colour, size) in enumerate(looks):
+        shares = [100 * own[place] for _, *own in groups]
+        edge = "black" if colour == "none" else colour
+        axis.scatter(
+            shares, rows, s=size, marker=marker, facecolors=colour, edgecolors=edge, label=label, zorder=2 + place
+        )
+    # Names are the source's: a dollar sign begins no formula, and a long one must not push the drawing aside.
+    axis.set_yticks(rows, [_short(name) for name, *_ in groups], fontsize=8, parse_math=False)
+    axis.set_ylim(len(groups) - 0.5, -0.5)
+    axis.set_xlabel("share of the catalogue, of ratings and of lists, %")
+    axis.legend(fontsize=7, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return _svg(figure)
+
+
 def _bar(
     axis: Axes, x: float, width: float, value: float, low: float, high: float, recommender: str, fill: str
 ) -> None:
@@ -95,6 +117,10 @@ def _bar(
     colour = COLOURS.get(recommender, "#CC79A7")
     spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
     axis.bar([x], [value], width, color=colour, hatch=hatch, yerr=spread, error_kw={"linewidth": 0.8})
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _svg(figure: Figure) -> str:

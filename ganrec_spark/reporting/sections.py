@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ganrec_spark.blend.variety import MEASURES
 from ganrec_spark.evaluation.groups import group_gaps
 from ganrec_spark.evaluation.item_groups import RATED
 from ganrec_spark.evaluation.segments import BUCKET, in_order
@@ -77,8 +78,11 @@ def gate(decisions: Sequence[Row]) -> Chapter:
     return Chapter("gate", "Gate", html + table(("fill", "level", "verdict", "reason"), rows))
 
 
-def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Chapter:
-    """Draw NDCG@k by segment for every recommender, with and without the fill; list the values and the weights."""
+def quality(metrics: Sequence[Row], weights: Sequence[Row], varieties: Sequence[Row], k: int) -> Chapter:
+    """Draw NDCG@k by segment for every recommender, with and without the fill; list the values and the weights.
+
+    `varieties` are rows of table variety_choices, by strength.
+    """
     html = ""
     for split in ("test", "validation"):
         chosen = [
@@ -96,7 +100,35 @@ def quality(metrics: Sequence[Row], weights: Sequence[Row], k: int) -> Chapter:
     if weights:
         rows = [(row["fill"], row["recommender"], row["weight"], bool(row["published"])) for row in weights]
         html += "<h3>The blend's weights</h3>" + table(("fill", "recommender", "weight", "published"), rows)
-    return Chapter("quality", "Quality", html)
+    return Chapter("quality", "Quality", html + _variety(varieties))
+
+
+def _variety(rows: Sequence[Row]) -> str:
+    """Tell what was tried for variety and what it costs on validation."""
+    if not rows:
+        return ""
+    chosen, first = next(row for row in rows if row["chosen"]), rows[0]
+    method, measured = str(chosen["method"]), MEASURES[str(chosen["method"])]
+    words = f"No strength of {method} costs little enough: lists stay as they were."
+    if chosen["strength"]:
+        words = (
+            f"Lists are reordered for {method}: {measured} {first['measured']:.3f} became {chosen['measured']:.3f}. "
+            f"NDCG@10 of validation changes by {chosen['ndcg_change']:+.2%}, at least {chosen['ndcg_change_low']:+.2%}."
+        )
+    changes = ("ndcg_change", "ndcg_change_low", "sparse_ndcg_change")
+    cells = [
+        (
+            f"{row['strength']:g}",
+            f"{row['measured']:.3f}",
+            f"{row['ndcg']:.4f}",
+            *(None if row[name] is None else f"{row[name]:+.2%}" for name in changes),
+            bool(row["chosen"]),
+        )
+        for row in rows
+    ]
+    head = ("strength", measured, "NDCG@10", "change", "at least", "of sparse users", "chosen")
+    title = f"<h3>Variety by {escape(str(chosen['attribute']))}</h3>"
+    return title + paragraph(words) + table(head, cells)
 
 
 def lists(samples: Sequence[tuple[Row, Sequence[Row]]]) -> Chapter:
@@ -131,7 +163,12 @@ def fairness(groups: Sequence[Row]) -> Chapter:
             for row in own
         ]
         head = ("", "items", "of the catalogue", "of ratings", "of lists", "listed at all", "for users")
-        html += f"<h3>Items by {escape(column)}</h3>" + table(head, cells)
+        drawn = figure(
+            figures.group_shares([(str(row["part"]), *(row[name] for name in _SHARES)) for row in own]),
+            "Ring: share of the catalogue. Grey: of what people rate. Blue: of lists; left of the grey mark lists have "
+            "less of the group than people ask for.",
+        )
+        html += f"<h3>Items by {escape(column)}</h3>" + drawn + folded("As a table", table(head, cells))
     words = "Nothing is known of items, and all were rated." if columns in ([], [RATED]) and not html else ""
     return Chapter("fairness", "Fairness", html + (paragraph(words) if words else ""))
 

@@ -19,6 +19,7 @@ from ganrec_spark.blend.published import (
     served_lists,
     unserved_rows,
 )
+from ganrec_spark.blend.varied import choose_variety
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.rules import refusal, segment_rows
 from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
@@ -30,7 +31,7 @@ from ganrec_spark.run.context import Context
 def run(context: Context) -> str:
     """Write blend_weights, rerank_choices, published_fill_segments, blend_candidates of both phases, recommendations.
 
-    And unserved_users, list_rules, rule_effects, explored_places.
+    And variety_choices, unserved_users, list_rules, rule_effects, explored_places.
     The blend is chosen on the lists without fill; an accepted fill changes what it reads of sparse users, and is
     published where that is proven to help them.
     """
@@ -39,6 +40,7 @@ def run(context: Context) -> str:
     fills = (NONE, *accepted_fills(context))
     judged = judged_rows(context).cache()
     blend, choices = choose_trees(context, judged, choose_weights(context, judged), popularity["choose"])
+    blend, varieties = choose_variety(context, judged, blend, popularity["choose"])
     judged.unpersist()
     fusions = {
         phase: {fill: fusion_of(context, blend, fill, phase, popularity[phase]) for fill in fills}
@@ -51,6 +53,7 @@ def run(context: Context) -> str:
     context.lake.write("published_fill_segments", rows)
     context.lake.write("blend_weights", weight_rows(context, blend, fills, published))
     context.lake.write("rerank_choices", context.lake.frame("rerank_choices", choices))
+    context.lake.write("variety_choices", context.lake.frame("variety_choices", varieties))
     joined = member_lists(context, users_of_run(context), "choose", fills)
     fused_lists = fuse_lists(joined, fusions["choose"], TAIL, settings.n_candidates)
     context.lake.write("blend_candidates", fused_lists, "choose")
@@ -64,6 +67,7 @@ def run(context: Context) -> str:
     context.lake.write("rule_effects", effect_rows(context, served))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(MEMBER_NAMES, blend.weights, strict=True))
     reordered = ", reordered by trees" if blend.trees else ""
+    reordered += f", {settings.variety} by {settings.variety_by}" if blend.variety else ""
     reached = f"NDCG@{JUDGED_K} {blend.ndcg:.4f} on {blend.n_users} validation users"
     how = reached if blend.n_users else "equal weights, for there are no validation users"
     blended = f"blend of fill '{published}' by {blend.fusion}: {weights}{reordered} ({how})"

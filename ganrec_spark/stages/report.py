@@ -16,7 +16,12 @@ def run(context: Context) -> str:
     users = read("user_sparsity")
     most = users.where("is_sparse").agg(F.max("n_ratings").alias("n")).collect()[0]["n"]
     parts = [
-        sections.quality(facts.metrics, gather.rows(read("blend_weights"), "fill", "recommender"), facts.k),
+        sections.quality(
+            facts.metrics,
+            gather.rows(read("blend_weights"), "fill", "recommender"),
+            gather.rows(read("variety_choices"), "strength"),
+            facts.k,
+        ),
         sections.gate(facts.decisions),
         sections.lists(gather.sample_lists(context.lake.lake, context.run_id, context.config)),
         sections.fairness(gather.rows(read("item_groups"))),

@@ -27,8 +27,11 @@ READ_ELSEWHERE = {
     "publish": {"rejected_ratings"},  # where a run was published before
     # Where it is known what items are alike by.
     **{f"item_item_{phase}": {"item_attributes", "item_vectors", "attribute_columns"} for phase in ("choose", "final")},
-    # Where rules.shown_times and recommend.new_item_slots are set.
-    "recommend": {"exposures", "feedback_events", "newcomers_weights", "newcomers_candidates"},
+    # Where rules.shown_times, recommend.new_item_slots and recommend.variety are set.
+    "recommend": {
+        *("exposures", "feedback_events", "newcomers_weights", "newcomers_candidates"),
+        *("item_attributes", "attribute_columns"),
+    },
     "evaluate": {"newcomers_weights", "newcomers_candidates"},  # where whole items are held out
 }
 

@@ -64,5 +64,6 @@ def test_the_report_tells_new_items_and_groups() -> None:
     assert "Of 10 items that nobody has rated 4 (40.0%) are listed at least once, to 120 users" in html
     assert html.index("a&lt;b") < html.index("(none)")
     assert "80.0%" in html
+    assert html.count("<figure>") == 1
     assert "Nothing is known" in fairness(rows[:1]).html
     assert "Nothing is known" in fairness([]).html

@@ -58,6 +58,7 @@ def test_who_says_the_same_again_has_the_same_list(world: World) -> None:
     after = {name: world.published(name) for name in before}
     assert after == before
     assert world.read("known_ignored").where("times = 1 AND part = 'train'").count() > 200
+    assert world.read("variety_choices").where("chosen AND strength > 0").count() == 1
     # As one of many and as the only one: scores do not hang on who stands beside.
     for user in (3, 4):
         world.unlaid()

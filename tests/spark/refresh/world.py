@@ -34,6 +34,9 @@ SETTINGS = (
     "transformer.models=2",
     "explore.slots=1",
     "recommend.new_item_slots=1",
+    "recommend.variety=calibration",
+    "recommend.variety_by=taste",
+    "recommend.max_ndcg_loss=1.0",
     f"experiment.arms={ARMS}{{name: als, share: 0.2, lists: als}}]",
 )
 Row = tuple[object, ...]

@@ -48,6 +48,42 @@ DECISIONS = [
     decision("agn_top1", -0.1),
 ]
 CHECK = {"name": "short_lists", "passed": True, "severity": "refuse", "message": "short_lists: 0 users"}
+VARIETIES = [
+    {
+        "method": "calibration",
+        "attribute": HOSTILE,
+        "strength": strength,
+        "n_users": 900,
+        "ndcg": ndcg,
+        "ndcg_change": change,
+        "ndcg_change_low": change - 0.002,
+        "sparse_ndcg_change": sparse,
+        "measured": measured,
+        "chosen": strength == 0.3,
+    }
+    for strength, ndcg, change, sparse, measured in (
+        (0.0, 0.12, 0.0, 0.0, 0.9),
+        (0.3, 0.1194, -0.005, None, 0.4),
+        (0.6, 0.11, -0.08, -0.1, 0.2),
+    )
+]
+GROUPS = [
+    {
+        "column": "genre",
+        "part": part,
+        "n_items": 100,
+        "n_listed": 50,
+        "n_users": 900,
+        "catalogue_share": catalogue,
+        "rating_share": rated,
+        "list_share": listed,
+    }
+    for part, catalogue, rated, listed in (
+        ("drama", 0.6, 0.5, 0.4),
+        (HOSTILE, 0.3, 0.3, 0.5),
+        ("(none)", 0.1, 0.2, 0.1),
+    )
+]
 FACTS = Facts(
     run_id="2026-11-01",
     shown_run="2026-11-01",
@@ -80,9 +116,10 @@ def report(facts: Facts = FACTS) -> str:
     curve = {"loss": {"vae": [(1, 2.0), (2, 1.0)]}}
     weights = [{"fill": "none", "recommender": "als", "weight": 1.0, "published": True}]
     parts = [
-        sections.quality(facts.metrics, weights, facts.k),
+        sections.quality(facts.metrics, weights, VARIETIES, facts.k),
         sections.gate(facts.decisions),
         sections.lists(samples),
+        sections.fairness(GROUPS),
         sections.data({"n_users": 3000, "reason": HOSTILE}, {1: 5, 7: 2}, {3: 4}, 5, facts.rejected),
         sections.training({"Generators": curve, "Transformer, phase choose": {}, "Transformer, phase final": {}}),
         sections.checks(facts.checks),

@@ -29,7 +29,7 @@ def test_hostile_ids_stay_text() -> None:
 def test_every_link_has_its_section() -> None:
     tree = ElementTree.fromstring(report().split("\n", 1)[1])
     links = [link.attrib["href"] for link in tree.iter(f"{_SPACE}a")]
-    assert links == ["#quality", "#gate", "#lists", "#data", "#training", "#checks"]
+    assert links == ["#quality", "#gate", "#lists", "#fairness", "#data", "#training", "#checks"]
     assert [head.attrib["id"] for head in tree.iter(f"{_SPACE}h2")] == [link[1:] for link in links]
 
 
@@ -64,7 +64,7 @@ addEventListener("load", () => {
     assert body is not None
     told = dict(re.findall(r'data-(\w+)="([^"]*)"', body[1]))
     assert int(told["width"]) <= max(width, 500)  # Chromium's windows are no narrower
-    assert int(told["figures"]) == report().count("<figure>") == 5
+    assert int(told["figures"]) == report().count("<figure>") == 6
     assert told["title"] == "Run 2026-11-01"
     blend = next(
         row for row in METRICS if (row["recommender"], row["split"], row["segment"]) == ("blend", "test", "all")
