@@ -46,7 +46,7 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
     ("config", "print the effective configuration", runs.config, common),
     ("submit", "print the spark-submit command of every stage, or of --stage", runs.submit, runs.submit_options),
     ("fill-wanted", "print yes where the run's sparse users call for filling, else no", lakes.fill_wanted, one_run),
-    ("world", "write a generated world of ratings to a Parquet file", runs.world, runs.world_options),
+    ("world", "write a generated world of ratings, of any size, as Parquet", runs.world, runs.world_options),
     ("tune", "search the recommenders' settings on a run's validation users", tune.tune, tune.tune_options),
     ("sql", "print the command that opens spark-sql on the lake", lakes.sql, common),
     (

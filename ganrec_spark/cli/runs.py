@@ -156,14 +156,36 @@ def submit(arguments: argparse.Namespace) -> int:
 
 
 def world_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="FILE", help="Parquet file to write, or a URI")
+    common(parser)
+    parser.add_argument("--out", required=True, metavar="PATH", help="Parquet file to write, or a URI")
     parser.add_argument("--users", type=int, default=3000)
     parser.add_argument("--items", type=int, default=800)
+    parser.add_argument("--ratings", type=int, help="about so many, made in Spark: --out is then a new folder")
+    parser.add_argument("--skew", type=float, default=1.0, help="with --ratings: popularity falls with rank ** -SKEW")
     parser.add_argument("--seed", type=int, default=7)
 
 
 def world(arguments: argparse.Namespace) -> int:
     from ganrec_spark.raw.world import write_world
 
+    if arguments.ratings is not None:
+        return _large_world(arguments)
     print(f"{write_world(arguments.out, arguments.users, arguments.items, arguments.seed)} ratings in {arguments.out}")
+    return 0
+
+
+def _large_world(arguments: argparse.Namespace) -> int:
+    from ganrec_spark.lake.files import exists
+    from ganrec_spark.raw.large_world import LargeWorld
+    from ganrec_spark.spark.session import build_session
+
+    made = LargeWorld(arguments.users, arguments.items, arguments.ratings, arguments.skew, arguments.seed)
+    if exists(arguments.out):
+        raise ConfigError(f"--out {arguments.out}: expected a folder that is not there yet, found one")
+    spark = build_session(load(arguments), "ganrec world")
+    try:
+        made.frame(spark).write.parquet(arguments.out)
+        print(f"{spark.read.parquet(arguments.out).count()} ratings in {arguments.out}")
+    finally:
+        spark.stop()
     return 0

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ganrec_spark.lake.files import write_file
 
 TASTES = 8
-_NEXT_IN_SERIES, _OWN_TASTE = 0.35, 0.45  # the rest is picked by popularity alone
-_FIRST_SECOND, _LAST_SECOND = 1_746_057_600, 1_790_812_800  # 2025-05-01 to 2026-10-01, UTC
+NEXT_IN_SERIES, OWN_TASTE = 0.35, 0.45  # the rest is picked by popularity alone
+FIRST_SECOND, LAST_SECOND = 1_746_057_600, 1_790_812_800  # 2025-05-01 to 2026-10-01, UTC
+MEAN_GAP, LONGEST_GAP = 6_000, 17_000  # seconds between two ratings
 
 
 def taste_of_user(user_id: str) -> int:
@@ -44,7 +45,8 @@ def write_world(path: str | Path, users: int = 3000, items: int = 800, seed: int
     # Ranks of popularity are drawn independently of taste and series.
     popularity = 1.0 / (rng.permutation(items) + 5.0)
     columns: dict[str, list[NDArray[np.int64]]] = {"user": [], "item": [], "rating": [], "timestamp": []}
-    for user, count in enumerate(_activity(rng, users, items)):
+    counts = np.minimum(activity(rng, users), max(3, items // 3))
+    for user, count in enumerate(counts):
         history = _history(rng, user % TASTES, int(count), popularity)
         columns["user"].append(np.full(len(history), user))
         columns["item"].append(history)
@@ -57,14 +59,17 @@ def write_world(path: str | Path, users: int = 3000, items: int = 800, seed: int
     return int(table.num_rows)
 
 
-def _activity(rng: np.random.Generator, users: int, items: int) -> NDArray[np.int64]:
-    """Return ratings per user: 65 % of users have 3-10, 25 % 11-40, 10 % 41-150 (less in a small world)."""
+def activity(rng: np.random.Generator, users: int) -> NDArray[np.int64]:
+    """Return ratings per user: 65 % of users have 3-10, 25 % 11-40, 10 % 41-150."""
     kind = rng.choice(3, size=users, p=[0.65, 0.25, 0.10])
     low, high = np.array([3, 11, 41])[kind], np.array([10, 40, 150])[kind]
     # Squared: within each kind the small numbers are the frequent ones.
-    counts = low + ((high - low + 1) * rng.random(users) ** 2).astype(np.int64)
-    limited: NDArray[np.int64] = np.minimum(counts, max(3, items // 3)).astype(np.int64)
-    return limited
+    return np.asarray(low + ((high - low + 1) * rng.random(users) ** 2).astype(np.int64))
+
+
+def mean_ratings(own_taste: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return what an item is rated on average, of the user's own taste or not."""
+    return np.where(own_taste, 4.1, 2.8)
 
 
 def _history(rng: np.random.Generator, taste: int, count: int, popularity: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -76,9 +81,9 @@ def _history(rng: np.random.Generator, taste: int, count: int, popularity: NDArr
     seen: set[int] = set()
     while len(history) < min(count, items):
         how, where = rng.random(2)
-        if history and how < _NEXT_IN_SERIES:
+        if history and how < NEXT_IN_SERIES:
             item = history[-1] + TASTES if history[-1] + TASTES < items else history[-1] % TASTES
-        elif how < _NEXT_IN_SERIES + _OWN_TASTE:
+        elif how < NEXT_IN_SERIES + OWN_TASTE:
             item = int(own[np.searchsorted(at_home, where)])
         else:
             item = int(np.searchsorted(everywhere, where))
@@ -89,15 +94,17 @@ def _history(rng: np.random.Generator, taste: int, count: int, popularity: NDArr
 
 
 def _ratings(rng: np.random.Generator, taste: int, history: NDArray[np.int64]) -> NDArray[np.int64]:
-    mean = np.where(history % TASTES == taste, 4.1, 2.8) + rng.normal(0, 0.3)
+    mean = mean_ratings(history % TASTES == taste) + rng.normal(0, 0.3)
     rounded: NDArray[np.int64] = np.clip(np.rint(rng.normal(mean, 0.8)), 1, 5).astype(np.int64)
     return rounded
 
 
 def _times(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-    start = rng.integers(_FIRST_SECOND, _LAST_SECOND)
+    start = rng.integers(FIRST_SECOND, LAST_SECOND)
     # Gaps of hours, never 0; even 150 of them end within the month that is left.
-    times: NDArray[np.int64] = start + np.cumsum(1 + np.minimum(rng.exponential(6_000, count), 17_000)).astype(np.int64)
+    times: NDArray[np.int64] = start + np.cumsum(1 + np.minimum(rng.exponential(MEAN_GAP, count), LONGEST_GAP)).astype(
+        np.int64
+    )
     return times
 
 
