@@ -104,9 +104,11 @@ def places(listed: Listed, item: int) -> Iterator[str]:
         yield f"{ATTRIBUTES}: {_place(alike, item)}"
         return
     weight_of = {row.recommender: row.weight for row in weights}
+    varied = listed.lake.read("variety_choices", listed.run_id).where("chosen AND strength > 0").first()
+    last_word = f", reordered for {varied.method} by {varied.attribute}" if varied else ""
     for name in (*MEMBER_NAMES, BLEND):
         lists = {row.fill: row for row in listed.read(f"{name}_candidates").collect()}
-        weight = f", weight {weight_of[name]:.2f}" if name in weight_of else ""
+        weight = f", weight {weight_of[name]:.2f}" if name in weight_of else last_word
         yield f"{name}{weight}: {_place(lists.get(fill, lists.get(NONE)), item)}"
     new = listed.read("newcomers_candidates").first()
     if new is not None:

@@ -274,6 +274,7 @@ def test_a_refreshed_list_is_explained(world: World) -> None:
     assert "`ganrec refresh` has made the list anew" in told[1]
     assert told[2] == f"{item} is not listed: the user has rated it"
     shared = f"in common with items that the user has rated, {len(rated) - 1} in all: taste taste {most}"
+    assert any(line.startswith("  blend, reordered for calibration by taste: ") for line in told)
     assert tastes.count(most) > 1
     assert told[-1] == f"  {shared} ({tastes.count(most) - 1})"
 
