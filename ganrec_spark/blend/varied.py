@@ -22,7 +22,7 @@ from ganrec_spark.plan.table import NONE
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
-_STRENGTHS = (0.1, 0.3, 0.6, 0.8, 0.9, 0.95, 0.99)
+_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9, 0.99)
 _RESAMPLES, _CONFIDENCE = 500, 0.95
 
 _JUDGED = "user_idx int, is_sparse boolean, ndcg array<double>, measured array<double>"
