@@ -161,4 +161,4 @@ def _scale(mean: float) -> float:
 
 
 def _scaled(counts: Ints, scale: float, most: int) -> Ints:
-    return np.clip(np.rint(counts * scale), _LEAST, most).astype(np.int64)
+    return np.asarray(np.clip(np.rint(counts * scale), _LEAST, most), dtype=np.int64)
