@@ -37,7 +37,7 @@ setup(
     # conf/ stands at the top of the checkout, where people look for it, and inside the package in the wheel.
     packages=[*find_packages(include=["ganrec_spark", "ganrec_spark.*"]), "ganrec_spark.conf"],
     package_dir={"ganrec_spark.conf": "conf"},
-    package_data={"ganrec_spark.conf": ["*.yaml"]},
+    package_data={"ganrec_spark": ["sizing.json"], "ganrec_spark.conf": ["*.yaml"]},
     install_requires=requirements(),
     entry_points={"console_scripts": ["ganrec = ganrec_spark.cli.main:main"]},
 )

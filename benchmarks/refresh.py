@@ -218,20 +218,20 @@ def page_of(rows: pd.DataFrame, items: int) -> str:
         "without fills and without a test (`CHEAP` in the script). Each of the users has three new events.",
         "",
         "```bash",
-        f".venv/bin/python {shlex.join(['benchmarks/refresh.py', *_without_work(sys.argv[1:])])}",
+        f".venv/bin/python {shlex.join(['benchmarks/refresh.py', *without_work(sys.argv[1:])])}",
         "```",
         "",
     ]
     return "\n".join(lines)
 
 
-def _without_work(words: Sequence[str]) -> list[str]:
+def without_work(words: Sequence[str], folders: Sequence[str] = ("--work", "--out")) -> list[str]:
     """Return the command line without folders, which are of this machine."""
     kept, skip = [], False
     for word in words:
-        if not skip and word not in ("--work", "--out"):
+        if not skip and word not in folders:
             kept.append(word)
-        skip = word in ("--work", "--out")
+        skip = word in folders
     return kept
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from ganrec_spark import __version__
-from ganrec_spark.cli import checks, feedback, lakes, loop, runs, stream, tune
+from ganrec_spark.cli import checks, feedback, lakes, loop, runs, sizing, stream, tune
 from ganrec_spark.cli.options import common, one_run
 from ganrec_spark.cli.process import EXIT_CODES, guarded
 
@@ -47,6 +47,7 @@ COMMANDS: tuple[tuple[str, str, Handler, Options], ...] = (
     ("submit", "print the spark-submit command of every stage, or of --stage", runs.submit, runs.submit_options),
     ("fill-wanted", "print yes where the run's sparse users call for filling, else no", lakes.fill_wanted, one_run),
     ("world", "write a generated world of ratings, of any size, as Parquet", runs.world, runs.world_options),
+    ("sizing", "say what a run of so many users, items and ratings takes", sizing.sizing, sizing.sizing_options),
     ("tune", "search the recommenders' settings on a run's validation users", tune.tune, tune.tune_options),
     ("sql", "print the command that opens spark-sql on the lake", lakes.sql, common),
     (

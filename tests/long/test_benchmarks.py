@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from e2e.lakeside import FAST, JAVA, REPOSITORY
 
+from ganrec_spark.plan.pipeline import STAGES
 from ganrec_spark.raw.world import TASTES, write_world
+from ganrec_spark.sizing import Constants, forecast
 
 SPARK = ("spark.master=local[2]", f"spark.properties={{spark.driver.extraJavaOptions: {JAVA}}}")
 # A Transformer that takes seconds to train.
@@ -128,6 +130,29 @@ def test_refresh_tells_the_seconds_of_each_lake_and_their_ratio(tmp_path: Path) 
     assert (rows["refresh"] > 0).all()
     assert told.strip() == (tmp_path / "pages" / "refresh.md").read_text().strip()
     assert "| users with new events | 60 users | 120 users | times |" in told
+    assert str(tmp_path) not in told
+
+
+def test_scale_writes_the_constants_that_forecast_its_own_worlds(tmp_path: Path) -> None:
+    file = tmp_path / "constants.json"
+    folders = ("--work", tmp_path / "work", "--out", tmp_path / "pages", "--constants", file)
+    (tmp_path / "work").mkdir()
+    told = run("scale.py", "--ratings", 600, 2400, "--items", 80, "--apart", *folders, settings=SPARK)
+    rows = pd.read_parquet(tmp_path / "pages" / "scale.parquet")
+    assert set(rows["stage"]) == {stage.name for stage in STAGES}
+    done, skipped = (rows[rows["outcome"] == outcome] for outcome in ("done", "skipped"))
+    assert set(skipped["stage"]) == {stage.name for stage in STAGES if stage.needs_sparse_users}
+    assert (done["cpu"] > 0).all()
+    assert (done["cpu"] > done["driver_cpu"]).all()
+    assert (done.loc[done["stage"] == "ingest", ["shuffled", "written"]] > 0).all(axis=None)
+    assert rows["peak"].between(rows["peak_driver"] + rows["peak_worker"], 2**36).all()
+    constants = Constants.read(file)
+    assert constants.stages.keys() == set(done["stage"])
+    for world in constants.worlds:
+        own = done[done["ratings"] == world.ratings]
+        found = sum(one.cpu for one in forecast(constants, world, cores=2))
+        assert found == pytest.approx(own["cpu"].sum(), rel=0.3)
+    assert told.strip() == (tmp_path / "pages" / "scale.md").read_text().strip()
     assert str(tmp_path) not in told
 
 
