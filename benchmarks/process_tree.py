@@ -19,10 +19,16 @@ class Processors:
 
 
 class ProcessTree:
-    """This process and its children's children. A thread looks at their memory while the context is open."""
+    """This process and its children's children, which a thread looks at while the context is open.
+
+    What ends keeps counting as it was last seen. The kernel's own count of children that ended would not do: PySpark's
+    daemon does not wait for its workers, so theirs are lost. What lives for less than a look is not seen.
+    """
 
     def __init__(self) -> None:
         self._root = psutil.Process(os.getpid())
+        self._used: dict[psutil.Process, float] = {}
+        self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
         self.forget_peaks()
@@ -36,10 +42,10 @@ class ProcessTree:
         self._thread.join()
 
     def processors(self) -> Processors:
-        """Return what has been used so far. What ended counts where its parent waited for it, as the JVM does."""
-        own = self._root.cpu_times()
-        family = [self._root, *self._root.children(recursive=True)]
-        return Processors(own.user + own.system, sum(map(_with_ended, family)))
+        """Return what has been used so far."""
+        with self._lock:
+            self._look()
+            return Processors(self._used[self._root], sum(self._used.values()))
 
     def forget_peaks(self) -> None:
         """Let peaks begin anew."""
@@ -51,21 +57,19 @@ class ProcessTree:
 
     def _look_on(self) -> None:
         while not self._ended.wait(_LOOK_SECONDS):
-            own, workers, all_of_them = self._root.memory_info().rss, [0], 0
-            for process in self._root.children(recursive=True):
-                try:
-                    size = process.memory_info().rss
-                    workers += [size] if process.name().startswith("python") else []
-                except psutil.Error:
-                    continue
-                all_of_them += size
-            found = {"peak": own + all_of_them, "peak_driver": own, "peak_worker": max(workers)}
-            self._peaks = {name: max(value, found[name]) for name, value in self._peaks.items()}
+            with self._lock:
+                self._look()
 
-
-def _with_ended(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system + times.children_user + times.children_system)
+    def _look(self) -> None:
+        sizes = {"peak": 0, "peak_driver": 0, "peak_worker": 0}
+        for process in [self._root, *self._root.children(recursive=True)]:
+            try:
+                with process.oneshot():
+                    times, size, name = process.cpu_times(), process.memory_info().rss, process.name()
+            except psutil.Error:  # it has ended
+                continue
+            self._used[process] = times.user + times.system
+            sizes["peak"] += size
+            kind = "peak_driver" if process == self._root else "peak_worker" if name.startswith("python") else "peak"
+            sizes[kind] = max(sizes[kind], size)
+        self._peaks = {name: max(value, sizes[name]) for name, value in self._peaks.items()}
