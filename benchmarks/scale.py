@@ -33,8 +33,8 @@ from ganrec_spark import sizing
 from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.raw.large_world import LargeWorld
 from ganrec_spark.run.runner import run_stage
-from ganrec_spark.sizing import Size
 from ganrec_spark.spark.session import build_session
 
 USERS_SHARE = 10  # ratings a user on average
@@ -56,10 +56,11 @@ def main() -> None:
     parser.add_argument("--measure", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(Size(*options.measure), options.work, options.settings)
+        measure(LargeWorld(*options.measure), options.work, options.settings)
         return
     with tempfile.TemporaryDirectory(prefix="ganrec-scale-") as scratch:
         work = options.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
         growing, apart = sizes(options)
         parts = [measured(size, work, options).assign(grows=size in growing) for size in (*growing, *apart)]
     rows = pd.concat(parts, ignore_index=True)
@@ -73,18 +74,18 @@ def main() -> None:
     print(page)
 
 
-def sizes(options: argparse.Namespace) -> tuple[list[Size], list[Size]]:
+def sizes(options: argparse.Namespace) -> tuple[list[LargeWorld], list[LargeWorld]]:
     """Return the worlds of growing size, and those with more users, more items, and both."""
-    growing = [Size(users=ratings // USERS_SHARE, items=options.items, ratings=ratings) for ratings in options.ratings]
+    growing = [LargeWorld(ratings // USERS_SHARE, options.items, ratings) for ratings in options.ratings]
     apart = [
-        Size(users=more_users * ratings // USERS_SHARE, items=more_items * options.items, ratings=ratings)
+        LargeWorld(more_users * ratings // USERS_SHARE, more_items * options.items, ratings)
         for ratings in options.apart
         for more_users, more_items in ((2, 1), (1, 3), (2, 3))
     ]
     return growing, apart
 
 
-def measured(size: Size, work: Path, options: argparse.Namespace) -> pd.DataFrame:
+def measured(size: LargeWorld, work: Path, options: argparse.Namespace) -> pd.DataFrame:
     """Return a row for each stage in a world, from --work or measured in a process of its own."""
     file = rows_file(work, size)
     if not file.exists():
@@ -108,17 +109,17 @@ def of_settings(options: argparse.Namespace) -> list[str]:
     return [word for setting in options.settings for word in ("--set", setting)]
 
 
-def rows_file(work: Path, size: Size) -> Path:
+def rows_file(work: Path, size: LargeWorld) -> Path:
     """Return where the measurements of a world are kept."""
     return work / f"{size.ratings}x{size.users}x{size.items}.measured.parquet"
 
 
-def source(work: Path, size: Size) -> Path:
+def source(work: Path, size: LargeWorld) -> Path:
     """Return the folder of a world's ratings."""
     return work / f"{size.ratings}x{size.users}x{size.items}.ratings"
 
 
-def measure(size: Size, work: Path, settings: Sequence[str]) -> None:
+def measure(size: LargeWorld, work: Path, settings: Sequence[str]) -> None:
     """Run every stage in a lake of its own and keep what each took; the lake goes with the process."""
     with tempfile.TemporaryDirectory(prefix="ganrec-scale-", dir=work) as root:
         own = (f"lake.root={root}", f"ingest.source={source(work, size)}")

@@ -136,7 +136,6 @@ def test_refresh_tells_the_seconds_of_each_lake_and_their_ratio(tmp_path: Path) 
 def test_scale_writes_the_constants_that_forecast_its_own_worlds(tmp_path: Path) -> None:
     file = tmp_path / "constants.json"
     folders = ("--work", tmp_path / "work", "--out", tmp_path / "pages", "--constants", file)
-    (tmp_path / "work").mkdir()
     told = run("scale.py", "--ratings", 600, 2400, "--items", 80, "--apart", *folders, settings=SPARK)
     rows = pd.read_parquet(tmp_path / "pages" / "scale.parquet")
     assert set(rows["stage"]) == {stage.name for stage in STAGES}
@@ -145,7 +144,7 @@ def test_scale_writes_the_constants_that_forecast_its_own_worlds(tmp_path: Path)
     assert (done["cpu"] > 0).all()
     assert (done["cpu"] > done["driver_cpu"]).all()
     assert (done.loc[done["stage"] == "ingest", ["shuffled", "written"]] > 0).all(axis=None)
-    assert rows["peak"].between(rows["peak_driver"] + rows["peak_worker"], 2**36).all()
+    assert (rows["peak"] > rows[["peak_driver", "peak_worker"]].max(axis=1)).all()
     constants = Constants.read(file)
     assert constants.stages.keys() == set(done["stage"])
     for world in constants.worlds:

@@ -1,10 +1,14 @@
 """Constants are found again where they are known."""
 
+from argparse import Namespace
+
 import pandas as pd
 import pytest
+from scale import sizes
 from scale_report import constants_of, exponent, fitted, from_smaller, page_of, recorded_table, worlds
 
 from ganrec_spark.plan.pipeline import STAGES
+from ganrec_spark.raw.large_world import LargeWorld
 from ganrec_spark.sizing import MEASURES, Constants, Size
 
 SIZES = (
@@ -33,6 +37,13 @@ def rows(stage: str = "ingest", outcome: str = "done", **more: float) -> pd.Data
         }
         for size in SIZES
     )
+
+
+def test_worlds_differ_in_one_thing_and_in_both() -> None:
+    options = Namespace(ratings=[10_000, 100_000], items=500, apart=[100_000])
+    growing, apart = sizes(options)
+    expected = [LargeWorld(**vars(size)) for size in SIZES]
+    assert (growing, apart) == (expected[:2], expected[2:5])
 
 
 def test_the_constants_that_made_the_costs_are_found() -> None:
