@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -22,12 +23,14 @@ class ProcessTree:
     """This process and its children's children, which a thread looks at while the context is open.
 
     What ends keeps counting as it was last seen. The kernel's own count of children that ended would not do: PySpark's
-    daemon does not wait for its workers, so theirs are lost. What lives for less than a look is not seen.
+    daemon does not wait for its workers, so theirs are lost. What lives for less than a look is not seen. What looking
+    itself takes is left out.
     """
 
     def __init__(self) -> None:
         self._root = psutil.Process(os.getpid())
         self._used: dict[psutil.Process, float] = {}
+        self._looking = 0.0  # seconds of processors that looking took
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
@@ -45,7 +48,8 @@ class ProcessTree:
         """Return what has been used so far."""
         with self._lock:
             self._look()
-            return Processors(self._used[self._root], sum(self._used.values()))
+            own, everything = self._used[self._root], sum(self._used.values())
+            return Processors(own - self._looking, everything - self._looking)
 
     def forget_peaks(self) -> None:
         """Let peaks begin anew."""
@@ -61,6 +65,7 @@ class ProcessTree:
                 self._look()
 
     def _look(self) -> None:
+        begun = time.thread_time()
         sizes = {"peak": 0, "peak_driver": 0, "peak_worker": 0}
         for process in [self._root, *self._root.children(recursive=True)]:
             try:
@@ -73,3 +78,4 @@ class ProcessTree:
             kind = "peak_driver" if process == self._root else "peak_worker" if name.startswith("python") else "peak"
             sizes[kind] = max(sizes[kind], size)
         self._peaks = {name: max(value, sizes[name]) for name, value in self._peaks.items()}
+        self._looking += time.thread_time() - begun

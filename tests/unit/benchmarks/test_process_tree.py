@@ -39,6 +39,14 @@ def test_a_worker_that_nobody_waited_for_is_counted() -> None:
     assert after.all - before.all > 0.9
 
 
+def test_looking_is_left_out() -> None:
+    tree = ProcessTree()
+    before, begun = tree.processors(), time.process_time()
+    while time.process_time() < begun + 1:
+        after = tree.processors()
+    assert after.own - before.own < 0.3
+
+
 def test_memory_of_a_child_is_seen_until_it_is_forgotten() -> None:
     with ProcessTree() as tree, subprocess.Popen([sys.executable, "-c", LARGE]) as child:
         seen = {"peak_worker": 0}
