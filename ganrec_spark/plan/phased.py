@@ -3,6 +3,7 @@
 from ganrec_spark.plan.members import MEMBERS, Member, list_tables
 from ganrec_spark.plan.stage import Stage
 
+LIST_LENGTH = "recommend.n_candidates"  # all that a member reads of how lists are blended
 _KNOWN_OF_ITEMS = ("item_attributes", "item_vectors", "attribute_columns")
 
 
@@ -24,7 +25,7 @@ def _plain_stage(member: Member, doc: str, phase: str) -> Stage:
     ratings = _held_in(phase) if member.may_fill else ("merged_ratings",)
     choices = (f"{member.name}_choices",) if member.chooses else ()
     chosen_by = ("validation_ratings",) if choices and phase == "choose" else choices
-    sections = ("recommend",) if member.section is None else (member.section, "recommend")
+    sections = (LIST_LENGTH,) if member.section is None else (member.section, LIST_LENGTH)
     return Stage(
         f"{member.name}_{phase}",
         member.name,
@@ -66,7 +67,7 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
                 *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
             ),
             ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
-            ("transformer", "newcomers", "recommend", "distributed", "warm_start"),
+            ("transformer", "newcomers", LIST_LENGTH, "distributed", "warm_start"),
             phase,
             profile="training",
         ),
@@ -92,7 +93,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             "Rank items by their observed users, of all time (the baseline) and lately (for users without history).",
             ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "trending_choices"),
             ("popularity_candidates", "trending_choices", "trending_candidates"),
-            ("trending", "recommend") if phase == "choose" else ("recommend",),
+            ("trending", LIST_LENGTH) if phase == "choose" else (LIST_LENGTH,),
             phase,
             profile="scoring",
         ),
@@ -114,7 +115,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
                 ),
             ),
             ("als_factors", "als_quality", "als_candidates"),
-            ("als", "recommend") if phase == "choose" else ("als", "recommend", "warm_start"),
+            ("als", LIST_LENGTH) if phase == "choose" else ("als", LIST_LENGTH, "warm_start"),
             phase,
             profile="scoring",
         ),
@@ -131,7 +132,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
                 "validation_ratings" if phase == "choose" else "item_item_choices",
             ),
             ("item_item_weights", "item_item_choices", "item_item_candidates"),
-            ("item_item", "newcomers", "recommend"),
+            ("item_item", "newcomers", LIST_LENGTH),
             phase,
             profile="scoring",
         ),
@@ -152,7 +153,7 @@ def _strangers(phase: str) -> Stage:
             "validation_ratings" if phase == "choose" else "strangers_choices",
         ),
         ("strangers_choices", "strangers_candidates") if phase == "choose" else ("strangers_candidates",),
-        ("strangers", "recommend"),
+        ("strangers", LIST_LENGTH),
         phase,
         profile="scoring",
     )
@@ -170,7 +171,7 @@ def _newcomers(phase: str) -> Stage:
             "als_choices" if phase == "choose" else "newcomers_choices",
         ),
         ("newcomers_weights", "newcomers_candidates", *(("newcomers_choices",) if phase == "choose" else ())),
-        ("newcomers", "als", "recommend") if phase == "choose" else ("newcomers", "recommend"),
+        ("newcomers", "als", LIST_LENGTH) if phase == "choose" else ("newcomers", LIST_LENGTH),
         phase,
         profile="scoring",
     )

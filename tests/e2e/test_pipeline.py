@@ -38,7 +38,7 @@ READ_ELSEWHERE = {
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_the_plan_is_exact(published: Published, stage: Stage) -> None:
-    """What a stage declares it uses; undeclared tables and sections it cannot use (StageLake, runner._visible)."""
+    """What a stage declares it uses; anything else it cannot (StageLake, config.load.restricted)."""
     lakeside, _, _ = published
     used = json.loads((lakeside.root / "used.json").read_text())[stage.name]
     always = {"run", "lake", "spark"}  # seed and session
