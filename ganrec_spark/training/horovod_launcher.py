@@ -28,6 +28,8 @@ class HorovodLauncher:
 
     def __init__(self, spark: SparkSession, config: Distributed, n_models: int) -> None:
         self._spark, self._config = spark, config
+        # Horovod gives up by itself where it gets no tasks in time; what its workers load comes on top.
+        self.start_seconds = config.start_timeout_seconds + config.stall_timeout_seconds
         self._cycle_ms = _CYCLE_MS if n_models < config.workers else _IDLE_CYCLE_MS
 
     def run(self, train: Train, arguments: dict[str, Any], reports: ReportServer) -> list[dict[str, object]]:

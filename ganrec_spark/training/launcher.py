@@ -22,7 +22,12 @@ _LEAVE_SECONDS = 5.0  # time for the others to notice by themselves that one fai
 
 
 class Launcher(Protocol):
-    """Starts `config.workers` workers at once; used for one training."""
+    """Starts `config.workers` workers at once; used for one training.
+
+    `start_seconds`: for how long it may be that no worker has reported.
+    """
+
+    start_seconds: int
 
     def run(self, train: Train, arguments: dict[str, Any], reports: ReportServer) -> list[dict[str, object]]:
         """Return the result of each worker, in their order; raise whatever says that one of them failed."""
@@ -84,12 +89,18 @@ def _watch(launcher: Launcher, reports: ReportServer, config: Distributed, stopp
     """End the training once a worker stalls, fails or dies."""
     while not stopped.wait(_POLL_SECONDS):
         worker, seconds = reports.longest_silent()
-        limit = config.stall_timeout_seconds + (config.start_timeout_seconds if worker < 0 else 0)
-        if seconds > limit:
+        if not reports.started and seconds > launcher.start_seconds:
             reports.fail(
                 worker,
-                f"made no progress for {limit} s (distributed.stall_timeout_seconds); see whether it waits for data or "
-                "for memory, or raise the limit if one step or one validation takes so long",
+                f"none has started within {launcher.start_seconds} s (distributed.start_timeout_seconds); see whether "
+                "other jobs hold the task slots, or raise the limit if executors take so long",
+            )
+        elif reports.started and seconds > config.stall_timeout_seconds:
+            reports.fail(
+                worker,
+                f"made no progress for {config.stall_timeout_seconds} s (distributed.stall_timeout_seconds); see "
+                "whether it waits for data or for memory, or raise the limit if one step or one validation takes so "
+                "long",
             )
         elif reports.failing_seconds() < _LEAVE_SECONDS:
             continue

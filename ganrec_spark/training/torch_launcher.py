@@ -21,6 +21,7 @@ class TorchLauncher:
 
     def __init__(self, spark: SparkSession, config: Distributed) -> None:
         self._context, self._config = spark.sparkContext, config
+        self.start_seconds = config.start_timeout_seconds
         self._tag = f"ganrec-training-{uuid.uuid4().hex}"
 
     def run(self, train: Train, arguments: dict[str, Any], reports: ReportServer) -> list[dict[str, object]]:
@@ -41,6 +42,7 @@ class TorchLauncher:
                 time.sleep(0.1)
             raise
         finally:
+            self.cancel()  # where a signal broke in, it still runs
             self._context.removeJobTag(self._tag)
 
     def cancel(self) -> None:

@@ -32,6 +32,8 @@ def joined(reporter: Reporter, context: BarrierTaskContext, threads: int, start_
     """
     hosts = [info.address.rpartition(":")[0] for info in context.getTaskInfos()]
     index, count = context.partitionId(), len(hosts)
+    reporter.worker = index
+    reporter.beat()
     gpu = _own_gpu(context, hosts[:index].count(hosts[index]))
     store, everyone_has_gpu = _met(context, hosts[0], gpu is not None, timedelta(seconds=start_seconds))
     with torch_settings(threads or max(1, len(os.sched_getaffinity(0)) // hosts.count(hosts[index]))):
@@ -40,8 +42,6 @@ def joined(reporter: Reporter, context: BarrierTaskContext, threads: int, start_
         backend = "cpu:gloo,cuda:nccl" if everyone_has_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_NO_LIMIT)
         try:
-            reporter.worker = index
-            reporter.beat()
             device = torch.device("cuda", gpu) if everyone_has_gpu and gpu is not None else torch.device("cpu")
             yield _TorchWorker(reporter, index, count, device)
         finally:

@@ -14,6 +14,7 @@ import cloudpickle
 import pyspark.cloudpickle
 import pytest
 import torch
+from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config.sections import Distributed, Launcher
@@ -205,3 +206,10 @@ def test_too_few_slots_are_refused_at_once(spark: SparkSession, launcher: Launch
     with pytest.raises(TrainingError, match=r"3 workers .* Spark has 2 .*lower distributed.workers to 2"):
         train_distributed(spark, fit, Distributed(workers=3, launcher=launcher))
     assert time.monotonic() - started < 5
+
+
+def test_torchrun_under_dynamic_allocation_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = SparkConf(loadDefaults=False).set("spark.dynamicAllocation.enabled", "true")
+    monkeypatch.setattr(type(spark.sparkContext), "getConf", lambda _: conf)
+    with pytest.raises(TrainingError, match=r"torchrun .*spark\.profiles\.training"):
+        train_distributed(spark, fit, Distributed(workers=2, launcher="torchrun"))
