@@ -68,8 +68,14 @@ class Spark(Section):
     profiles: ResourceProfiles = ResourceProfiles()
 
 
+Launcher = Literal["horovod", "torchrun"]
+Reader = Literal["petastorm", "pyarrow"]
+
+
 class Distributed(Section):
     workers: Count = 2
+    launcher: Launcher = "horovod"
+    reader: Reader = "petastorm"
     start_timeout_seconds: Count = 120
     stall_timeout_seconds: Count = 600
     threads_per_worker: Annotated[int, Field(ge=0)] = 0

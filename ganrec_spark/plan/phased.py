@@ -47,7 +47,7 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"sequences_{phase}",
             "sequences",
-            "Order each user's observed items in time, in equal row groups for Petastorm.",
+            "Order each user's observed items in time, in equal row groups for training's workers.",
             _held_in(phase),
             ("user_sequences",),
             ("parquet", "transformer", "distributed"),
@@ -56,7 +56,7 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"transformer_{phase}",
             "transformer",
-            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
+            "Train SASRec on several workers and rank the whole catalogue for every user.",
             (
                 "user_sequences",
                 "known_dislikes",

@@ -75,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "user_rows",
         "user_rows",
-        "Write each user's history as fixed-length lists in equal, shuffled row groups for Petastorm.",
+        "Write each user's history as fixed-length lists in equal, shuffled row groups for training's workers.",
         ("train_ratings", "user_sparsity"),
         ("user_rows",),
         ("parquet", "distributed"),
@@ -83,7 +83,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train_generator",
         "train_generator",
-        "Train the generators of implicit feedback by Horovod on Spark.",
+        "Train the generators of implicit feedback on several workers.",
         ("user_rows", "train_ratings", "validation_ratings", "als_choices"),
         ("generator_checkpoints", "generator_history"),
         ("generator", "distributed", "als"),
