@@ -3,6 +3,7 @@
 from ganrec_spark.plan.members import MEMBERS, Member, list_tables
 from ganrec_spark.plan.stage import Stage
 
+_MAY_BE_FILLED = ("user_sparsity", "matrix_profile")
 _KNOWN_OF_ITEMS = ("item_attributes", "item_vectors", "attribute_columns")
 
 
@@ -23,13 +24,14 @@ def plain_stages(phase: str, before_fills: bool) -> tuple[Stage, ...]:
 def _plain_stage(member: Member, doc: str, phase: str) -> Stage:
     ratings = _held_in(phase) if member.may_fill else ("merged_ratings",)
     choices = (f"{member.name}_choices",) if member.chooses else ()
-    chosen_by = ("validation_ratings",) if choices and phase == "choose" else choices
+    # Whose lists the phase makes (evaluation.asked), and what chooses.
+    beside = ("validation_ratings", *(_MAY_BE_FILLED if member.may_fill else ())) if phase == "choose" else choices
     sections = ("recommend",) if member.section is None else (member.section, "recommend")
     return Stage(
         f"{member.name}_{phase}",
         member.name,
         doc,
-        (*ratings, "known_dislikes", *chosen_by),
+        (*ratings, "known_dislikes", *beside),
         (*choices, *list_tables([member.name])),
         sections,
         phase,
@@ -55,12 +57,13 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"transformer_{phase}",
             "transformer",
-            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
+            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for users.",
             (
                 "user_sequences",
                 "known_dislikes",
                 "train_ratings",
                 "validation_ratings",  # choose: who judges; final: history
+                *(_MAY_BE_FILLED if phase == "choose" else ()),  # whose lists may be fills
                 *_KNOWN_OF_ITEMS,
                 "next_run",  # of the run published before: whether to go on from its models
                 *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
@@ -81,7 +84,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             f"merge_{phase}",
             "merge",
             "Join observed ratings with the accepted fill.",
-            (*_held_in(phase), "gate_decisions", "generated_ratings"),
+            (*_held_in(phase), "gate_decisions", "finalist_ratings" if phase == "choose" else "generated_ratings"),
             ("merged_ratings",),
             ("merge",),
             phase,
@@ -100,7 +103,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"als_{phase}",
             "als",
-            "Fit ALS on the merged ratings and rank the whole catalogue for every user.",
+            "Fit ALS on the merged ratings and rank the whole catalogue for users.",
             (
                 "merged_ratings",
                 "known_dislikes",
@@ -122,7 +125,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"item_item_{phase}",
             "item_item",
-            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
+            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for users by the best on validation.",
             (
                 "merged_ratings",
                 "known_dislikes",
@@ -167,7 +170,7 @@ def _newcomers(phase: str) -> Stage:
             "merged_ratings",
             *_KNOWN_OF_ITEMS,
             "als_factors",
-            "als_choices" if phase == "choose" else "newcomers_choices",
+            *(("als_choices", "validation_ratings") if phase == "choose" else ("newcomers_choices",)),
         ),
         ("newcomers_weights", "newcomers_candidates", *(("newcomers_choices",) if phase == "choose" else ())),
         ("newcomers", "als", "recommend") if phase == "choose" else ("newcomers", "recommend"),
