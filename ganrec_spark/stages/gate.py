@@ -36,7 +36,6 @@ def run(context: Context) -> str:
     users = judged_users(train, read("validation_ratings"), read("user_segments"), disliked)
     screening, proving = screening_and_proving(users, context.seed)
     generated = context.lake.read("generated_ratings", "choose")
-    context.lake.write("finalist_ratings", context.lake.frame("finalist_ratings", []))
     fills, models = refused(unjudged(generated), refused_by_feedback(context)), dict[str, AlsFactors]()
     n_users, n_sparse = proving.count(), proving.where("is_sparse").count()
     n_screening = screening.where("is_sparse").count()
@@ -52,6 +51,8 @@ def run(context: Context) -> str:
             models = fits_with_fill(context, plain, _for_all(context, finalists), finalists)
             judged = confirm(context, plain, proving, models, judged)
         judged = settle(judged, settings)
+    if not models:
+        context.lake.write("finalist_ratings", context.lake.frame("finalist_ratings", []))
     judged = [*judged, without_fill(judged, refusal[1] if refusal else None)]
     context.lake.write("gate_decisions", context.lake.frame("gate_decisions", decision_rows(judged, n_sparse, n_users)))
     context.lake.write("gate_segments", context.lake.frame("gate_segments", segment_rows(judged)))

