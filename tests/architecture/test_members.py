@@ -91,7 +91,8 @@ def test_plain_stages_follow_from_the_declaration(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(phased, "MEMBERS", (*others, plain, fills))
     (stage,) = phased.plain_stages("choose", before_fills=False)
     assert (stage.name, stage.module, stage.config) == ("a_choose", "a", ("recommend",))
-    assert (stage.reads, stage.writes) == (("merged_ratings", "known_dislikes", "validation_ratings"), ("a_candidates",))
+    assert stage.reads == ("merged_ratings", "known_dislikes", "validation_ratings")
+    assert stage.writes == ("a_candidates",)
     (choose,), (final,) = (phased.plain_stages(phase, before_fills=True) for phase in ("choose", "final"))
     # Whose lists are made, and those whose lists may be fills.
     own = ("validation_ratings", "user_sparsity", "matrix_profile")
