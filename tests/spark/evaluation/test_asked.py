@@ -29,7 +29,7 @@ SMALL = (
     "recommend.rerank_min_hits=2",
     "recommend.rerank_trees=5",
     "recommend.weight_step=0.25",
-    "gate.bootstrap_samples=50",
+    "gate.bootstrap_samples=100",
 )
 MEMBER_STAGES = ("popularity_choose", "als_choose", "item_item_choose")
 CHOICES = ("als_choices", "trending_choices", "item_item_choices")
