@@ -3,8 +3,15 @@
 from ganrec_spark.plan.members import MEMBERS, Member, list_tables
 from ganrec_spark.plan.stage import Stage
 
-LIST_LENGTH = "recommend.n_candidates"  # all that a member reads of how lists are blended
+# All that members read of how lists are blended: how long theirs are, and whose phase choose makes (evaluation.asked).
+LIST_LENGTH, ASKED = "recommend.n_candidates", ("recommend.weight_users", "recommend.rerank_users")
+_MAY_BE_FILLED = ("user_sparsity", "matrix_profile")
 _KNOWN_OF_ITEMS = ("item_attributes", "item_vectors", "attribute_columns")
+
+
+def of_lists(phase: str) -> tuple[str, ...]:
+    """Return the keys of section recommend that a phase's lists of a member hang on."""
+    return (LIST_LENGTH, *ASKED) if phase == "choose" else (LIST_LENGTH,)
 
 
 def _held_in(phase: str) -> tuple[str, ...]:
@@ -24,13 +31,14 @@ def plain_stages(phase: str, before_fills: bool) -> tuple[Stage, ...]:
 def _plain_stage(member: Member, doc: str, phase: str) -> Stage:
     ratings = _held_in(phase) if member.may_fill else ("merged_ratings",)
     choices = (f"{member.name}_choices",) if member.chooses else ()
-    chosen_by = ("validation_ratings",) if choices and phase == "choose" else choices
-    sections = (LIST_LENGTH,) if member.section is None else (member.section, LIST_LENGTH)
+    # Whose lists the phase makes (evaluation.asked), and what chooses.
+    beside = ("validation_ratings", *(_MAY_BE_FILLED if member.may_fill else ())) if phase == "choose" else choices
+    sections = of_lists(phase) if member.section is None else (member.section, *of_lists(phase))
     return Stage(
         f"{member.name}_{phase}",
         member.name,
         doc,
-        (*ratings, "known_dislikes", *chosen_by),
+        (*ratings, "known_dislikes", *beside),
         (*choices, *list_tables([member.name])),
         sections,
         phase,
@@ -56,18 +64,19 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"transformer_{phase}",
             "transformer",
-            "Train SASRec on several workers and rank the whole catalogue for every user.",
+            "Train SASRec on several workers and rank the whole catalogue for users.",
             (
                 "user_sequences",
                 "known_dislikes",
                 "train_ratings",
                 "validation_ratings",  # choose: who judges; final: history
+                *(_MAY_BE_FILLED if phase == "choose" else ()),  # whose lists may be fills
                 *_KNOWN_OF_ITEMS,
                 "next_run",  # of the run published before: whether to go on from its models
                 *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
             ),
             ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
-            ("transformer", "newcomers", LIST_LENGTH, "distributed", "warm_start"),
+            ("transformer", "newcomers", *of_lists(phase), "distributed", "warm_start"),
             phase,
             profile="training",
         ),
@@ -82,7 +91,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             f"merge_{phase}",
             "merge",
             "Join observed ratings with the accepted fill.",
-            (*_held_in(phase), "gate_decisions", "generated_ratings"),
+            (*_held_in(phase), "gate_decisions", "finalist_ratings" if phase == "choose" else "generated_ratings"),
             ("merged_ratings",),
             ("merge",),
             phase,
@@ -93,7 +102,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             "Rank items by their observed users, of all time (the baseline) and lately (for users without history).",
             ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "trending_choices"),
             ("popularity_candidates", "trending_choices", "trending_candidates"),
-            ("trending", LIST_LENGTH) if phase == "choose" else (LIST_LENGTH,),
+            ("trending", *of_lists(phase)) if phase == "choose" else of_lists(phase),
             phase,
             profile="scoring",
         ),
@@ -101,7 +110,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"als_{phase}",
             "als",
-            "Fit ALS on the merged ratings and rank the whole catalogue for every user.",
+            "Fit ALS on the merged ratings and rank the whole catalogue for users.",
             (
                 "merged_ratings",
                 "known_dislikes",
@@ -115,7 +124,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
                 ),
             ),
             ("als_factors", "als_quality", "als_candidates"),
-            ("als", LIST_LENGTH) if phase == "choose" else ("als", LIST_LENGTH, "warm_start"),
+            ("als", *of_lists(phase)) if phase == "choose" else ("als", *of_lists(phase), "warm_start"),
             phase,
             profile="scoring",
         ),
@@ -123,7 +132,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"item_item_{phase}",
             "item_item",
-            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
+            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for users by the best on validation.",
             (
                 "merged_ratings",
                 "known_dislikes",
@@ -132,7 +141,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
                 "validation_ratings" if phase == "choose" else "item_item_choices",
             ),
             ("item_item_weights", "item_item_choices", "item_item_candidates"),
-            ("item_item", "newcomers", LIST_LENGTH),
+            ("item_item", "newcomers", *of_lists(phase)),
             phase,
             profile="scoring",
         ),
@@ -153,7 +162,7 @@ def _strangers(phase: str) -> Stage:
             "validation_ratings" if phase == "choose" else "strangers_choices",
         ),
         ("strangers_choices", "strangers_candidates") if phase == "choose" else ("strangers_candidates",),
-        ("strangers", LIST_LENGTH),
+        ("strangers", *of_lists(phase)),
         phase,
         profile="scoring",
     )
@@ -168,10 +177,10 @@ def _newcomers(phase: str) -> Stage:
             "merged_ratings",
             *_KNOWN_OF_ITEMS,
             "als_factors",
-            "als_choices" if phase == "choose" else "newcomers_choices",
+            *(("als_choices", "validation_ratings") if phase == "choose" else ("newcomers_choices",)),
         ),
         ("newcomers_weights", "newcomers_candidates", *(("newcomers_choices",) if phase == "choose" else ())),
-        ("newcomers", "als", LIST_LENGTH) if phase == "choose" else ("newcomers", LIST_LENGTH),
+        ("newcomers", "als", *of_lists(phase)) if phase == "choose" else ("newcomers", *of_lists(phase)),
         phase,
         profile="scoring",
     )

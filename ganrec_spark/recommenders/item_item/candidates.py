@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.mapped import Mapper, by_tasks
@@ -27,7 +28,8 @@ def candidates(
     """Return item_item_candidates: for each user in `users`, the n best items neither in `ratings` nor disliked."""
     disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
     score = ship_weights(context.spark, item_idx, weights, half_life)
-    return ranked_by(ratings, users, score, disliked, context.config.recommend.n_candidates)
+    own, n = of_listed(context, ratings), context.config.recommend.n_candidates
+    return ranked_by(own, users, score, disliked, n)
 
 
 def ranked_by(
