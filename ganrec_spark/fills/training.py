@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ganrec_spark.config.sections import Reader
+from ganrec_spark.config.cluster import Reader
 from ganrec_spark.evaluation.draws import draw_order
 from ganrec_spark.fills.generators.by_name import training_seed
 from ganrec_spark.fills.generators.cgan import Start, calibrated

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config.sections import Config, Distributed
+from ganrec_spark.config.cluster import Distributed
+from ganrec_spark.config.sections import Config
 
 # As they are called where packages are installed; requirements/executor.in, and Torch.
 _PACKAGES = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "lightgbm", "threadpoolctl", "torch")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.training.worker import Train, Worker
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.training.alone import train_alone
 from ganrec_spark.training.reports import ReportServer, failure_in_words

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from ganrec_spark.config.sections import Reader
+from ganrec_spark.config.cluster import Reader
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.lake.files import local_copies
 from ganrec_spark.training.shards import Arrays, Shard

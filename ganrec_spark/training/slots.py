@@ -4,7 +4,7 @@ import time
 
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.errors import TrainingError
 
 _POLL_SECONDS = 0.5

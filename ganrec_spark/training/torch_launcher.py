@@ -8,7 +8,7 @@ from typing import Any
 from pyspark import BarrierTaskContext
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.training.joined import be_worker
 from ganrec_spark.training.reports import Address, ReportServer, python_error
 from ganrec_spark.training.worker import Train

@@ -17,7 +17,7 @@ import torch
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config.sections import Distributed, Launcher
+from ganrec_spark.config.cluster import Distributed, Launcher
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.training.launcher import train_distributed
 from ganrec_spark.training.worker import Worker, share
@@ -162,7 +162,7 @@ def test_one_worker_loads_no_horovod_and_torch_leaves_no_files_behind(tmp_path: 
     program = """
 import sys
 import torch
-from ganrec_spark.config.sections import Distributed, Launcher
+from ganrec_spark.config.cluster import Distributed, Launcher
 from ganrec_spark.training.launcher import train_distributed
 
 def train(worker):

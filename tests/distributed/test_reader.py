@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ganrec_spark.config.sections import Reader
+from ganrec_spark.config.cluster import Reader
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.training.reader import read_batches, read_once
 

@@ -16,8 +16,8 @@ import pyspark.cloudpickle
 import pytest
 from pyspark.sql import SparkSession
 
+from ganrec_spark.config.cluster import Distributed, Launcher, Reader
 from ganrec_spark.config.models import Generator
-from ganrec_spark.config.sections import Distributed, Launcher, Reader
 from ganrec_spark.fills.generators.cgan import Start
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.fills.generators.training import GeneratorPlan

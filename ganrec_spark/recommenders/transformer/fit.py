@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ganrec_spark.config.sections import Reader
+from ganrec_spark.config.cluster import Reader
 from ganrec_spark.recommenders.transformer.plans import BEST_EPOCH
 from ganrec_spark.recommenders.transformer.training import SasRecPlan, TrainedSasRec, train_sasrec
 from ganrec_spark.run.context import Context
