@@ -40,6 +40,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.evaluation.bootstrap import Lift, poisson_weights, relative_lift
 from ganrec_spark.fills import gate
 from ganrec_spark.fills.generate import FillPlan, generate
+from ganrec_spark.fills.made import made_fills, planned_fills
 from ganrec_spark.fills.rules import Judgement, refusal
 from ganrec_spark.fills.sources import load_checkpoints, ship_sources, wanted_fills
 from ganrec_spark.frames import dislikes
@@ -93,7 +94,7 @@ def measure(data: DataSet, told: str, work: Path, options: argparse.Namespace) -
         lonely = twin.trained(lake, config, _RUN) if with_twin else None
         lists = {} if options.fills_only else generators_lists(config, lake, lonely)
         context = stage_context(lake, config, STAGE_BY_NAME["gate"], _RUN)
-        fills = judged_fills(context, lake, filled(config, lake, lonely))
+        fills = judged_fills(context, lake, filled(context, lake, lonely))
     finally:
         spark.stop()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -152,13 +153,13 @@ def generators_lists(config: Config, lake: Lake, lonely: twin.Checkpoints | None
     }
 
 
-def filled(config: Config, lake: Lake, lonely: twin.Checkpoints | None) -> DataFrame:
-    """Return the fills of phase choose, with those of cgan's twin, if it was trained."""
-    rows = lake.read("generated_ratings", _RUN, "choose")
+def filled(context: Context, lake: Lake, lonely: twin.Checkpoints | None) -> DataFrame:
+    """Return all fills of phase choose for all sparse users, with those of cgan's twin, if it was trained."""
+    users, config = lake.read("user_sparsity", _RUN).where("is_sparse").select("user_idx"), context.config
+    rows = made_fills(context, planned_fills(context), users, "choose")
     if not lonely:
-        return rows
+        return rows.cache()
     train = lake.read("train_ratings", _RUN)
-    users = lake.read("user_sparsity", _RUN).where("is_sparse").select("user_idx")
     wanted = [one for one in wanted_fills(config.augment, [twin.OF]) if one.generator == twin.OF]
     disliked = dislikes.of_phase(lake.read("known_dislikes", _RUN), train, "choose")
     return rows.unionByName(twin.generated(lake, config, lonely, train, users, wanted, disliked)).cache()

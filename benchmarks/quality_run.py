@@ -100,6 +100,9 @@ def read_split(lake: Lake, run: str, seed: int) -> Split:
         for row in sparsity.itertuples()
     }
     held = {name: _held_out(parts[name]) for name in ("validation", "test")}
+    asked = lake.read("blend_candidates", run, "choose").select("user_idx").distinct().toPandas()["user_idx"]
+    # Of those alone phase choose has lists (docs/adr/0053).
+    held["validation"] = {user: held["validation"][user] for user in map(int, asked) if user in held["validation"]}
     histories = Histories(parts["train"], parts["validation"], np.array(sorted(held["test"])))
     return Split(matrix("train"), matrix("train", "validation"), held["validation"], held["test"], segments, histories)
 

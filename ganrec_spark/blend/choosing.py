@@ -14,6 +14,7 @@ from ganrec_spark.blend import rerank
 from ganrec_spark.blend.fusion import Fusion, fused_systems, grid_values, rerank_examples
 from ganrec_spark.blend.member_lists import Blend, fusion_of, member_lists, relevant_of_run
 from ganrec_spark.blend.weights import bagged, tried_settings
+from ganrec_spark.evaluation.asked import asked_users
 from ganrec_spark.evaluation.bootstrap import bonferroni, poisson_weights
 from ganrec_spark.evaluation.draws import SCREENING_PARTS, part
 from ganrec_spark.evaluation.metrics import JUDGED_K
@@ -57,13 +58,14 @@ def choose_weights(context: Context, judged: DataFrame) -> Blend:
 
 
 def proof_of(context: Context, fusions: Mapping[str, Fusion], fill: str) -> Judgement:
-    """Return what a fill does to the blend's lists of the validation users who confirmed it at the gate.
+    """Return what a fill does to the blend's lists of the asked users who confirmed it at the gate.
 
     They did not screen it, and the blend was chosen without it. The rule is the gate's, its intervals those of as many
     finalists as it may have.
     """
     gate = context.config.gate
-    users = relevant_of_run(context).where(part("gate", context.seed, SCREENING_PARTS) != 0)
+    users = relevant_of_run(context).join(F.broadcast(asked_users(context)), "user_idx", "left_semi")
+    users = users.where(part("gate", context.seed, SCREENING_PARTS) != 0)
     lists = member_lists(context, users, "choose", tuple(fusions))
     rows = with_segments(lists, context.lake.read("user_segments"))
     systems = fused_systems({name: fusions[name] for name in (NONE, fill)}, TAIL, gate.k)

@@ -69,9 +69,28 @@ def from_environment(key: str, value: str) -> str:
     return re.sub(r"\$\{(\w+)\}", lookup, value)
 
 
-def section_json(config: Config, sections: Iterable[str]) -> str:
-    """Return the canonical JSON of the named sections, for fingerprints and checkpoint cards."""
-    return json.dumps({name: getattr(config, name).model_dump(mode="json") for name in sections}, sort_keys=True)
+def settings_json(config: Config, names: Iterable[str]) -> str:
+    """Return the canonical JSON of the named sections and keys (`section.key`), for fingerprints."""
+    content = config.model_dump(mode="json")
+
+    def value(name: str) -> Any:
+        section, _, key = name.partition(".")
+        return content[section][key] if key else content[section]
+
+    return json.dumps({name: value(name) for name in names}, sort_keys=True)
+
+
+def restricted(config: Config, names: Iterable[str]) -> Config:
+    """Return the configuration with defaults everywhere but in the named sections and keys (`section.key`)."""
+    kept: dict[str, BaseModel] = {}
+    for name in names:
+        section, _, key = name.partition(".")
+        own = getattr(config, section)
+        if key:
+            default = kept.get(section, getattr(Config(), section))
+            own = default.model_copy(update={key: getattr(own, key)})
+        kept[section] = own
+    return Config.model_construct(**kept)  # type: ignore[arg-type]
 
 
 def _validated(content: dict[str, Any]) -> Config:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ganrec_spark.config.cluster import Distributed, Spark
 from ganrec_spark.config.learning import Learn
 from ganrec_spark.config.lists import Experiment, Explore, Rules
 from ganrec_spark.config.models import (
@@ -43,36 +44,6 @@ class LakeConfig(Section):
         "warehouse": "{root}/warehouse",
     }
     wait_seconds: Annotated[float, Field(ge=0)] = 180.0
-
-
-class ResourceProfiles(Section):
-    sql: dict[str, str] = {}
-    training: dict[str, str] = {"spark.dynamicAllocation.enabled": "false"}
-    scoring: dict[str, str] = {}
-
-
-class Spark(Section):
-    master: str | None = None
-    packages: tuple[str, ...] = (
-        "org.apache.iceberg:iceberg-spark-runtime-4.0_2.13:1.11.0",
-        "org.xerial:sqlite-jdbc:3.53.1.0",
-        "org.postgresql:postgresql:42.7.8",
-    )
-    jars: tuple[str, ...] = ()
-    driver_memory: Annotated[str, Field(pattern=r"^\d+[mg]$")] = "3g"
-    shuffle_partitions: Count = 4
-    python: str | None = None
-    py_files: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()
-    properties: dict[str, str] = {}
-    profiles: ResourceProfiles = ResourceProfiles()
-
-
-class Distributed(Section):
-    workers: Count = 2
-    start_timeout_seconds: Count = 120
-    stall_timeout_seconds: Count = 600
-    threads_per_worker: Annotated[int, Field(ge=0)] = 0
 
 
 _Column = Annotated[str, Field(min_length=1)] | Count

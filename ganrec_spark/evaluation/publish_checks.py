@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.config.sections import Publish
 from ganrec_spark.evaluation.groups import group_gaps
+from ganrec_spark.frames.kept import side_by_side
 from ganrec_spark.lake.publication import of_edition, published_before
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.members import BLEND
@@ -92,15 +93,20 @@ def _warnings(before: Mapping[str, Any], now: Mapping[str, Any], published: str)
 
 def row_checks(recommendations: DataFrame, users: DataFrame, items: DataFrame, n: int) -> list[Check]:
     """Check ranks, duplicates, scores and ids of the recommended rows; every count must be 0."""
-    totals = recommendations.agg(
+    aggregates = recommendations.agg(
         F.count("*").alias("rows"),
         F.count_distinct("user_id", "rank").alias("ranks"),
         F.count_distinct("user_id", "item_id").alias("pairs"),
         F.count_if(~F.col("rank").between(1, n)).alias("bad_ranks"),
         F.count_if(F.col("score").isNull() | F.isnan("score")).alias("bad_scores"),
-    ).collect()[0]
-    unknown_users = recommendations.join(users, ["user_id", "user_idx"], "left_anti").count()
-    unknown_items = recommendations.join(items, ["item_id", "item_idx"], "left_anti").count()
+    )
+
+    def unknown(kind: str, known: DataFrame) -> int:
+        return recommendations.join(known, [f"{kind}_id", f"{kind}_idx"], "left_anti").count()
+
+    (totals, unknown_users), unknown_items = side_by_side(
+        lambda: (aggregates.collect()[0], unknown("user", users)), lambda: unknown("item", items)
+    )
     counts = {
         "duplicate_ranks": totals["rows"] - totals["ranks"],
         "duplicate_items": totals["rows"] - totals["pairs"],

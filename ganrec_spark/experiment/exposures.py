@@ -9,19 +9,20 @@ from ganrec_spark.plan.members import NEW_ITEM
 from ganrec_spark.run.context import Context
 
 
-def exposure_rows(context: Context) -> DataFrame:
-    """Return (user_idx, rank, item_idx, arm, propensity, place) of what stage recommend listed.
-
-    Raises LakeError where a drawn place has another item than the list: recommend's tables are not of one execution.
-    """
-    listed = context.lake.read("recommendations")
-    drawn = context.lake.read("explored_places")
+def require_one_execution(context: Context) -> None:
+    """Raise LakeError where a drawn place has another item than the list: recommend's tables are of two executions."""
+    drawn, listed = context.lake.read("explored_places"), context.lake.read("recommendations")
     elsewhere = drawn.join(listed, ["user_idx", "rank", "item_idx"], "left_anti").count()
     if elsewhere:
         raise LakeError(
             f"table 'explored_places', run '{context.run_id}': expected items of recommendations, found {elsewhere} "
             "places with others; run stage recommend again"
         )
+
+
+def exposure_rows(context: Context) -> DataFrame:
+    """Return (user_idx, rank, item_idx, arm, propensity, place) of what stage recommend listed."""
+    listed, drawn = context.lake.read("recommendations"), context.lake.read("explored_places")
     rows = listed.join(drawn.drop("item_idx"), ["user_idx", "rank"], "left")
     arm = arm_column(F.col("user_id"), context.config.experiment)
     propensity = F.coalesce("propensity", F.lit(1.0)).alias("propensity")

@@ -23,6 +23,7 @@ from ganrec_spark.frames.dense_index import missing_ids
 from ganrec_spark.frames.kept import side_by_side
 from ganrec_spark.lake import events
 from ganrec_spark.lake.held import held
+from ganrec_spark.lake.iceberg import current_snapshot
 from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake, Publication
 from ganrec_spark.raw.files import Files
@@ -119,7 +120,8 @@ def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | N
     is behind the newest event's reception, with nothing written, and where other writers were faster at every try.
     """
     now = now or datetime.now(UTC)
-    log = events.snapshot(lake, LOG)
+    seen = current_snapshot(lake.spark, lake.ensure(LOG))
+    log = events.events_of(lake, LOG, seen)
     newest, publications = side_by_side(lambda: _newest(log, now), lake.publications)
     judged = held(_judged(config, rows, publications, newest, now))
     try:
@@ -127,7 +129,7 @@ def append_events(lake: Lake, config: Config, rows: DataFrame, now: datetime | N
             around = _around(judged.where(_may_be_known()), timedelta(days=config.feedback.watermark_days))
             marked = held(_without_duplicates(judged, log.where(around)))
             try:
-                return _taken(lake, marked, around, publications, newest, now)
+                return _taken(lake, marked, _Known(seen, around, newest), publications, now)
             finally:
                 marked.unpersist()
     finally:
@@ -209,19 +211,24 @@ def _around(rows: DataFrame, window: timedelta) -> Column:
     return F.col("ts").between(low - span, high + span)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """The log that the rows were compared with: its snapshot, those events that may be theirs, its newest event."""
+
+    snapshot: int | None
+    around: Column
+    newest: datetime | None
+
+
 def _taken(
     lake: Lake,
     marked: DataFrame,
-    around: Column,
+    known: _Known,
     publications: Sequence[Publication],
-    newest: datetime | None,
     now: datetime,
 ) -> Taken:
-    """Write what there is to write, in the order that a death in between cannot harm.
-
-    `around`: which events of the log may be those of the rows.
-    """
-    late = F.count_if(F.col("ts") < F.lit(newest)) if newest else F.lit(0)
+    """Write what there is to write, in the order that a death in between cannot harm."""
+    late = F.count_if(F.col("ts") < F.lit(known.newest)) if known.newest else F.lit(0)
     counts = {
         row.rule: row for row in marked.groupBy("rule").agg(F.count("*").alias("n"), late.alias("late")).collect()
     }
@@ -240,13 +247,14 @@ def _taken(
     columns = ("event_id", "user_idx", "item_idx", "kind", "value", "ts", "edition", "rank", received)
     numbered = held(valid.join(users, "user_id").join(items, "item_id").select(*columns))
     try:
-        new = events.append(lake, LOG, with_exposures(lake, numbered, publications), among=around)
+        answered = with_exposures(lake, numbered, publications)
+        new = events.append(lake, LOG, answered, known.around, absent_as_of=(known.snapshot,))
     finally:
         for frame in (numbered, users, items):
             frame.unpersist()
-    known = sum(rejected.values()) - quarantined
+    again = sum(rejected.values()) - quarantined
     # Others may have taken some of them meanwhile.
-    return Taken(new, min(fresh.late, new), duplicates + fresh.n - new, rejected, known, new_users, new_items)
+    return Taken(new, min(fresh.late, new), duplicates + fresh.n - new, rejected, again, new_users, new_items)
 
 
 def _indices(lake: Lake, valid: DataFrame, kind: str) -> tuple[DataFrame, int]:

@@ -87,6 +87,12 @@ def screening_and_proving(users: DataFrame, seed: int) -> tuple[DataFrame, DataF
     return users.where(screens), users.where(~screens)
 
 
+def first_to_screen(users: DataFrame, n: int, seed: int) -> DataFrame:
+    """Return those who screen fills, at most n: of sparse `users` (user_idx, ...) who have held-out ratings."""
+    screening, _ = screening_and_proving(users, seed)
+    return screening.orderBy(chance("screen", seed), "user_idx").limit(n)
+
+
 def unjudged(generated: DataFrame) -> list[Judgement]:
     """Return the fills of generated_ratings, in order of name."""
     rows = generated.groupBy("fill").agg(F.first("generator").alias("generator")).orderBy("fill").collect()
@@ -144,9 +150,9 @@ def screen(
     the popularity fills, their own rows given to other users, and as many rows of ALS's own best items.
     """
     settings, train = context.config.gate, context.lake.read("train_ratings")
-    first = users.where("is_sparse").orderBy(chance("screen", context.seed), "user_idx").limit(settings.screen_users)
-    history = histories(plain.weighted(plain.learned)).withColumnRenamed("items", "history")
-    sample = first.join(history, "user_idx", "left").cache()
+    first = first_to_screen(users.where("is_sparse"), settings.screen_users, context.seed)
+    known = plain.weighted(plain.learned).join(F.broadcast(first.select("user_idx")), "user_idx", "left_semi")
+    sample = first.join(histories(known).withColumnRenamed("items", "history"), "user_idx", "left").cache()
     of_sample = generated.join(sample.select("user_idx"), "user_idx", "left_semi")
     added = fill_ratings(of_sample, train, context.config.merge.fill_weight, ("fill",))
     totals = _folded(context, plain, sample, added, [item.fill for item in fills])
@@ -271,8 +277,8 @@ def _judge(item: Judgement, totals: dict[tuple[str, str], Totals], confidence: f
     )
 
 
-def without_fill(judged: list[Judgement]) -> Judgement:
-    """Return the judgement of filling nothing, which wins when nothing is proven."""
+def without_fill(judged: list[Judgement], why: str | None = None) -> Judgement:
+    """Return the judgement of filling nothing, which wins when nothing is proven; `why` nothing can be."""
     known = next((item for item in judged if item.level == "confirm"), None) or next(iter(judged), None)
     zero = Segment(0, Lift(0.0, 0.0, 0.0))
     before, level = (known.before, known.level) if known else (0.0, "screen")
@@ -281,5 +287,4 @@ def without_fill(judged: list[Judgement]) -> Judgement:
     if winner is not None:
         return replace(plain, verdict="beaten", reason=f"{winner} is provably better")
     nothing = "no fill was generated" if known is None else f"none of {len(judged)} fills is proven"
-    for_all = next((item.reason for item in judged if item.verdict in (TOO_FEW, SINGLE_BUCKET)), None)
-    return replace(plain, verdict="accepted", reason=for_all or nothing)
+    return replace(plain, verdict="accepted", reason=why or nothing)

@@ -1,6 +1,6 @@
 """Fill users' histories by generators and rules, in Spark, a block of users at a time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from ganrec_spark.fills.generators.by_name import Generator, load_generator
 from ganrec_spark.fills.generators.collapse import score_block
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.frames import dislikes
-from ganrec_spark.frames.histories import histories, lists, with_ages
+from ganrec_spark.frames.histories import histories, lists, spread, with_ages
 from ganrec_spark.frames.ship import Shipped, ship
 from ganrec_spark.frames.top_n import mask_seen, top_n
 from ganrec_spark.plan.members import MAY_FILL
@@ -27,6 +27,7 @@ from ganrec_spark.seeding import stable_rng, stable_seed
 _USERS_PER_BLOCK = 256
 _CELLS_PER_BLOCK = 2**24  # of users x items: what a block may take in memory, 64 MiB a matrix
 _MIN_CONFIDENCE = 1e-6
+_TOGETHER = 32  # profiles of one width that go through a network at once
 _COLUMNS = TABLE_BY_NAME["generated_ratings"].columns
 _SCHEMA = ", ".join(f"{column.name} {column.type}" for column in _COLUMNS)
 _ARROW = {"string": pa.string(), "int": pa.int32(), "double": pa.float64(), "bigint": pa.int64()}
@@ -76,20 +77,18 @@ def generate(
 ) -> DataFrame:
     """Return rows of generated_ratings: per fill and user up to n items that the user has not, best first.
 
-    In: observed ratings (user_idx, item_idx, rating, ts), one row per user and item; sparse_users one row per user;
+    In: observed ratings (user_idx, item_idx, rating, ts), one row per user and item; sparse_users (user_idx) those who
+    are filled, one row each;
     listed, by member, (user_idx, items, scores), lists with log probabilities, which the source of that name takes its
     items from; disliked (user_idx, item_idx), what is never generated. Only items with an observed rating are.
     confidence = exp(score - best score of the user's unseen items), scores being logs: a generator's probability as a
     share of the probability of the user's surest item.
     Samples are drawn without replacement by Gumbel-top-k at `temperature` (Kool et al. 2019).
 
-    Users are scored in blocks of fixed membership: the last bits of a matrix product depend on the whole block.
+    A user's rows do not hang on who else is filled.
     """
     items = observed.select("item_idx").distinct().orderBy("item_idx").toArrow()["item_idx"].to_numpy()
     shipped = ship(spark, catalogue=items.astype(np.int64))
-
-    def fill(table: pa.Table) -> pa.Table:
-        return _fill_block(table, shipped["catalogue"], sources, plans, temperature, seed)
 
     own_ratings = observed.join(sparse_users, "user_idx", "left_semi")
     users = with_ages(histories(own_ratings), own_ratings)
@@ -99,8 +98,14 @@ def generate(
     if disliked is not None:
         users = dislikes.never_listed(users.withColumn("never", F.col("items")), disliked, "never")
     users_per_block = min(_USERS_PER_BLOCK, max(1, _CELLS_PER_BLOCK // (1 + int(items.max(initial=0)))))
-    blocks = users.withColumn("block", F.floor(F.col("user_idx") / users_per_block))
-    return blocks.groupBy("block").applyInArrow(fill, _SCHEMA)
+
+    def fill(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for start in range(0, batch.num_rows, users_per_block):
+                block = pa.Table.from_batches([batch.slice(start, users_per_block)])
+                yield from _fill_block(block, shipped["catalogue"], sources, plans, temperature, seed).to_batches()
+
+    return spread(users).mapInArrow(fill, _SCHEMA)
 
 
 def _fill_block(
@@ -111,7 +116,7 @@ def _fill_block(
     temperature: float,
     seed: int,
 ) -> pa.Table:
-    table = table.sort_by("user_idx").combine_chunks()
+    table = table.combine_chunks()
     users = table["user_idx"].to_numpy().astype(np.int32)
     profiles = _padded(table)
     never = "never" if "never" in table.column_names else "items"
@@ -229,7 +234,30 @@ def _generator_scores(source: Source, seed: int, profiles: Profiles, users: NDAr
             for user in users
         ]
     )
-    return score_block(generator, profiles, source.card["history_half_life_visits"], noise, torch.device("cpu"))
+    half_life, cpu = source.card["history_half_life_visits"], torch.device("cpu")
+    lengths = (profiles.items >= 0).sum(axis=1)
+    widths = 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
+    scores = np.empty((len(users), source.card["n_items"]), dtype=np.float32)
+    # Always as many rows, of a width that hangs on them alone: a network rounds by the shape of what it is given.
+    for width in np.unique(widths):
+        rows = np.flatnonzero(widths == width)
+        for part in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER)):
+            padded = np.resize(part, _TOGETHER)
+            block = _cut(profiles[padded], int(width))
+            scores[part] = score_block(generator, block, half_life, noise[padded], cpu)[: len(part)]
+    return scores
+
+
+def _cut(profiles: Profiles, width: int) -> Profiles:
+    """Return the profiles padded to another width, at least the longest one's length."""
+
+    def cut(table: NDArray[Any], empty: int) -> NDArray[Any]:
+        found = np.full((len(table), width), empty, dtype=table.dtype)
+        kept = table[:, :width]
+        found[:, : kept.shape[1]] = kept
+        return found
+
+    return Profiles(cut(profiles.items, -1), cut(profiles.weights, 0), cut(profiles.ages, 0))
 
 
 def _neighbour_scores(arrays: Shipped, items: NDArray[np.int32]) -> NDArray[np.float32]:

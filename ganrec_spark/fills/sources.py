@@ -32,21 +32,21 @@ def wanted_fills(config: Augment, generators: list[str]) -> list[FillPlan]:
     ]
 
 
-def unfilled_lists(context: Context, member: str) -> DataFrame:
-    """Return the member's lists in this phase, trained on observed ratings alone."""
-    return context.lake.read(f"{member}_candidates").where(F.col("fill") == NONE)
+def unfilled_lists(context: Context, member: str, phase: str) -> DataFrame:
+    """Return the member's lists in a phase, trained on observed ratings alone."""
+    return context.lake.read(f"{member}_candidates", phase).where(F.col("fill") == NONE)
 
 
-def listed_source(context: Context, member: str) -> Source:
+def listed_source(context: Context, member: str, phase: str) -> Source:
     """Return the source of fills that are a member's lists (generate reads them beside each user's history).
 
     Its version is a hash of the versions of its checkpoints; of the lists, where it keeps none.
     """
     if (table := f"{member}_checkpoints") in TABLE_BY_NAME:
-        rows = context.lake.read(table).select("version").distinct().orderBy("version").collect()
+        rows = context.lake.read(table, phase).select("version").distinct().orderBy("version").collect()
     else:
         each = F.xxhash64("user_idx", "items", "scores").cast("decimal(38,0)")
-        rows = unfilled_lists(context, member).agg(F.sum(each).cast("string").alias("version")).collect()
+        rows = unfilled_lists(context, member, phase).agg(F.sum(each).cast("string").alias("version")).collect()
     version = hashlib.sha256(",".join(str(row.version) for row in rows).encode()).hexdigest()[:12]
     return Source(member, version, {}, ship(context.spark))
 

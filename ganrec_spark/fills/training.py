@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.config.cluster import Reader
 from ganrec_spark.evaluation.draws import draw_order
 from ganrec_spark.fills.generators.by_name import training_seed
 from ganrec_spark.fills.generators.cgan import Start, calibrated
@@ -35,6 +36,7 @@ def train_generators(
     batch_size: int,
     checkpoint_dir: str,
     tensorboard_dir: str | None,
+    reader: Reader = "petastorm",
 ) -> dict[str, object]:
     """Be one worker; return by kind the state dict's bytes, the history and why it stopped."""
     trainer, own = share(worker, len(plans))
@@ -47,7 +49,7 @@ def train_generators(
         rows = max(1, batch_size // trainer.count)
         with (
             scalars(trainer, f"{tensorboard_dir}/{plan.kind}" if tensorboard_dir else None) as show,
-            read_batches(urls, ("items", "weights"), rows, trainer.index, trainer.count, seed) as batches,
+            read_batches(urls, ("items", "weights"), rows, trainer.index, trainer.count, seed, reader) as batches,
         ):
             report = _reporter(trainer, plan, show)
             trained = train_generator(trainer, plan, _pairs(batches), checkpoints, report)

@@ -1,4 +1,4 @@
-"""Rows in the form that Petastorm reads: fixed-length lists without NULLs, users shuffled over equal row groups."""
+"""Rows in the form that training reads: fixed-length lists without NULLs, users shuffled over equal row groups."""
 
 from math import ceil
 

@@ -25,12 +25,21 @@ def top_n(scores: NDArray[np.float32], n: int) -> tuple[list[NDArray[np.int32]],
     """
     n = min(n, scores.shape[1])
     rows, items = np.divmod(np.flatnonzero(_contenders(scores, n)), max(1, scores.shape[1]))
-    values = scores[rows, items]
+    return first_n(rows, items, scores[rows, items], len(scores), n)
+
+
+def first_n(
+    rows: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]], values: NDArray[np.float32], n_rows: int, n: int
+) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
+    """Return per row the items and values of its n largest entries, best first, ties by smaller index.
+
+    In: entries (row, item, value) in any order.
+    """
     order = np.lexsort((items, -values, rows))
-    rows, items, values = rows[order], items[order].astype(np.int32), values[order]
-    starts = np.searchsorted(rows, np.arange(len(scores) + 1))
+    sorted_items, values = items[order].astype(np.int32), values[order]
+    starts = np.searchsorted(rows[order], np.arange(n_rows + 1))
     ranges = [slice(start, min(start + n, end)) for start, end in pairwise(starts.tolist())]
-    return [items[part] for part in ranges], [values[part] for part in ranges]
+    return [sorted_items[part] for part in ranges], [values[part] for part in ranges]
 
 
 def _contenders(scores: NDArray[np.float32], n: int) -> NDArray[np.bool_]:

@@ -1,5 +1,7 @@
 """Logs of events: rows are only ever added, each once by the table's key, whoever writes at the same time."""
 
+from collections.abc import Collection
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -12,37 +14,41 @@ from ganrec_spark.lake.store import Lake
 _TRIES = 20
 
 
-def append(lake: Lake, table: str, events: DataFrame, among: Column | None = None) -> int:
+def append(
+    lake: Lake, table: str, events: DataFrame, among: Column | None = None, absent_as_of: Collection[int | None] = ()
+) -> int:
     """Add those events whose key the log does not have, in one commit; return their number.
 
     Of events that share a key one is taken. An attempt that died, or a delivery that comes again, adds nothing twice:
     of two commits that began with the same log the second one fails, and is tried again with what is there then.
-    `among` says which of the log's rows may have one of the keys, so that the others need not be read. Where nothing
-    is new there is no commit. Raises LakeError where others were faster at every try.
+    `among` says which of the log's rows may have one of the keys, so that the others need not be read, `absent_as_of`
+    as of which snapshots none of them has. Where nothing is new there is no commit. Raises LakeError where others were
+    faster at every try.
     """
     declaration, keys = declared(table), list(declared(table).key)
     once = held(events.selectExpr(*cast_columns(declaration)).dropDuplicates(keys))
     try:
-        return _add(lake, table, once, among)
+        return _add(lake, table, once, among, absent_as_of)
     finally:
         once.unpersist()
 
 
-def _add(lake: Lake, table: str, once: DataFrame, among: Column | None) -> int:
+def _add(lake: Lake, table: str, once: DataFrame, among: Column | None, absent_as_of: Collection[int | None]) -> int:
     full_name, keys = lake.ensure(table), list(declared(table).key)
     nothing = F.lit(False)  # is replaced; of a commit that replaces nothing Iceberg holds any other one for a conflict
     for _ in range(_TRIES):
         seen = current_snapshot(lake.spark, full_name)
-        known = lake.as_of(table, seen)
-        fresh = held(once.join((known if among is None else known.where(among)).select(*keys), keys, "left_anti"))
-        if fresh.isEmpty():
-            return 0
+        fresh = once
+        if seen not in absent_as_of:
+            known = lake.as_of(table, seen)
+            fresh = held(once.join((known if among is None else known.where(among)).select(*keys), keys, "left_anti"))
         try:
-            return replace_rows(fresh, full_name, nothing, seen)[0]
+            return 0 if fresh.isEmpty() else replace_rows(fresh, full_name, nothing, seen)[0]
         except Conflict:
             continue
         finally:
-            fresh.unpersist()
+            if fresh is not once:
+                fresh.unpersist()
     raise LakeError(f"table '{table}': expected to add events, found others adding theirs at each of {_TRIES} tries")
 
 

@@ -7,6 +7,8 @@ _FEW = 20_000
 
 def at_hand(rows: DataFrame) -> DataFrame:
     """Return the rows, made once, for plans in which no join shuffles them. Driver memory: the rows, few."""
+    if rows.isLocal():
+        return rows
     return rows.sparkSession.createDataFrame(rows.toArrow())
 
 

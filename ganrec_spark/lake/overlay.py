@@ -1,8 +1,8 @@
 """Overlays: editions of single users over the published one (docs/adr/0043-overlays.md)."""
 
 import uuid
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -20,11 +20,19 @@ OVERLAID = {
 }
 
 
-def lay_over(lake: Lake, shown: Pointer, frames: Mapping[str, DataFrame], users: DataFrame, events: int) -> str | None:
+def lay_over(
+    lake: Lake,
+    shown: Pointer,
+    frames: Mapping[str, DataFrame],
+    users: DataFrame,
+    events: int,
+    require: Callable[[], object] = lambda: None,
+) -> str | None:
     """Show the frames (names of OVERLAID) of `users` (user_idx) in place of what `shown` has of them, in one commit.
 
-    `events`: the snapshot of feedback_events that they know. Returns the overlay's name; None, and nothing is left of
-    it, where the pointer has moved since `shown` was read. Rows of other users are not touched.
+    `events`: the snapshot of feedback_events that they know. `require` raises where they must not be shown; it is asked
+    while they are written, which readers do not see. Returns the overlay's name; None where the pointer has moved since
+    `shown` was read. Where they are not shown nothing is left of them. Rows of other users are not touched.
     """
     if shown.run_id is None or shown.edition is None:
         raise ValueError("nothing is published that could be laid over")
@@ -32,7 +40,15 @@ def lay_over(lake: Lake, shown: Pointer, frames: Mapping[str, DataFrame], users:
     rows = {full: frames[table] for table, full in OVERLAID.items()} | {"refreshed_users": users}
     # Side by side: a small commit waits for the catalog and the files more than for the cores.
     with ThreadPoolExecutor(len(rows)) as pool:
-        list(pool.map(lambda table: _write(lake, table, rows[table], run_id, name), rows))
+        written = [pool.submit(_write, lake, table, frame, run_id, name) for table, frame in rows.items()]
+        try:
+            require()
+        except Exception:
+            wait(written)
+            delete_editions(lake, [(run_id, name)], exposures=True)
+            raise
+    for each in written:
+        each.result()
     if lake.point_to(shown.run_id, shown.edition, shown, (*shown.overlays, name), events):
         return name
     delete_editions(lake, [(shown.run_id, name)], exposures=True)

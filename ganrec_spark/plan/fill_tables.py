@@ -14,6 +14,18 @@ _SEGMENTS = """
     ci_high double: upper bound
 """
 
+_GENERATED = f"""
+    fill string: generator and strategy, such as cgan_top3
+    user_idx int: dense index of the user
+    item_idx int: dense index of an item that the user has not rated
+    position int: rank of the item within the fill, from 1
+    confidence double: generator's score mapped to (0, 1]; 1 is the user's surest item
+    generator string: agn, vae, cgan, {in_words(sorted(FILL_RULES))}
+    strategy string: top (best n) or sample (n drawn by Gumbel-top-k)
+    generator_version string: version of the checkpoint, or of the rule
+    seed bigint: seed of the user's draw
+"""
+
 FILL_TABLES: tuple[Table, ...] = (
     Table(
         "generator_checkpoints",
@@ -24,21 +36,17 @@ FILL_TABLES: tuple[Table, ...] = (
     Table("generator_history", "one training value", ("model", "epoch", "name"), columns(HISTORY)),
     Table(
         "generated_ratings",
-        "one generated item for one sparse user in one fill that was tried",
+        "one generated item for one sparse user in one fill; in phase choose of those users by whom fills are screened",
         ("fill", "user_idx", "item_idx"),
-        columns(f"""
-            fill string: generator and strategy, such as cgan_top3
-            user_idx int: dense index of the user
-            item_idx int: dense index of an item that the user has not rated
-            position int: rank of the item within the fill, from 1
-            confidence double: generator's score mapped to (0, 1]; 1 is the user's surest item
-            generator string: agn, vae, cgan, {in_words(sorted(FILL_RULES))}
-            strategy string: top (best n) or sample (n drawn by Gumbel-top-k)
-            generator_version string: version of the checkpoint, or of the rule
-            seed bigint: seed of the user's draw
-        """),
+        columns(_GENERATED),
         phased=True,
         renamed=_FILL,
+    ),
+    Table(
+        "finalist_ratings",
+        "one generated item for one sparse user, any of them, in one fill that the gate confirms",
+        ("fill", "user_idx", "item_idx"),
+        columns(_GENERATED),
     ),
     Table(
         "gate_decisions",

@@ -5,7 +5,7 @@ from ganrec_spark.plan.table import CHECKPOINT, HISTORY, Table, columns
 
 _CANDIDATES = """
     fill string: none, or the accepted fill whose generated rows this list's recommender was trained on
-    user_idx int: dense index of the user; -1: the list for anyone, which serves users without history
+    user_idx int: dense index of the user, in phase choose of one who is asked; -1: the list for anyone without history
     items array<int>: item indices, best first, observed items excluded
     scores array<float>: the recommender's own score of each item, descending; comparable within one user only
 """

@@ -3,7 +3,15 @@
 from ganrec_spark.plan.members import MEMBERS, Member, list_tables
 from ganrec_spark.plan.stage import Stage
 
+# All that members read of how lists are blended: how long theirs are, and whose phase choose makes (evaluation.asked).
+LIST_LENGTH, ASKED = "recommend.n_candidates", ("recommend.weight_users", "recommend.rerank_users")
+_MAY_BE_FILLED = ("user_sparsity", "matrix_profile")
 _KNOWN_OF_ITEMS = ("item_attributes", "item_vectors", "attribute_columns")
+
+
+def of_lists(phase: str) -> tuple[str, ...]:
+    """Return the keys of section recommend that a phase's lists of a member hang on."""
+    return (LIST_LENGTH, *ASKED) if phase == "choose" else (LIST_LENGTH,)
 
 
 def _held_in(phase: str) -> tuple[str, ...]:
@@ -23,13 +31,14 @@ def plain_stages(phase: str, before_fills: bool) -> tuple[Stage, ...]:
 def _plain_stage(member: Member, doc: str, phase: str) -> Stage:
     ratings = _held_in(phase) if member.may_fill else ("merged_ratings",)
     choices = (f"{member.name}_choices",) if member.chooses else ()
-    chosen_by = ("validation_ratings",) if choices and phase == "choose" else choices
-    sections = ("recommend",) if member.section is None else (member.section, "recommend")
+    # Whose lists the phase makes (evaluation.asked), and what chooses.
+    beside = ("validation_ratings", *(_MAY_BE_FILLED if member.may_fill else ())) if phase == "choose" else choices
+    sections = of_lists(phase) if member.section is None else (member.section, *of_lists(phase))
     return Stage(
         f"{member.name}_{phase}",
         member.name,
         doc,
-        (*ratings, "known_dislikes", *chosen_by),
+        (*ratings, "known_dislikes", *beside),
         (*choices, *list_tables([member.name])),
         sections,
         phase,
@@ -46,7 +55,7 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"sequences_{phase}",
             "sequences",
-            "Order each user's observed items in time, in equal row groups for Petastorm.",
+            "Order each user's observed items in time, in equal row groups for training's workers.",
             _held_in(phase),
             ("user_sequences",),
             ("parquet", "transformer", "distributed"),
@@ -55,18 +64,19 @@ def before_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"transformer_{phase}",
             "transformer",
-            "Train SASRec through Horovod and Petastorm and rank the whole catalogue for every user.",
+            "Train SASRec on several workers and rank the whole catalogue for users.",
             (
                 "user_sequences",
                 "known_dislikes",
                 "train_ratings",
                 "validation_ratings",  # choose: who judges; final: history
+                *(_MAY_BE_FILLED if phase == "choose" else ()),  # whose lists may be fills
                 *_KNOWN_OF_ITEMS,
                 "next_run",  # of the run published before: whether to go on from its models
                 *(() if phase == "choose" else ("transformer_history", "transformer_checkpoints")),
             ),
             ("transformer_checkpoints", "transformer_history", "transformer_candidates"),
-            ("transformer", "newcomers", "recommend", "distributed", "warm_start"),
+            ("transformer", "newcomers", *of_lists(phase), "distributed", "warm_start"),
             phase,
             profile="training",
         ),
@@ -81,7 +91,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             f"merge_{phase}",
             "merge",
             "Join observed ratings with the accepted fill.",
-            (*_held_in(phase), "gate_decisions", "generated_ratings"),
+            (*_held_in(phase), "gate_decisions", "finalist_ratings" if phase == "choose" else "generated_ratings"),
             ("merged_ratings",),
             ("merge",),
             phase,
@@ -92,7 +102,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
             "Rank items by their observed users, of all time (the baseline) and lately (for users without history).",
             ("merged_ratings", "known_dislikes", "validation_ratings" if phase == "choose" else "trending_choices"),
             ("popularity_candidates", "trending_choices", "trending_candidates"),
-            ("trending", "recommend") if phase == "choose" else ("recommend",),
+            ("trending", *of_lists(phase)) if phase == "choose" else of_lists(phase),
             phase,
             profile="scoring",
         ),
@@ -100,7 +110,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"als_{phase}",
             "als",
-            "Fit ALS on the merged ratings and rank the whole catalogue for every user.",
+            "Fit ALS on the merged ratings and rank the whole catalogue for users.",
             (
                 "merged_ratings",
                 "known_dislikes",
@@ -114,7 +124,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
                 ),
             ),
             ("als_factors", "als_quality", "als_candidates"),
-            ("als", "recommend") if phase == "choose" else ("als", "recommend", "warm_start"),
+            ("als", *of_lists(phase)) if phase == "choose" else ("als", *of_lists(phase), "warm_start"),
             phase,
             profile="scoring",
         ),
@@ -122,7 +132,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
         Stage(
             f"item_item_{phase}",
             "item_item",
-            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for every user by the best on validation.",
+            "Fit EASE, RP3beta and GF-CF, and rank the whole catalogue for users by the best on validation.",
             (
                 "merged_ratings",
                 "known_dislikes",
@@ -131,7 +141,7 @@ def after_fills_stages(phase: str) -> tuple[Stage, ...]:
                 "validation_ratings" if phase == "choose" else "item_item_choices",
             ),
             ("item_item_weights", "item_item_choices", "item_item_candidates"),
-            ("item_item", "newcomers", "recommend"),
+            ("item_item", "newcomers", *of_lists(phase)),
             phase,
             profile="scoring",
         ),
@@ -152,7 +162,7 @@ def _strangers(phase: str) -> Stage:
             "validation_ratings" if phase == "choose" else "strangers_choices",
         ),
         ("strangers_choices", "strangers_candidates") if phase == "choose" else ("strangers_candidates",),
-        ("strangers", "recommend"),
+        ("strangers", *of_lists(phase)),
         phase,
         profile="scoring",
     )
@@ -167,10 +177,10 @@ def _newcomers(phase: str) -> Stage:
             "merged_ratings",
             *_KNOWN_OF_ITEMS,
             "als_factors",
-            "als_choices" if phase == "choose" else "newcomers_choices",
+            *(("als_choices", "validation_ratings") if phase == "choose" else ("newcomers_choices",)),
         ),
         ("newcomers_weights", "newcomers_candidates", *(("newcomers_choices",) if phase == "choose" else ())),
-        ("newcomers", "als", "recommend") if phase == "choose" else ("newcomers", "recommend"),
+        ("newcomers", "als", *of_lists(phase)) if phase == "choose" else ("newcomers", *of_lists(phase)),
         phase,
         profile="scoring",
     )

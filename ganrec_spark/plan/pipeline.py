@@ -8,7 +8,7 @@ on validation_ratings; in `final` they are fitted again on train + validation wi
 """
 
 from ganrec_spark.plan.members import MAY_FILL, MEMBER_NAMES, RECOMMENDERS, list_tables
-from ganrec_spark.plan.phased import after_fills_stages, before_fills_stages
+from ganrec_spark.plan.phased import ASKED, after_fills_stages, before_fills_stages
 from ganrec_spark.plan.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
@@ -75,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "user_rows",
         "user_rows",
-        "Write each user's history as fixed-length lists in equal, shuffled row groups for Petastorm.",
+        "Write each user's history as fixed-length lists in equal, shuffled row groups for training's workers.",
         ("train_ratings", "user_sparsity"),
         ("user_rows",),
         ("parquet", "distributed"),
@@ -83,7 +83,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train_generator",
         "train_generator",
-        "Train the generators of implicit feedback by Horovod on Spark.",
+        "Train the generators of implicit feedback on several workers.",
         ("user_rows", "train_ratings", "validation_ratings", "als_choices"),
         ("generator_checkpoints", "generator_history"),
         ("generator", "distributed", "als"),
@@ -93,7 +93,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "augment_choose",
         "augment",
-        "Apply every generator to the sparse users' histories: the fills to try, never a rated item.",
+        "Apply every generator to the histories of the sparse users who screen fills, never a rated item.",
         (
             "train_ratings",
             "known_dislikes",
@@ -101,9 +101,10 @@ STAGES: tuple[Stage, ...] = (
             "generator_checkpoints",
             "transformer_checkpoints",
             *list_tables(MAY_FILL),
+            "validation_ratings",  # who screens fills
         ),
         ("generated_ratings",),
-        ("augment",),
+        ("augment", "gate.screen_users"),
         "choose",
         needs_sparse_users=True,
         profile="scoring",
@@ -121,10 +122,14 @@ STAGES: tuple[Stage, ...] = (
             "user_segments",
             "als_choices",
             "als_unfilled_factors",
+            "user_sparsity",  # from here on what makes the finalists of all sparse users
+            "generator_checkpoints",
+            "transformer_checkpoints",
+            *list_tables(MAY_FILL),
             "arm_differences",  # of earlier runs: what people did with lists that a fill had a part in
         ),
-        ("gate_decisions", "gate_segments", "als_filled_factors"),
-        ("gate", "merge", "als"),
+        ("gate_decisions", "gate_segments", "finalist_ratings", "als_filled_factors"),
+        ("gate", "augment", "merge", "als"),
         needs_sparse_users=True,
         profile="scoring",
     ),
@@ -209,7 +214,7 @@ STAGES: tuple[Stage, ...] = (
             "attribute_columns",
         ),
         ("metrics", "item_groups"),
-        ("evaluate", "split"),
+        ("evaluate", "split", *ASKED),
     ),
     Stage(
         "publish",

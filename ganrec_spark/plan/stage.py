@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Stage:
     """One step of the pipeline, run by `ganrec_spark.stages.<module>.run`.
 
-    `phase`: choose or final, of stages that run in both (plan.phased). `config` names the configuration sections that
-    may change the stage's result; the stage sees no others.
+    `phase`: choose or final, of stages that run in both (plan.phased). `config` names the sections of the configuration
+    that may change the stage's result, or single keys (`recommend.n_candidates`); the stage sees no others.
     `needs_sparse_users` stages are skipped (and say so) where matrix_profile calls for no filling.
     `profile` tells a cluster what the stage needs: sql, training or scoring.
     """

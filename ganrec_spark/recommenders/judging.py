@@ -1,15 +1,17 @@
 """Judge a scorer by the held-out items of the users who were drawn for it, on the driver."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
-from ganrec_spark.evaluation.draws import drawn
+from ganrec_spark.evaluation.draws import draw_order, drawn
 from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.observed import relevant_items
@@ -17,12 +19,19 @@ from ganrec_spark.frames.top_n import mask_seen, top_n
 from ganrec_spark.recommenders.catalogue import BLOCK, Score
 
 
-def drawn_judges(users: DataFrame, held_out: DataFrame, purpose: str, seed: int) -> pa.Table:
-    """Return rows of `users` (user_idx, items, ...) with relevant, their held-out items, on the driver.
+def drawn_judges(
+    ratings: DataFrame, held_out: DataFrame, purpose: str, seed: int, gathered: Callable[[DataFrame], DataFrame]
+) -> pa.Table:
+    """Return the rows that `gathered` makes of judges' ratings (user_idx, items, ...), with relevant, on the driver.
 
-    Of those that have some the draw for `purpose` (draws.drawn). `held_out`: one row per user and item.
+    Judges are the draw for `purpose` (draws.drawn) of the users who have ratings and `held_out` ones, of which relevant
+    are the items. The rows come in the draw's order. In: ratings, one row per user and item.
     """
-    return drawn(users.join(relevant_items(held_out), "user_idx"), purpose, seed).toArrow().combine_chunks()
+    able = ratings.select("user_idx").join(held_out.select("user_idx"), "user_idx", "left_semi").distinct()
+    judges = F.broadcast(drawn(able, purpose, seed))
+    own, held = (rows.join(judges, "user_idx", "left_semi") for rows in (ratings, held_out))
+    rows = gathered(own).join(relevant_items(held), "user_idx")
+    return rows.orderBy(*draw_order(purpose, seed)).toArrow().combine_chunks()
 
 
 def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> NDArray[np.float64]:

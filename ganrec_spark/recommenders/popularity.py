@@ -70,11 +70,13 @@ def rank_alike(users: DataFrame, shipped: Shipped, setting: int, n: int, run: Ma
     return run(users, rank, _LISTS)
 
 
-def ndcg_alike(users: DataFrame, shipped: Shipped, k: int) -> NDArray[np.float64]:
-    """Return NDCG@k of every one of the `orders` with every user [settings, users]. Driver memory: these numbers.
+def ndcg_alike(judges: DataFrame, seen: DataFrame, shipped: Shipped, k: int) -> NDArray[np.float64]:
+    """Return NDCG@k of every one of the `orders` with every judge [settings, users]. Driver memory: these numbers.
 
-    In: one row per user: user_idx, items (seen), relevant.
+    In: one row per user: judges (user_idx, relevant), and seen (user_idx, items) of those who have rated something.
     """
+    items = F.coalesce("items", F.array().cast("array<int>"))
+    users = judges.join(seen, "user_idx", "left").withColumn("items", items)
 
     def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         both = [(order, places_in(order)) for order in shipped["orders"]]

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from ganrec_spark.config.sections import Config, Feedback
 from ganrec_spark.feedback.ratings import with_feedback
 from ganrec_spark.frames.ignored import left_alone
-from ganrec_spark.frames.kept import kept
+from ganrec_spark.frames.kept import kept, side_by_side
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.refresh.news import News
@@ -57,8 +57,8 @@ def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: Dat
         config.ingest,
     )
     decided = F.col("origin") == "feedback"
-    disliked = keep(disliked)
-    loved, against = keep(rated.where(decided).select(*_OF_PAIR)), disliked.where(decided).select(*_OF_PAIR)
+    disliked, loved = side_by_side(lambda: keep(disliked), lambda: keep(rated.where(decided).select(*_OF_PAIR)))
+    against = disliked.where(decided).select(*_OF_PAIR)
     touched = loved.select(*_PAIR).union(against.select(*_PAIR)).distinct()
     before = merged.where("observed")
     observed = keep(
@@ -66,20 +66,27 @@ def histories_of(lake: Lake, run_id: str, news: News, config: Config, items: Dat
         .select(*_OF_PAIR)
         .unionByName(loved.join(F.broadcast(items), "item_idx", "left_semi").select(*_OF_PAIR))
     )
-    sparse = keep(_still_sparse(own["user_sparsity"], before, observed, config.sparsity.max_ratings))
-    generated = merged.where(~F.col("observed")).join(observed.select(*_PAIR), _PAIR, "left_anti")
-    rows = observed.withColumns({"observed": F.lit(True), "fill": F.lit(NONE)})
-    filled = generated.join(sparse, "user_idx", "left_semi").select(*rows.columns)
     known = own["known_dislikes"].select(*_PAIR, "rating", "ts").join(touched, _PAIR, "left_anti").unionByName(against)
     positive = observed.where("rating > 0").select("user_idx").distinct()
 
     def with_vectors(pairs: DataFrame) -> DataFrame:
         return pairs.join(F.broadcast(liked), "item_idx", "left_semi").join(positive, "user_idx", "left_semi")
 
-    found = with_vectors(known).select(*_OF_PAIR), left_alone(with_vectors(own["known_ignored"]), observed)
-    counted = [None if part.isEmpty() else part for part in map(keep, found)]
+    found = kept(
+        {
+            "sparse": lambda: _still_sparse(own["user_sparsity"], before, observed, config.sparsity.max_ratings),
+            "against": lambda: with_vectors(known).select(*_OF_PAIR),
+            "ignored": lambda: left_alone(with_vectors(own["known_ignored"]), observed),
+        },
+        keep,
+    )
+    sparse = found.pop("sparse")
+    counted = {name: None if part.isEmpty() else part for name, part in found.items()}
+    generated = merged.where(~F.col("observed")).join(observed.select(*_PAIR), _PAIR, "left_anti")
+    rows = observed.withColumns({"observed": F.lit(True), "fill": F.lit(NONE)})
+    filled = generated.join(sparse, "user_idx", "left_semi").select(*rows.columns)
     beyond = loved.join(F.broadcast(items), "item_idx", "left_anti").select(*_PAIR)
-    return Histories(keep(rows.unionByName(filled)), disliked, counted[0], sparse, beyond, counted[1])
+    return Histories(keep(rows.unionByName(filled)), disliked, counted["against"], sparse, beyond, counted["ignored"])
 
 
 def _own(lake: Lake, table: str, run_id: str, news: News) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import DataFrame
 
@@ -9,6 +10,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError, QualityError, StoreError
 from ganrec_spark.evaluation.publish_checks import row_checks
 from ganrec_spark.feedback.log import Taken
+from ganrec_spark.frames.kept import side_by_side
 from ganrec_spark.lake.files import lake_root
 from ganrec_spark.lake.overlay import OVERLAID, compact, lay_over
 from ganrec_spark.lake.publication import base_of, prune_editions, stored_editions
@@ -58,8 +60,9 @@ def refresh(lake: Lake, config: Config) -> Refreshed:
         shown = lake.published()
         if shown.run_id is None:
             raise LakeError("table 'current_run': expected a published run to refresh, found none; run `ganrec run`")
-        executions = _executions(lake, config, shown)
-        found = news(lake, shown, config.feedback)
+        executions, found = side_by_side(
+            partial(_executions, lake, config, shown), partial(news, lake, shown, config.feedback)
+        )
         if found is None:
             return Refreshed(shown.run_id)
         overlay = _attempt(lake, config, shown, found, executions)
@@ -112,13 +115,22 @@ def _attempt(lake: Lake, config: Config, shown: Pointer, found: News, executions
     with planned_for_few_rows(lake.spark, few=bool(found.users.few)):
         rows = histories_of(lake, run_id, found, config, models.items, models.liked)
         frames = lists_of(context, found.users, rows, models)
-        _check(context, frames)
-        if _finished(RunLog(lake, run_id)) != executions:
-            raise LakeError(
-                f"run '{run_id}': expected its tables to stay as they are while lists are made from them, found that "
-                "it ran again; refresh when it has ended"
-            )
-        return lay_over(lake, shown, {name: frames[name] for name in OVERLAID}, found.users.rows, found.snapshot)
+
+        def require() -> None:
+            _require_still(lake, run_id, executions)
+            _check(context, frames)
+
+        overlaid = {name: frames[name] for name in OVERLAID}
+        return lay_over(lake, shown, overlaid, found.users.rows, found.snapshot, require)
+
+
+def _require_still(lake: Lake, run_id: str, executions: dict[str, str | None]) -> None:
+    """Raise LakeError where a stage of the run has run since."""
+    if _finished(RunLog(lake, run_id)) != executions:
+        raise LakeError(
+            f"run '{run_id}': expected its tables to stay as they are while lists are made from them, found that "
+            "it ran again; refresh when it has ended"
+        )
 
 
 def _executions(lake: Lake, config: Config, shown: Pointer) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from ganrec_spark.config.load import section_json
+from ganrec_spark.config.load import settings_json
 from ganrec_spark.config.sections import Config
 from ganrec_spark.plan.stage import Stage
 
@@ -28,7 +28,7 @@ def fingerprint(config: Config, stage: Stage, outside: str, executions: Mapping[
     """
     parts = {
         "code": code_hash(),
-        "settings": _digest([section_json(config, ("run", *stage.config))]),
+        "settings": _digest([settings_json(config, ("run", *stage.config))]),
         "outside": _digest([outside]),
         "inputs": _digest(f"{name} {execution}" for name, execution in sorted(executions.items())),
     }

@@ -10,6 +10,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from ganrec_spark.config.load import restricted
 from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import LakeError, StoreError, TrainingError
 from ganrec_spark.lake.files import lake_root
@@ -127,9 +128,8 @@ def stage_context(
 
 
 def _visible(config: Config, stage: Stage) -> Config:
-    """Return `config` with every section that the stage did not declare back at its defaults."""
-    kept = {name: getattr(config, name) for name in ("run", "lake", "spark", *stage.config)}
-    return Config.model_construct(**kept)
+    """Return `config` with all that the stage did not declare back at its defaults."""
+    return restricted(config, ("run", "lake", "spark", *stage.config))
 
 
 def fill_wanted(lake: Lake, run_id: str) -> bool:

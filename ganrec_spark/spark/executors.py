@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.config.sections import Config
 
-# As they are called where packages are installed; requirements/executor.in, and what trains.
+# As they are called where packages are installed; requirements/executor.in, and Torch.
 _PACKAGES = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "lightgbm", "threadpoolctl", "torch")
-_WORKERS = ("horovod", "petastorm")
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Surroundings:
 
 
 def surroundings(spark: SparkSession, config: Config) -> Surroundings:
-    """Ask the executors, one task a slot, without importing the packages; with one worker only the driver trains.
+    """Ask the executors, one task a slot, without importing the packages, for what the configured training needs.
 
     Raises Py4JError or PySparkException where no task can run, as with another minor version of Python.
     """
-    names = (*_PACKAGES, *(_WORKERS if config.distributed.workers > 1 else ()))
+    names = (*_PACKAGES, *_of_workers(config.distributed))
 
     def look(_: Iterable[int]) -> Iterator[dict[str, str | None]]:  # by value: an executor need not have our package
         found: dict[str, str | None] = {"Python": sys.version.split()[0]}
@@ -54,3 +54,11 @@ def surroundings(spark: SparkSession, config: Config) -> Surroundings:
             f"{name} {', '.join(found)} (driver {ours[name] or 'without'})" for name, found in others.items() if found
         ),
     )
+
+
+def _of_workers(config: Distributed) -> tuple[str, ...]:
+    """Return what training workers need besides; one alone trains in the driver."""
+    if config.workers == 1:
+        return ()
+    needed = {"horovod": config.launcher == "horovod", "petastorm": config.reader == "petastorm"}
+    return tuple(name for name, wanted in needed.items() if wanted)

@@ -116,6 +116,7 @@ def build_session(
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.codegen.cache.maxEntries": str(_KEPT_CLASSES),
         "spark.sql.catalogImplementation": "in-memory",
+        "spark.python.sql.dataFrameDebugging.enabled": "false",  # else each call for a column asks the JVM thrice more
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.redaction.regex": f"(?i){SECRET_WORDS}|access[.]?key",  # Spark's own lets credentials be seen

@@ -1,10 +1,12 @@
-"""Fit ALS on the merged ratings with the chosen setting and rank the whole catalogue for every user."""
+"""Fit ALS on the merged ratings with the chosen setting and rank the whole catalogue for users."""
 
+from dataclasses import replace
 from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.fills.ratings import fill_variants, kept_by_others, of_variant
 from ganrec_spark.frames import dislikes, ignored
 from ganrec_spark.frames.histories import histories
@@ -22,11 +24,12 @@ def run(context: Context) -> str:
     lake, n = context.lake, context.config.recommend.n_candidates
     merged = lake.read("merged_ratings")
     fills = fill_variants(merged)
-    fits = {fill: fit(context, merged, fill) for fill in fills}
+    fits = {fill: _of_listed(context, fit(context, merged, fill)) for fill in fills}
     rows = [factor_rows(context.spark, fitted).withColumn("fill", F.lit(fill)) for fill, fitted in fits.items()]
     lake.write("als_factors", reduce(DataFrame.unionAll, rows))
     written, observed = lake.read("als_factors"), merged.where("observed")
-    seen = dislikes.never_listed(histories(observed), known_dislikes(context, observed))
+    own = histories(of_listed(context, observed))
+    seen = dislikes.never_listed(own, known_dislikes(context, observed))
     sparsity = lake.read("user_sparsity")
     # Cached: users that are not sparse have the same lists with a fill.
     plain = candidates(context, seen, user_vectors(written, NONE), fits[NONE], n, NONE)
@@ -62,6 +65,11 @@ def fit(context: Context, merged: DataFrame, fill: str) -> AlsFactors:
     ratings = ignored.learned(ratings, observed, shown, setting.ignored_weight, als.implicit)
     start = published_factors(context) if context.phase == "final" else None
     return fit_setting(ratings, setting, als, latest, seed, f"{context.work_dir}/mllib", start)
+
+
+def _of_listed(context: Context, fitted: AlsFactors) -> AlsFactors:
+    """Return the fit with the vectors of those alone whose lists the phase makes; nobody reads others'."""
+    return replace(fitted, user_rows=of_listed(context, fitted.users))
 
 
 def known_dislikes(context: Context, observed: DataFrame) -> DataFrame | None:

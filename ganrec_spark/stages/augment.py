@@ -1,40 +1,27 @@
-"""Let every generator and rule propose items for the sparse users, never a rated one: the fills to try."""
+"""Let every generator and rule propose items for sparse users, never a rated one: the fills to try."""
 
-from ganrec_spark.fills.generate import generate
+from ganrec_spark.fills.gate import first_to_screen
+from ganrec_spark.fills.made import made_fills, planned_fills
 from ganrec_spark.fills.ratings import accepted_fill
-from ganrec_spark.fills.sources import (
-    listed_source,
-    load_checkpoints,
-    ship_sources,
-    unfilled_lists,
-    wanted_fills,
-)
-from ganrec_spark.frames import dislikes
-from ganrec_spark.frames.observed import observed_ratings
-from ganrec_spark.plan.members import MAY_FILL
 from ganrec_spark.run.context import Context
 
 
 def run(context: Context) -> str:
-    """Write generated_ratings; in phase final only those of the fill that the gate accepted."""
-    observed = observed_ratings(context)
-    checkpoints = load_checkpoints(context.lake.read("generator_checkpoints"))
-    wanted = wanted_fills(context.config.augment, list(checkpoints))
-    if context.phase == "final":
-        accepted = accepted_fill(context.lake.read("gate_decisions"))
-        wanted = [plan for plan in wanted if plan.name == accepted]
-        if not wanted:
+    """Write generated_ratings: in phase choose all fills, for those users alone whom the gate screens them by.
+
+    In phase final those of the fill that the gate accepted, for all sparse users.
+    """
+    plans = planned_fills(context)
+    sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
+    if context.phase == "choose":
+        held_out = context.lake.read("validation_ratings").select("user_idx").distinct()
+        able = held_out.join(sparse_users, "user_idx", "left_semi")
+        users = first_to_screen(able, context.config.gate.screen_users, context.seed)
+    else:
+        accepted, users = accepted_fill(context.lake.read("gate_decisions")), sparse_users
+        plans = [plan for plan in plans if plan.name == accepted]
+        if not plans:
             context.lake.write("generated_ratings", context.lake.frame("generated_ratings", []))
             return "the gate accepted no fill: nothing is generated"
-    sources = ship_sources(context.spark, observed, checkpoints, {plan.generator for plan in wanted})
-    listing = [member for member in MAY_FILL if any(plan.generator == member for plan in wanted)]
-    sources |= {member: listed_source(context, member) for member in listing}
-    sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
-    listed = {member: unfilled_lists(context, member) for member in listing}
-    disliked = dislikes.of_phase(context.lake.read("known_dislikes"), observed, str(context.phase))
-    temperature = context.config.augment.temperature
-    generated = generate(
-        context.spark, observed, sparse_users, sources, wanted, temperature, context.seed, listed, disliked
-    )
-    n_rows = context.lake.write("generated_ratings", generated)
-    return f"{n_rows} generated ratings in {len(wanted)} fills: {', '.join(plan.name for plan in wanted)}"
+    n_rows = context.lake.write("generated_ratings", made_fills(context, plans, users, str(context.phase)))
+    return f"{n_rows} generated ratings in {len(plans)} fills: {', '.join(plan.name for plan in plans)}"

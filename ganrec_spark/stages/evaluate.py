@@ -5,6 +5,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.evaluation.asked import asked_users
 from ganrec_spark.evaluation.item_groups import item_groups
 from ganrec_spark.evaluation.judged_lists import candidate_lists, item_facts, lists_of_users, measured_users
 from ganrec_spark.evaluation.quality import metric_sums
@@ -24,8 +25,11 @@ def run(context: Context) -> str:
     found: list[str] = []
     for split, phase in _SPLITS:
         held_out = context.lake.read(f"{split}_ratings")
-        n_users = held_out.select("user_idx").distinct().count()
-        found.append(f"{n_users} users in {split}")
+        n_all = n_users = held_out.select("user_idx").distinct().count()
+        if phase == "choose":
+            held_out = held_out.join(F.broadcast(asked_users(context)), "user_idx", "left_semi")
+            n_users = held_out.select("user_idx").distinct().count()
+        found.append(f"{n_users} users in {split}" + (f", drawn from {n_all}" if n_users < n_all else ""))
         if not n_users:
             context.log(f"{split}: no held-out ratings, no metrics")
             continue

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ganrec_spark.fills.gate import (
@@ -15,6 +16,7 @@ from ganrec_spark.fills.gate import (
     unjudged,
     without_fill,
 )
+from ganrec_spark.fills.made import made_fills, planned_fills
 from ganrec_spark.fills.rules import decision_rows, refused, segment_rows, settle
 from ganrec_spark.frames import dislikes
 from ganrec_spark.learning.fills import refused_by_feedback
@@ -25,7 +27,7 @@ from ganrec_spark.run.context import Context
 def run(context: Context) -> str:
     """Write gate_decisions: one row per fill, `none` among them, exactly one accepted.
 
-    Also gate_segments, who gains and who loses by each confirmed fill, and als_filled_factors.
+    Also gate_segments, who gains and who loses by each confirmed fill, finalist_ratings, and als_filled_factors.
     """
     settings = context.config.gate
     read = context.lake.read
@@ -46,15 +48,25 @@ def run(context: Context) -> str:
         finalists = [item.fill for item in judged if not item.verdict]
         if finalists:
             context.log(f"confirming {', '.join(finalists)} by fitting ALS again")
-            models = fits_with_fill(context, plain, generated, finalists)
+            models = fits_with_fill(context, plain, _for_all(context, finalists), finalists)
             judged = confirm(context, plain, proving, models, judged)
         judged = settle(judged, settings)
-    judged = [*judged, without_fill(judged)]
+    if not models:
+        context.lake.write("finalist_ratings", context.lake.frame("finalist_ratings", []))
+    judged = [*judged, without_fill(judged, refusal[1] if refusal else None)]
     context.lake.write("gate_decisions", context.lake.frame("gate_decisions", decision_rows(judged, n_sparse, n_users)))
     context.lake.write("gate_segments", context.lake.frame("gate_segments", segment_rows(judged)))
     accepted = next(item for item in judged if item.verdict == "accepted")
     _hand_over(context, accepted.fill, models.get(accepted.fill))
     return f"{len(fills)} fills; accepted: {accepted.fill}: {accepted.reason}"
+
+
+def _for_all(context: Context, finalists: list[str]) -> DataFrame:
+    """Write finalist_ratings, the finalists of all sparse users, as no more than a sample has been filled so far."""
+    plans = [plan for plan in planned_fills(context) if plan.name in finalists]
+    sparse_users = context.lake.read("user_sparsity").where("is_sparse").select("user_idx")
+    context.lake.write("finalist_ratings", made_fills(context, plans, sparse_users, "choose"))
+    return context.lake.read("finalist_ratings")
 
 
 def _hand_over(context: Context, fill: str, model: AlsFactors | None) -> None:

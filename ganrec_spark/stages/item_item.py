@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.evaluation.choice import in_words
 from ganrec_spark.fills.ratings import of_variant
 from ganrec_spark.frames.histories import with_ages
@@ -14,7 +15,7 @@ from ganrec_spark.recommenders.item_item.alike import Alike, known_alike
 from ganrec_spark.recommenders.item_item.candidates import candidates, weight_rows
 from ganrec_spark.recommenders.item_item.fit import Fitter, ItemItemSetting, as_json, half_life_of, slope_of
 from ganrec_spark.recommenders.item_item.grids import grid, methods
-from ganrec_spark.recommenders.item_item.profiles import item_axis, profiles
+from ganrec_spark.recommenders.item_item.profiles import item_axis, profiles, rating_moments
 from ganrec_spark.recommenders.item_item.search import ItemItemSearch
 from ganrec_spark.recommenders.item_item.weights import Weights
 from ganrec_spark.run.context import Context
@@ -35,8 +36,9 @@ def run(context: Context) -> str:
         setting = chosen_setting(context)
         weights = Fitter(config, stable_seed(context.seed, "gfcf"), ratings, item_idx, alike).fit(setting)
     lake.write("item_item_weights", weight_rows(context, weights, item_idx))
-    half_life, users = half_life_of(setting), profiles(ratings, slope_of(setting))
-    users = users if half_life is None else with_ages(users, ratings)
+    half_life, own = half_life_of(setting), of_listed(context, ratings)
+    users = profiles(own, slope_of(setting), rating_moments(ratings))
+    users = users if half_life is None else with_ages(users, own)
     n_lists = lake.write("item_item_candidates", candidates(context, ratings, users, weights, item_idx, half_life))
     return f"{n_lists} lists, {len(item_idx)} items, {in_words(setting)}"
 

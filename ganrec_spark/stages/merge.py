@@ -23,6 +23,7 @@ def merged_ratings(context: Context, observed: DataFrame, fill: str | None) -> D
     merged = observed.withColumns({"observed": F.lit(True), "fill": F.lit(NONE)})
     if fill is None:
         return merged
-    generated = context.lake.read("generated_ratings").where(F.col("fill") == fill)
+    of_all_users = "finalist_ratings" if context.phase == "choose" else "generated_ratings"
+    generated = context.lake.read(of_all_users).where(F.col("fill") == fill)
     rows = fill_ratings(generated, observed, context.config.merge.fill_weight)
     return merged.unionByName(rows.withColumns({"observed": F.lit(False), "fill": F.lit(fill)}))

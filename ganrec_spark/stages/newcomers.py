@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.attributes.describing import descriptions
 from ganrec_spark.attributes.likeness import Described
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als.candidates import user_vectors
@@ -43,7 +44,7 @@ def _chosen(context: Context) -> fit.Setting | None:
 
 
 def _candidates(context: Context, observed: DataFrame, taste: float) -> DataFrame:
-    factors, users = _factors(context), histories(observed).select("user_idx", "items")
+    factors, users = _factors(context), histories(of_listed(context, observed)).select("user_idx", "items")
     predicted = fit.predicted_of(context.lake.read("newcomers_weights"), factors_of(factors).item_slots()[0], taste)
     if taste:
         users = users.join(user_vectors(factors, NONE), "user_idx", "left")

@@ -1,10 +1,12 @@
 """Rank items by their number of users: of all time, the baseline, and lately, for everyone without a history."""
 
 import json
+from collections.abc import Callable
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.evaluation.choice import simplest
 from ganrec_spark.evaluation.draws import drawn
 from ganrec_spark.evaluation.metrics import JUDGED_K
@@ -19,6 +21,7 @@ from ganrec_spark.run.context import Context
 
 _ALL_TIME = 0  # place of the setting without a half-life, which is popularity itself
 HalfLife = float | None  # days
+Seen = Callable[[DataFrame], DataFrame]  # from users' ratings, (user_idx, items): what is never listed of these users
 
 
 def run(context: Context) -> str:
@@ -29,9 +32,15 @@ def run(context: Context) -> str:
     item_idx, counts = recent_counts(observed, half_lives)
     shipped = ship(context.spark, **orders(item_idx, counts, counts[_ALL_TIME]))
     disliked = dislikes.of_phase(lake.read("known_dislikes"), observed, str(context.phase))
-    seen = dislikes.never_listed(histories(observed).select("user_idx", "items"), disliked)
-    chosen = best_half_life(context, seen, shipped, half_lives) if context.phase == "choose" else len(half_lives) - 1
-    users = seen.unionByName(audience_rows(seen))
+
+    def seen(own: DataFrame) -> DataFrame:
+        return dislikes.never_listed(histories(own).select("user_idx", "items"), disliked)
+
+    chosen = len(half_lives) - 1
+    if context.phase == "choose":
+        chosen = best_half_life(context, observed, seen, shipped, half_lives)
+    users = seen(of_listed(context, observed))
+    users = users.unionByName(audience_rows(users))
     for name, setting in (("popularity", _ALL_TIME), ("trending", chosen)):
         ranked = rank_alike(users, shipped, setting, n)
         n_lists = lake.write(f"{name}_candidates", ranked.withColumn("fill", F.lit(NONE)))
@@ -50,21 +59,20 @@ def tried_half_lives(context: Context) -> list[HalfLife]:
     return [None, json.loads(chosen.collect()[0]["parameters"])["half_life_days"]]
 
 
-def best_half_life(context: Context, seen: DataFrame, shipped: Shipped, half_lives: list[HalfLife]) -> int:
+def best_half_life(context: Context, observed: DataFrame, seen: Seen, shipped: Shipped, tried: list[HalfLife]) -> int:
     """Return the place of the half-life that validation chooses by NDCG@10; write trending_choices.
 
     It is the longest within one standard error of the best (evaluation.choice.simplest), all time first of all. Users
     without history judge, too. Without validation users ndcg is NULL.
     """
-    relevant = relevant_items(context.lake.read("validation_ratings"))
-    empty = F.array().cast("array<int>")
-    judged = relevant.join(seen, "user_idx", "left").withColumn("items", F.coalesce("items", empty))
-    found = ndcg_alike(drawn(judged, "trending", context.seed), shipped, JUDGED_K)
+    judges = drawn(relevant_items(context.lake.read("validation_ratings")), "trending", context.seed)
+    own = observed.join(F.broadcast(judges.select("user_idx")), "user_idx", "left_semi")
+    found = ndcg_alike(judges, seen(own), shipped, JUDGED_K)
     best = simplest(dict(enumerate(found))) if found.size else _ALL_TIME
-    means: list[float | None] = found.mean(axis=1).tolist() if found.size else [None] * len(half_lives)
+    means: list[float | None] = found.mean(axis=1).tolist() if found.size else [None] * len(tried)
     rows = [
         (json.dumps({"half_life_days": half_life}), mean, place == best)
-        for place, (half_life, mean) in enumerate(zip(half_lives, means, strict=True))
+        for place, (half_life, mean) in enumerate(zip(tried, means, strict=True))
     ]
     context.lake.write("trending_choices", context.lake.frame("trending_choices", rows))
     return best

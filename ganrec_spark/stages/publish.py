@@ -12,7 +12,7 @@ from ganrec_spark.evaluation.publish_checks import (
     row_checks,
     volume_checks,
 )
-from ganrec_spark.experiment.exposures import exposure_rows
+from ganrec_spark.experiment.exposures import exposure_rows, require_one_execution
 from ganrec_spark.lake.pointer import show
 from ganrec_spark.lake.publication import prune_editions, prune_exposures, write_edition
 from ganrec_spark.rules.proof import broken_lists, check_rows, rule_checks
@@ -45,6 +45,7 @@ def run(context: Context) -> str:
         )
     # As the default, arms and draws are no part of what an edition is called.
     plain = config.experiment.is_default and not config.explore.slots
+    require_one_execution(context)
     edition = write_edition(lake, exposure_rows(context), named=not plain)
     told = show(lake.lake, context.run_id, edition)
     prune_editions(lake.lake, settings.keep_editions)

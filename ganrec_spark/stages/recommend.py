@@ -20,6 +20,7 @@ from ganrec_spark.blend.published import (
     unserved_rows,
 )
 from ganrec_spark.blend.varied import choose_variety
+from ganrec_spark.evaluation.asked import asked_users
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.fills.rules import refusal, segment_rows
 from ganrec_spark.plan.members import MEMBER_NAMES, TAIL
@@ -54,7 +55,7 @@ def run(context: Context) -> str:
     context.lake.write("blend_weights", weight_rows(context, blend, fills, published))
     context.lake.write("rerank_choices", context.lake.frame("rerank_choices", choices))
     context.lake.write("variety_choices", context.lake.frame("variety_choices", varieties))
-    joined = member_lists(context, users_of_run(context), "choose", fills)
+    joined = member_lists(context, asked_users(context), "choose", fills)
     fused_lists = fuse_lists(joined, fusions["choose"], TAIL, settings.n_candidates)
     context.lake.write("blend_candidates", fused_lists, "choose")
     context.lake.write("list_rules", rule_rows(context))

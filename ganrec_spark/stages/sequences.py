@@ -1,4 +1,4 @@
-"""Write each user's observed ratings of the phase as a sequence in time, in equal row groups for Petastorm."""
+"""Write each user's observed ratings of the phase as a sequence in time, in equal row groups for training's workers."""
 
 from ganrec_spark.frames.observed import observed_ratings
 from ganrec_spark.frames.padded import padded_histories, with_row_groups

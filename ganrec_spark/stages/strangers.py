@@ -3,9 +3,10 @@
 import json
 
 from ganrec_spark.attributes.features import Features, features_of
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.evaluation.choice import in_words
 from ganrec_spark.recommenders.popularity import recent_counts
-from ganrec_spark.recommenders.strangers.fit import Learned, best_of, candidates, judged, learned
+from ganrec_spark.recommenders.strangers.fit import Learned, best_of, candidates, judged, learned, unrated
 from ganrec_spark.run.context import Context
 
 
@@ -25,7 +26,8 @@ def run(context: Context) -> str:
     shrinkage = choose(context, features, model) if choosing else chosen(context)
     ranked, told = lake.frame("strangers_candidates", []), "they help by no more than chance"
     if shrinkage is not None:
-        ranked = candidates(features, observed, model, shrinkage, config.recommend.n_candidates)
+        users = of_listed(context, unrated(features, observed))
+        ranked = candidates(users, model, shrinkage, config.recommend.n_candidates)
         told = in_words({"shrinkage": shrinkage})
     n_lists = lake.write("strangers_candidates", ranked)
     return f"{n_lists} lists for people without a rating; {len(features.names)} features: {told}"

@@ -40,6 +40,7 @@ def trained(context: Context, checkpoint_dir: str) -> list[tuple[dict[str, Any],
         batch_size=context.config.generator.batch_size,
         checkpoint_dir=checkpoint_dir,
         tensorboard_dir=f"{context.work_dir}/tensorboard",
+        reader=context.config.distributed.reader,
     )
     found = [(plan, cast(dict[str, Any], results[plan.kind])) for plan in plans]
     return [(card_of(context, plan, result), result) for plan, result in found]

@@ -1,4 +1,4 @@
-"""Train SASRecs of several seeds on the users' sequences; rank the whole catalogue for every user by their mean."""
+"""Train SASRecs of several seeds on the users' sequences; rank the whole catalogue for users by their mean."""
 
 from ganrec_spark.frames.observed import observed_ratings
 from ganrec_spark.recommenders.transformer.candidates import candidates

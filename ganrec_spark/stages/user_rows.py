@@ -1,4 +1,4 @@
-"""Write each user's history as fixed-length lists in equal, shuffled row groups for Petastorm."""
+"""Write each user's history as fixed-length lists in equal, shuffled row groups for training's workers."""
 
 from pyspark.sql import functions as F
 

@@ -1,1 +1,1 @@
-"""Training on several workers: Horovod, Petastorm, checkpoints. It knows no model."""
+"""Training on several workers: launchers, readers, checkpoints. It knows no model."""

@@ -1,4 +1,4 @@
-"""Training in the driver's own process, without Horovod."""
+"""Training in the driver's own process, without other workers."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.training.worker import Train, Worker
 
 
@@ -17,14 +17,21 @@ def train_alone(train: Train, config: Distributed, arguments: dict[str, Any]) ->
     worker = Worker()
     if torch.cuda.is_available():
         worker.device = torch.device("cuda", 0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads_per_worker or threads)
+    with torch_settings(config.threads_per_worker or torch.get_num_threads()), compiler_files_removed():
+        return train(worker, **arguments)
+
+
+@contextmanager
+def torch_settings(threads: int) -> Iterator[None]:
+    """Let PyTorch train with so many threads; leave it as it was, for what the process does next."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    # Numbers below 1e-38 cost CPUs ten times as much; a generator that collapses is full of them.
     torch.set_flush_denormal(True)
     try:
-        with compiler_files_removed():
-            return train(worker, **arguments)
+        yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
         torch.set_flush_denormal(False)
 
 

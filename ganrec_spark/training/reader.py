@@ -1,25 +1,20 @@
-"""Read training rows from Parquet with Petastorm, one shard per worker; the only module that imports Petastorm.
-
-Petastorm's thread pool may stop before it has handed out every row group (docs/operations has the numbers): it asks
-whether the workers are done before it asks whether all work was given out. Asking in the other order cures it.
+"""Read training rows from Parquet, one shard per worker, by Petastorm or by pyarrow: the same batches.
 
 Rows in an object store are copied to each worker's disk first (docs/adr/0034): Petastorm cannot read stores with the
-pyarrow that it needs.
+pyarrow that it needs, and a store that stumbles in the middle of a step would stop all workers.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ganrec_spark.config.cluster import Reader
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.lake.files import local_copies
+from ganrec_spark.training.shards import Arrays, Shard
 
-Arrays = dict[str, NDArray[np.generic]]
 Batch = dict[str, torch.Tensor]
 
 
@@ -31,6 +26,7 @@ def read_batches(
     worker: int = 0,
     workers: int = 1,
     seed: int = 0,
+    reader: Reader = "petastorm",
 ) -> Iterator[Iterator[Batch]]:
     """Give an endless iterator of batches of `batch_size` rows of this worker's row groups, shuffled by `seed`.
 
@@ -40,80 +36,39 @@ def read_batches(
 
     Raises TrainingError where there are fewer row groups than workers.
     """
-    with _row_groups(urls, columns, worker, workers, seed, passes=None) as groups:
-        yield _rebatch(groups, batch_size)
+    with _row_groups(urls, columns, Shard(worker, workers, seed), None, reader) as groups:
+        yield _rebatch(_shuffled(groups, seed), batch_size)
 
 
 @contextmanager
 def read_once(
-    urls: Sequence[str], columns: Sequence[str], worker: int = 0, workers: int = 1
+    urls: Sequence[str], columns: Sequence[str], worker: int = 0, workers: int = 1, reader: Reader = "petastorm"
 ) -> Iterator[Iterator[Batch]]:
     """Give one exact pass over this worker's rows: one batch per row group, in the order of the files."""
-    with _row_groups(urls, columns, worker, workers, seed=None, passes=1) as groups:
+    with _row_groups(urls, columns, Shard(worker, workers, None), 1, reader) as groups:
         yield ({name: torch.from_numpy(array.copy()) for name, array in group.items()} for group in groups)
 
 
 @contextmanager
 def _row_groups(
-    urls: Sequence[str], columns: Sequence[str], worker: int, workers: int, seed: int | None, passes: int | None
+    urls: Sequence[str], columns: Sequence[str], shard: Shard, passes: int | None, reader: Reader
 ) -> Iterator[Iterator[Arrays]]:
     if not urls:
-        raise TrainingError(f"training rows: expected Parquet files for {workers} workers, found none")
-    with local_copies(urls) as files:
-        reader = _reader(files, columns, worker, workers, seed, passes)
-        try:
-            yield _shuffled(reader, columns, seed)
-        finally:
-            reader.stop()
-            reader.join()
+        raise TrainingError(f"training rows: expected Parquet files for {shard.workers} workers, found none")
+    if reader == "pyarrow":
+        from ganrec_spark.training.pyarrow_reader import row_groups
+    else:
+        from ganrec_spark.training.petastorm_reader import row_groups
+    with local_copies(urls) as files, row_groups(files, columns, shard, passes) as groups:
+        yield groups
 
 
-def _reader(
-    files: Sequence[str], columns: Sequence[str], worker: int, workers: int, seed: int | None, passes: int | None
-) -> Any:
-    # Petastorm's threads warn at every row group that they use pyarrow's old interface; a context manager would not
-    # reach them.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\b")
-    from petastorm import make_batch_reader
-    from petastorm.errors import NoDataAvailableError
-
-    try:
-        reader = make_batch_reader(
-            list(files),
-            schema_fields=[f"^{column}$" for column in columns],
-            reader_pool_type="thread",
-            workers_count=1,  # more would race for the order of row groups
-            shuffle_row_groups=seed is not None,
-            shuffle_rows=False,
-            seed=None if seed is None else seed + 1,  # Petastorm takes 0 for no seed
-            num_epochs=passes,
-            cur_shard=worker,
-            shard_count=workers,
-        )
-    except NoDataAvailableError:
-        raise TrainingError(
-            f"training rows: expected a row group for each of {workers} workers, found fewer in {len(files)} files; "
-            "raise parquet.row_groups or lower distributed.workers"
-        ) from None
-    _cure_row_loss(reader)
-    return reader
-
-
-def _cure_row_loss(reader: object) -> None:
-    pool = reader._workers_pool  # type: ignore[attr-defined]
-    all_workers_done = pool.all_workers_done
-    pool.all_workers_done = lambda: pool._ventilator.completed() and all_workers_done()
-
-
-def _shuffled(reader: Iterator[object], columns: Sequence[str], seed: int | None) -> Iterator[Arrays]:
-    """Yield each row group's columns; rows are shuffled here, where pass after pass continues one generator."""
-    rng = None if seed is None else np.random.default_rng(seed)
-    for group in reader:
-        arrays = {name: np.asarray(getattr(group, name)) for name in columns}
-        if rng is not None:
-            order = rng.permutation(len(arrays[columns[0]]))
-            arrays = {name: array[order] for name, array in arrays.items()}
-        yield arrays
+def _shuffled(groups: Iterator[Arrays], seed: int) -> Iterator[Arrays]:
+    """Yield each row group with its rows shuffled, pass after pass by one generator."""
+    rng = np.random.default_rng(seed)
+    for group in groups:
+        order = rng.permutation(len(next(iter(group.values()))))
+        yield {name: array[order] for name, array in group.items()}
 
 
 def _rebatch(groups: Iterator[Arrays], batch_size: int) -> Iterator[Batch]:

@@ -1,6 +1,7 @@
-"""What training workers tell the driver while Horovod runs: progress, log lines, and why one failed.
+"""What training workers tell the driver while they run: progress, log lines, and why one failed.
 
-Horovod itself forwards an exit code. It notices no stall and, among workers that train models of their own, no death.
+Launchers forward an exit code or a trace. They notice no stall; Horovod, among workers that train models of their own,
+no death.
 Messages are lines of signed JSON over TCP, never pickle.
 """
 
@@ -70,6 +71,11 @@ class ReportServer:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    @property
+    def started(self) -> bool:
+        """Whether any worker has reported."""
+        return bool(self._last)
 
     def longest_silent(self) -> tuple[int, float]:
         """Return the worker that has been silent longest, and for how many seconds; -1 before any has reported."""

@@ -7,9 +7,9 @@ import torch
 
 
 class Worker:
-    """One of `count` workers that train together; this class is the only one, training.horovod_worker has the others.
+    """One of `count` workers that train together; this class is the only one, training.joined has the others.
 
-    A training loop is written once against these methods and runs on a laptop without Horovod.
+    A training loop is written once against these methods and runs on a laptop without a launcher.
     """
 
     index: int = 0

@@ -1,4 +1,4 @@
-"""Real Horovod workers: they learn in step, and whatever stops one ends all with a reason."""
+"""Real workers, by Horovod and by torch.distributed, learn in step; whatever stops one ends all with a reason."""
 
 import io
 import logging
@@ -7,20 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import cloudpickle
+import pyspark.cloudpickle
 import pytest
 import torch
+from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed, Launcher
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.training.launcher import train_distributed
 from ganrec_spark.training.worker import Worker, share
 
-# Workers cannot import tests; what they run travels whole.
+# Workers cannot import tests; what they run travels whole, by the pickler of each launcher.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+pyspark.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+by_every_launcher = pytest.mark.parametrize("launcher", typing.get_args(Launcher))
 
 
 def fit(worker: Worker, accident: str = "", at: int = 5) -> dict[str, object]:
@@ -69,10 +75,13 @@ def happen(accident: str) -> None:
     time.sleep(3600)
 
 
-def test_two_workers_learn_in_step(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
+@by_every_launcher
+def test_two_workers_learn_in_step(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], launcher: Launcher
+) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with caplog.at_level(logging.DEBUG, "ganrec"):
-        result = train_distributed(spark, fit, Distributed(workers=2))
+        result = train_distributed(spark, fit, Distributed(workers=2, launcher=launcher))
     losses = result["losses"]
     assert losses[-1] < losses[0] / 3
     assert (result["spread"], result["first"], result["mean"]) == (0, 0, 0.5)
@@ -80,6 +89,7 @@ def test_two_workers_learn_in_step(spark: SparkSession, caplog: pytest.LogCaptur
     ours = [record.message for record in caplog.records if record.name == "ganrec"]  # py4j writes to the root logger
     assert ours == ["worker 0 of 2 is done"]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert capfd.readouterr().out == ""
 
 
 def fit_side_by_side(worker: Worker, models: int) -> dict[str, object]:
@@ -87,8 +97,12 @@ def fit_side_by_side(worker: Worker, models: int) -> dict[str, object]:
     return {f"model {number}": fit(trainer) | {"worker": worker.index} for number in own}
 
 
-def test_as_many_models_as_workers_are_trained_side_by_side_as_if_each_were_alone(spark: SparkSession) -> None:
-    found = train_distributed(spark, fit_side_by_side, Distributed(workers=2), n_models=3, models=3)
+@by_every_launcher
+def test_as_many_models_as_workers_are_trained_side_by_side_as_if_each_were_alone(
+    spark: SparkSession, launcher: Launcher
+) -> None:
+    config = Distributed(workers=2, launcher=launcher)
+    found = train_distributed(spark, fit_side_by_side, config, n_models=3, models=3)
     assert [found[f"model {number}"]["worker"] for number in range(3)] == [0, 1, 1]
     alone = fit(Worker())["losses"]
     for number in range(3):
@@ -107,6 +121,7 @@ def fail_beside_a_long_training(worker: Worker, accident: str) -> dict[str, obje
     return {}
 
 
+@by_every_launcher
 @pytest.mark.parametrize(
     ("accident", "stall_timeout", "says"),
     [
@@ -116,9 +131,14 @@ def fail_beside_a_long_training(worker: Worker, accident: str) -> dict[str, obje
     ],
 )
 def test_a_worker_that_fails_ends_the_training_of_the_others_beside_it(
-    spark: SparkSession, caplog: pytest.LogCaptureFixture, accident: str, stall_timeout: int, says: str
+    spark: SparkSession,
+    caplog: pytest.LogCaptureFixture,
+    launcher: Launcher,
+    accident: str,
+    stall_timeout: int,
+    says: str,
 ) -> None:
-    config = Distributed(workers=2, stall_timeout_seconds=stall_timeout)
+    config = Distributed(workers=2, launcher=launcher, stall_timeout_seconds=stall_timeout)
     started = time.monotonic()
     with caplog.at_level(logging.DEBUG, "ganrec"), pytest.raises(TrainingError, match=says):
         train_distributed(spark, fail_beside_a_long_training, config, n_models=2, accident=accident)
@@ -142,7 +162,7 @@ def test_one_worker_loads_no_horovod_and_torch_leaves_no_files_behind(tmp_path: 
     program = """
 import sys
 import torch
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed, Launcher
 from ganrec_spark.training.launcher import train_distributed
 
 def train(worker):
@@ -162,6 +182,7 @@ print(train_distributed(None, train, Distributed(workers=1)), 'horovod' in sys.m
     assert list(tmp_path.iterdir()) == []
 
 
+@by_every_launcher
 @pytest.mark.parametrize(
     ("accident", "stall_timeout", "says"),
     [
@@ -171,16 +192,24 @@ print(train_distributed(None, train, Distributed(workers=1)), 'horovod' in sys.m
     ],
 )
 def test_whatever_stops_a_worker_ends_the_training(
-    spark: SparkSession, accident: str, stall_timeout: int, says: str
+    spark: SparkSession, launcher: Launcher, accident: str, stall_timeout: int, says: str
 ) -> None:
-    config = Distributed(workers=2, stall_timeout_seconds=stall_timeout)
+    config = Distributed(workers=2, launcher=launcher, stall_timeout_seconds=stall_timeout)
     with pytest.raises(TrainingError, match=says):
         train_distributed(spark, fit, config, accident=accident)
     assert spark.range(3).count() == 3
 
 
-def test_too_few_slots_are_refused_at_once(spark: SparkSession) -> None:
+@by_every_launcher
+def test_too_few_slots_are_refused_at_once(spark: SparkSession, launcher: Launcher) -> None:
     started = time.monotonic()
     with pytest.raises(TrainingError, match=r"3 workers .* Spark has 2 .*lower distributed.workers to 2"):
-        train_distributed(spark, fit, Distributed(workers=3))
+        train_distributed(spark, fit, Distributed(workers=3, launcher=launcher))
     assert time.monotonic() - started < 5
+
+
+def test_torchrun_under_dynamic_allocation_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = SparkConf(loadDefaults=False).set("spark.dynamicAllocation.enabled", "true")
+    monkeypatch.setattr(type(spark.sparkContext), "getConf", lambda _: conf)
+    with pytest.raises(TrainingError, match=r"torchrun .*spark\.profiles\.training"):
+        train_distributed(spark, fit, Distributed(workers=2, launcher="torchrun"))

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.config.models import Generator as Settings
-from ganrec_spark.config.sections import Distributed
 from ganrec_spark.fills.generators.cgan import Start
 from ganrec_spark.fills.generators.interactions import Profiles
 from ganrec_spark.fills.generators.training import GeneratorPlan

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
-from ganrec_spark.config.sections import Distributed
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.recommenders.transformer.network import Shape
 from ganrec_spark.recommenders.transformer.training import Batch, SasRecPlan, train_sasrec
 from ganrec_spark.training.checkpoints import file_checkpoints

@@ -21,9 +21,10 @@ READ_ELSEWHERE = {
     "ingest": {"feedback_events"},  # where feedback.as_ratings is set
     "sparsity": {"user_attributes"},  # where sparsity.group_by is set
     "transformer_final": {"transformer_checkpoints"},  # where little is new
-    "augment_final": {"transformer_checkpoints", "transformer_candidates"},  # where the Transformer's fill is accepted
-    # Without the gate's fit, and of explicit ratings.
-    "als_choose": {"als_choices", "known_ignored", "validation_ratings"},
+    # Where the Transformer's fill is a finalist, and where it is accepted.
+    **{stage: {"transformer_checkpoints", "transformer_candidates"} for stage in ("gate", "augment_final")},
+    "als_choose": {"als_choices", "known_ignored"},  # without the gate's fit
+    "newcomers_choose": {"validation_ratings"},  # where likeness helps
     "publish": {"rejected_ratings"},  # where a run was published before
     # Where it is known what items are alike by.
     **{f"item_item_{phase}": {"item_attributes", "item_vectors", "attribute_columns"} for phase in ("choose", "final")},
@@ -38,7 +39,7 @@ READ_ELSEWHERE = {
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_the_plan_is_exact(published: Published, stage: Stage) -> None:
-    """What a stage declares it uses; undeclared tables and sections it cannot use (StageLake, runner._visible)."""
+    """What a stage declares it uses; anything else it cannot (StageLake, config.load.restricted)."""
     lakeside, _, _ = published
     used = json.loads((lakeside.root / "used.json").read_text())[stage.name]
     always = {"run", "lake", "spark"}  # seed and session

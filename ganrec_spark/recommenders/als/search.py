@@ -50,8 +50,10 @@ class AlsJudges:
         self.ignored = ignored.of_phase(read("known_ignored"), self.train, "choose")
         self._latest = latest_time(self.train)
         self._prepared: dict[tuple[str, float | None, float, float], AlsRatings] = {}
-        users = dislikes.never_listed(histories(self.train), self.dislikes)
-        self._judged = drawn_judges(users, read("validation_ratings"), "als", context.seed)
+        held_out, disliked = read("validation_ratings"), self.dislikes
+        self._judged = drawn_judges(
+            self.train, held_out, "als", context.seed, lambda own: dislikes.never_listed(histories(own), disliked)
+        )
         self._ids = context.spark.createDataFrame(self._judged.select(["user_idx"])).cache()
 
     @property

@@ -6,17 +6,15 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.frames.mapped import Mapper, by_tasks
-from ganrec_spark.frames.top_n import top_n
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.recommenders.item_item.scoring import ship_weights
-from ganrec_spark.recommenders.item_item.weights import Weights, columns
+from ganrec_spark.recommenders.item_item.weights import Weights, strongest
 from ganrec_spark.run.context import Context
-
-_BLOCK = 512
 
 
 def candidates(
@@ -30,7 +28,8 @@ def candidates(
     """Return item_item_candidates: for each user in `users`, the n best items neither in `ratings` nor disliked."""
     disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
     score = ship_weights(context.spark, item_idx, weights, half_life)
-    return ranked_by(ratings, users, score, disliked, context.config.recommend.n_candidates)
+    own, n = of_listed(context, ratings), context.config.recommend.n_candidates
+    return ranked_by(own, users, score, disliked, n)
 
 
 def ranked_by(
@@ -50,17 +49,10 @@ def ranked_by(
 
 def weight_rows(context: Context, weights: Weights, item_idx: NDArray[np.int32]) -> DataFrame:
     """Return item_item_weights: of each item, the history items of largest positive weight."""
-    neighbours: list[NDArray[np.int32]] = []
-    strengths: list[NDArray[np.float32]] = []
-    for start in range(0, len(item_idx), _BLOCK):
-        values = columns(weights, slice(start, start + _BLOCK))
-        positive = np.where(values > 0, values, np.float32(-np.inf)).T
-        best, of_best = top_n(positive, context.config.item_item.stored_neighbours)
-        neighbours += [item_idx[row] for row in best]
-        strengths += of_best
+    places, strengths = strongest(weights, context.config.item_item.stored_neighbours)
     table = {
         "item_idx": pa.array(item_idx, pa.int32()),
-        "neighbours": pa.array(neighbours, pa.list_(pa.int32())),
+        "neighbours": pa.array([item_idx[row] for row in places], pa.list_(pa.int32())),
         "weights": pa.array(strengths, pa.list_(pa.float32())),
     }
     return context.spark.createDataFrame(pa.table(table))

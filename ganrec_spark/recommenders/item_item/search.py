@@ -34,7 +34,7 @@ from ganrec_spark.recommenders.item_item.fit import (
     slope_of,
 )
 from ganrec_spark.recommenders.item_item.grids import LAMBDA, RANK, half_the_rank, next_lambda, shorter
-from ganrec_spark.recommenders.item_item.profiles import profile_matrix, profiles
+from ganrec_spark.recommenders.item_item.profiles import profile_matrix, profiles, rating_moments
 from ganrec_spark.recommenders.item_item.scoring import by_weights
 from ganrec_spark.recommenders.item_item.weights import Weights, mixed, products
 from ganrec_spark.recommenders.judging import drawn_judges, judged_ndcg
@@ -93,8 +93,12 @@ class ItemItemSearch:
         if self._held_out is None:
             return []
         if slope not in self._judges_by:
-            users = with_ages(profiles(self._ratings, slope), self._ratings)
-            found = drawn_judges(users, self._held_out, "item_item", self._seed)
+            all_of_them = rating_moments(self._ratings)
+
+            def gathered(own: DataFrame) -> DataFrame:
+                return with_ages(profiles(own, slope, all_of_them), own)
+
+            found = drawn_judges(self._ratings, self._held_out, "item_item", self._seed, gathered)
             self._judges_by[slope] = [rows for rows in found.to_batches() if rows.num_rows]
         return self._judges_by[slope]
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ganrec_spark.frames.top_n import first_n, top_n
 from ganrec_spark.recommenders.item_item.gfcf import LowPass
 
 # [I history items, I items]: dense from EASE, sparse from RP3beta, sparse and of low rank from GF-CF.
@@ -27,6 +28,33 @@ def columns(weights: Weights, part: slice) -> NDArray[np.float32]:
     if isinstance(weights, LowPass):
         return weights.columns(part)
     return np.asarray(weights[:, part] if isinstance(weights, np.ndarray) else weights[:, part].toarray())
+
+
+def strongest(weights: Weights, n: int) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
+    """Return per item the history items of its n largest positive weights, and these, best first (frames.top_n).
+
+    Of sparse weights the entries alone are looked at.
+    """
+    by_item = weights.tocsc() if isinstance(weights, sparse.csr_array) else None
+    n_items = (weights.near if isinstance(weights, LowPass) else weights).shape[1]
+    items: list[NDArray[np.int32]] = []
+    values: list[NDArray[np.float32]] = []
+    for start in range(0, n_items, _COLUMNS):
+        part = slice(start, start + _COLUMNS)
+        if by_item is None:
+            dense = columns(weights, part)
+            own = top_n(np.where(dense > 0, dense, np.float32(-np.inf)).T, n)
+        else:
+            own = _largest(by_item[:, part], n)
+        items += own[0]
+        values += own[1]
+    return items, values
+
+
+def _largest(by_item: sparse.csc_array, n: int) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
+    owners, positive = np.repeat(np.arange(by_item.shape[1]), np.diff(by_item.indptr)), by_item.data > 0
+    entries = owners[positive], by_item.indices[positive], by_item.data[positive]
+    return first_n(*entries, by_item.shape[1], n)
 
 
 def mixed(first: Weights, second: Weights, share: float) -> Weights:

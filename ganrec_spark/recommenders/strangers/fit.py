@@ -107,17 +107,21 @@ def best_of(found: dict[float | None, NDArray[np.float64]]) -> float | None:
     return best if is_ahead(found[best], found[None]) else None
 
 
-def candidates(features: Features, observed: DataFrame, model: Learned, shrinkage: float, n: int) -> DataFrame:
-    """Return (user_idx, items, scores): the n best items of every user with features and without an observed rating."""
+def unrated(features: Features, observed: DataFrame) -> DataFrame:
+    """Return (user_idx, places, weights) of every user with features and without an observed rating."""
+    described = features.rows.withColumnRenamed("idx", "user_idx")
+    return described.join(observed.select("user_idx").distinct(), "user_idx", "left_anti")
+
+
+def candidates(users: DataFrame, model: Learned, shrinkage: float, n: int) -> DataFrame:
+    """Return (user_idx, items, scores): the n best items of each of the `unrated` users."""
     found, slots = model.effects(shrinkage), model.slots
-    shipped = ship(observed.sparkSession, base=found.base, added=found.added, items=model.items)
+    shipped = ship(users.sparkSession, base=found.base, added=found.added, items=model.items)
 
     def score(block: pa.RecordBatch) -> NDArray[np.float32]:
         return _score(Effects(shipped["base"], shipped["added"]), shipped["items"], slots)(block)
 
-    described = features.rows.withColumnRenamed("idx", "user_idx")
-    strangers = described.join(observed.select("user_idx").distinct(), "user_idx", "left_anti")
-    return rank_catalogue(strangers.withColumn("items", F.array().cast("array<int>")), score, n)
+    return rank_catalogue(users.withColumn("items", F.array().cast("array<int>")), score, n)
 
 
 def _drawn(users: DataFrame, n: int, seed: int) -> DataFrame:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ganrec_spark.evaluation.asked import of_listed
 from ganrec_spark.frames import dislikes
 from ganrec_spark.frames.histories import histories, lists
 from ganrec_spark.frames.mapped import Mapper, by_tasks
@@ -27,13 +28,15 @@ _TOGETHER = 32  # histories of one width that go through the networks at once
 def candidates(
     context: Context, plan: SasRecPlan, states: list[bytes], sequences: DataFrame, ratings: DataFrame
 ) -> DataFrame:
-    """Return table transformer_candidates: every user's best items of the catalogue, no observed or disliked ones.
+    """Return table transformer_candidates: users' best items of the catalogue, no observed or disliked ones.
 
+    Of all users, in phase choose of those who judge the lists and of those whose lists may be fills.
     A score is the mean over models of the log probability of the item among the catalogue's.
     """
     score = ship_models(context.spark, plan.shape, plan.catalogue, states)
     disliked = dislikes.of_phase(context.lake.read("known_dislikes"), ratings, str(context.phase))
-    return ranked_by(sequences, ratings, score, disliked, context.config.recommend.n_candidates)
+    own = of_listed(context, ratings, may_fill=True)
+    return ranked_by(sequences, own, score, disliked, context.config.recommend.n_candidates)
 
 
 def ship_models(spark: SparkSession, shape: Shape, catalogue: NDArray[np.int64], states: list[bytes]) -> Score:

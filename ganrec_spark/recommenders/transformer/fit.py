@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ganrec_spark.config.cluster import Reader
 from ganrec_spark.recommenders.transformer.plans import BEST_EPOCH
 from ganrec_spark.recommenders.transformer.training import SasRecPlan, TrainedSasRec, train_sasrec
 from ganrec_spark.run.context import Context
@@ -17,7 +18,7 @@ from ganrec_spark.training.worker import Worker, share
 
 
 def train(context: Context, plans: list[SasRecPlan]) -> list[TrainedSasRec]:
-    """Train on Horovod workers; where a killed run left checkpoints of the same trainings, go on from there."""
+    """Train on the workers; where a killed run left checkpoints of the same trainings, go on from there."""
     urls = context.lake.data_files("user_sequences")
     # Named by all that the result follows from: another training must not resume from it.
     versions = [
@@ -33,6 +34,7 @@ def train(context: Context, plans: list[SasRecPlan]) -> list[TrainedSasRec]:
         checkpoint_dir=checkpoint_dir_of(context),
         checkpoints=[f"sasrec-{version}.pt" for version in versions],
         tensorboard_dir=f"{context.work_dir}/tensorboard",
+        reader=context.config.distributed.reader,
     )
     return [TrainedSasRec(**results[plan.name]) for plan in plans]
 
@@ -44,6 +46,7 @@ def fit(
     checkpoint_dir: str,
     checkpoints: list[str],
     tensorboard_dir: str,
+    reader: Reader = "petastorm",
 ) -> dict[str, object]:
     """Be one training worker: train this worker's models alone, or its shard of every model's batches."""
     trainer, own = share(worker, len(plans))
@@ -53,7 +56,7 @@ def fit(
         rows, seed = max(1, plan.batch_size // trainer.count), plan.seed % 2**31
         with (
             scalars(trainer, f"{tensorboard_dir}/{plan.name}") as show,
-            read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed) as batches,
+            read_batches(urls, ["items", "length"], rows, trainer.index, trainer.count, seed, reader) as batches,
         ):
             trained = train_sasrec(
                 trainer,

@@ -159,8 +159,10 @@ def test_the_blend_is_no_worse_than_its_best_member_and_both_phases_have_lists(w
     als = (1 / log2(3) + 1) / 4
     assert alone == pytest.approx({"als": als, "item_item": 3 / 4, "transformer": 0, "trending": trending})
     assert written.weights[0].validation_ndcg == pytest.approx((3 + 1 / log2(3)) / 4)
-    assert written.blends["final"] == written.blends["choose"]
+    # In phase choose those who have validation ratings are asked, and nobody else.
+    assert set(written.blends["choose"]) == {0, 1, 2, 4}
     assert set(written.blends["final"]) == {0, 1, 2, 3, 4}
+    assert {user: written.blends["final"][user] for user in written.blends["choose"]} == written.blends["choose"]
     served = [row.item_idx for row in written.recommendations if row.user_idx == 0]
     assert written.blends["final"][0][:3] == served
 

@@ -140,6 +140,10 @@ def test_executors_whose_python_lacks_packages_or_has_others_are_found(
     assert "spark.archives" in found.advice
     found = {finding.name: finding for finding in examined(make_config("distributed.workers=2"))[0]}["executors"]
     assert "torch, horovod, petastorm" in found.found
+    neither = ("distributed.workers=2", "distributed.launcher=torchrun", "distributed.reader=pyarrow")
+    found = {finding.name: finding for finding in examined(make_config(*neither))[0]}["executors"]
+    assert "torch" in found.found
+    assert not {"horovod", "petastorm"} & set(found.found.split(", "))
 
 
 def test_look_says_what_low_ratings_may_mean(spark: SparkSession, make_config, tmp_path: Path) -> None:

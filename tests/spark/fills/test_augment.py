@@ -59,7 +59,7 @@ def untrained(kind: str) -> tuple[dict[str, object], bytes]:
     }, buffer.getvalue()
 
 
-def filled(spark: SparkSession, partitions: int) -> DataFrame:
+def filled(spark: SparkSession, partitions: int, users: DataFrame | None = None) -> DataFrame:
     observed = ratings(spark).repartition(partitions)
     checkpoints = {kind: untrained(kind) for kind in ("agn", "vae", "cgan")}
     plans = [
@@ -71,7 +71,8 @@ def filled(spark: SparkSession, partitions: int) -> DataFrame:
     sources = ship_sources(spark, observed, checkpoints, {*checkpoints, "popularity", "item_item"})
     sources["transformer"] = Source("transformer", "listed", {}, ship(spark))
     listed = {"transformer": transformer_lists(spark)}
-    return generate(spark, observed, sparse_users(spark), sources, plans, 1.0, seed=42, listed=listed)
+    users = sparse_users(spark) if users is None else users
+    return generate(spark, observed, users, sources, plans, 1.0, seed=42, listed=listed)
 
 
 def transformer_lists(spark: SparkSession) -> DataFrame:
@@ -124,6 +125,17 @@ def test_the_same_rows_whatever_the_partitions(spark: SparkSession) -> None:
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", str(before))
     assert rows[0] == rows[1]
+
+
+def test_a_users_rows_do_not_hang_on_who_else_is_filled(spark: SparkSession) -> None:
+    # 60 users, then 15 of them and one alone: to the last bit of each confidence.
+    everyone = set(map(tuple, filled(spark, 3).toPandas().to_numpy().tolist()))
+    for some in ("user_idx % 8 = 0", "user_idx = 40"):
+        own = sparse_users(spark).where(some)
+        ids = {row.user_idx for row in own.collect()}
+        found = set(map(tuple, filled(spark, 3, own).toPandas().to_numpy().tolist()))
+        assert found == {row for row in everyone if row[1] in ids}
+        assert {row[1] for row in found} == ids
 
 
 @pytest.fixture
@@ -203,6 +215,10 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
     augment.run(in_stage("augment_choose", str(tmp_path)))
     table = lake.read("generated_ratings", RUN, "choose").toPandas()
     assert len(set(table.fill)) == 3 * 4 + 3 * 3
+    # In phase choose those who screen: sparse ones of a third of the users with held-out ratings.
+    sparse = {row.user_idx for row in sparse_users(spark).collect()}
+    assert set(table.user_idx) < sparse
+    assert 10 < len(set(table.user_idx)) < 30
     own = (table.item_idx >= 20) == (table.user_idx % 2 == 1)
     for fill in ("vae_top3", "cgan_top3", "item_item_top3", "transformer_top3"):
         assert own[table.fill == fill].mean() > 0.9, fill
@@ -211,6 +227,7 @@ def test_train_and_fill_in_both_phases(spark: SparkSession, lake: Lake, in_stage
     augment.run(in_stage("augment_final", str(tmp_path)))
     final = lake.read("generated_ratings", RUN, "final").toPandas()
     assert set(final.fill) == {"vae_top3"}
+    assert set(final.user_idx) == sparse
     assert NEVER_RATED not in set(final.item_idx), "every user has it since validation was added"
 
 

@@ -5,9 +5,11 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from pyspark.sql import DataFrame
 
 from ganrec_spark.config.sections import Config
 from ganrec_spark.fills import gate
+from ganrec_spark.fills.generate import FillPlan
 from ganrec_spark.lake.stage_lake import StageLake
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
@@ -46,6 +48,19 @@ def world() -> tuple[Rows, Rows, dict[str, Rows]]:
     return train, held_out, fills
 
 
+@pytest.fixture(autouse=True)
+def of_all_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the gate find the world's fills, which no generator makes, where it asks for those of all sparse users."""
+
+    def made(context: Context, plans: list[FillPlan], users: DataFrame, phase: str) -> DataFrame:
+        rows = [row for plan in plans for row in world()[2][plan.name]]
+        return context.lake.frame("finalist_ratings", rows).join(users, "user_idx", "left_semi")
+
+    plans = [FillPlan(name.partition("_")[0], "top", 3) for name in world()[2]]
+    monkeypatch.setattr(gate_stage, "planned_fills", lambda context: plans)
+    monkeypatch.setattr(gate_stage, "made_fills", made)
+
+
 def generated(fill: str, user: int, items: np.ndarray, generator: str) -> Rows:
     rest = (generator, "top", "v1", 1)
     return [(fill, user, int(item), place, 1.0, *rest) for place, item in enumerate(items, 1)]
@@ -68,6 +83,8 @@ def gate_context(lake: Lake, make_config: Callable[..., Config]) -> Callable[...
         kinds = (("dense", f"bucket:{dense_bucket}", DENSE), ("sparse", "bucket:1-5", SPARSE))
         segments = [(user, name) for *names, users in kinds for user in users for name in names]
         tables = {"train_ratings": train, "validation_ratings": held_out, "user_segments": segments}
+        sparsity = [(user, 2, 0.1, 0.0, 0.5, "1-5", True) for user in SPARSE]
+        tables["user_sparsity"] = sparsity
         for table, rows in (tables | {"known_dislikes": dislikes}).items():
             lake.replace(table, staged.frame(table, rows), "2026-11-01")
         fill_rows = staged.frame("generated_ratings", [row for rows in fills.values() for row in rows])

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ganrec_spark.errors import LakeError
 from ganrec_spark.lake import events
-from ganrec_spark.lake.iceberg import Conflict, replace_rows
+from ganrec_spark.lake.iceberg import Conflict, current_snapshot, replace_rows
 from ganrec_spark.lake.schema import local_frame
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.table import Table, columns
@@ -51,6 +51,21 @@ def test_what_comes_again_adds_nothing(lake: Lake, clicks: Make) -> None:
     assert events.append(lake, "clicks", clicks(range(0))) == 0
 
 
+def test_a_log_that_is_known_to_lack_them_is_read_again_only_where_others_added(
+    lake: Lake, clicks: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int | None] = []
+    as_of = Lake.as_of
+    monkeypatch.setattr(Lake, "as_of", lambda self, table, seen: reads.append(seen) or as_of(self, table, seen))
+    assert events.append(lake, "clicks", clicks(range(3)), absent_as_of=(None,)) == 3
+    before = current_snapshot(lake.spark, lake.ensure("clicks"))
+    assert events.append(lake, "clicks", clicks(range(3, 5)), absent_as_of=(before,)) == 2
+    assert reads == []
+    assert events.append(lake, "clicks", clicks(range(3, 7)), absent_as_of=(before,)) == 2  # e3, e4 came meanwhile
+    assert len(reads) == 1
+    assert stored(lake) == named(range(7))
+
+
 def test_of_two_that_began_with_the_same_log_each_event_is_taken_once(
     lake: Lake, clicks: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,8 +78,13 @@ def test_of_two_that_began_with_the_same_log_each_event_is_taken_once(
 
     assert events.append(lake, "clicks", clicks(range(1))) == 1
     monkeypatch.setattr(events, "replace_rows", at_once)
+    known = (current_snapshot(lake.spark, lake.ensure("clicks")),)  # neither has looked for its own there
+
+    def add(first: int) -> int:
+        return events.append(lake, "clicks", clicks(range(first, first + 4)), absent_as_of=known)
+
     with ThreadPoolExecutor(2) as pool:
-        added = list(pool.map(lambda first: events.append(lake, "clicks", clicks(range(first, first + 4))), (1, 3)))
+        added = list(pool.map(add, (1, 3)))
     assert stored(lake) == named(range(7))
     assert sorted(added) == [2, 4]
     assert next(tries) == 3  # one of them tried again

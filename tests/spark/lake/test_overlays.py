@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ganrec_spark.errors import LakeError
+from ganrec_spark.errors import LakeError, QualityError
 from ganrec_spark.lake.overlay import OVERLAID, compact, lay_over
 from ganrec_spark.lake.pointer import show
 from ganrec_spark.lake.publication import (
@@ -118,6 +118,21 @@ def test_who_comes_second_leaves_nothing(lake: Lake) -> None:
     assert readers_see(lake) == {1: "b", 2: "a"}
     for table in ("refreshed_users", *OVERLAID.values()):
         assert {row.edition for row in lake.read_all(table).collect()} <= {"aaaa", name}
+
+
+def test_what_must_not_be_shown_leaves_nothing(lake: Lake) -> None:
+    publish(lake, RUN, "aaaa", {1: "a", 2: "a"})
+    users = lake.spark.createDataFrame([(2,)], "user_idx int")
+
+    def require() -> None:
+        raise QualityError("a list breaks a rule")
+
+    with pytest.raises(QualityError, match="breaks a rule"):
+        lay_over(lake, lake.published(), made(lake, {2: "c"}), users, 9, require)
+    assert readers_see(lake) == {1: "a", 2: "a"}
+    assert lake.published().overlays == ()
+    for table in ("refreshed_users", *OVERLAID.values()):
+        assert {row.edition for row in lake.read_all(table).collect()} <= {"aaaa"}
 
 
 def test_compacted_readers_see_the_same(lake: Lake) -> None:

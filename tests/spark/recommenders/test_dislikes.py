@@ -156,7 +156,7 @@ def test_no_member_lists_what_is_known_to_be_disliked(
     lake: Lake, make_config: MakeConfig, run_alone: RunAlone, member: str
 ) -> None:
     likes = [(u, i, 1.0) for u in range(24) for i in range(24) if u != i and (u - i) % 2 == 0]
-    write(lake, likes, [(0, 0, 1.0), (1, 2, 1.0)], [])
+    write(lake, likes, [(0, 0, 1.0), (1, 2, 1.0)], [(u, u, 1.0) for u in range(24)])
     config = make_config(*ALS, "item_item.method=ease", "item_item.ease_regularisation=[10.0]")
     run_alone(config, *(["als_setting"] if member == "als" else []), f"{member}_choose")
     found = lists(lake, member)

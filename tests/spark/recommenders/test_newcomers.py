@@ -49,6 +49,8 @@ def write(lake: Lake) -> Callable[..., None]:
             ]
             factors = spark.createDataFrame(sides, "fill string, side string, idx int, factors array<float>")
             lake.replace("als_factors", factors, RUN, phase)
+        held_out = spark.range(80).selectExpr("int(id) AS user_idx", "0 AS item_idx", "1D AS rating")
+        lake.replace("validation_ratings", held_out.selectExpr("*", "timestamp_seconds(0) AS ts"), RUN)
         setting = json.dumps({"embedding_size": 2, "regularisation": 0.1, "alpha": 20.0})
         schema = "parameters string, ndcg double, chosen boolean, base_run_id string"
         lake.replace("als_choices", spark.createDataFrame([(setting, 0.1, True, None)], schema), RUN, "choose")

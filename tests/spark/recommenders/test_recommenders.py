@@ -76,7 +76,7 @@ def test_checkerboard(
 ) -> None:
     merged = checkerboard()
     # A generated row of another parity must not count as seen, and reaches only the lists of its fill.
-    write(lake, merged, generated=[(0, 7, 0.3)])
+    write(lake, merged, validation=[(u, u, 1.0) for u in range(24)], generated=[(0, 7, 0.3)])
     config = make_config(*settings)
     run_alone(config, *(["als_setting"] if member == "als" else []), f"{member}_choose")
     found = lists(lake, f"{member}_candidates")
@@ -168,12 +168,15 @@ def test_two_methods_are_mixed_where_neither_knows_all(
 
 def test_popularity_counts_observed_users_and_serves_anyone(lake: Lake, config: Config, run_alone: RunAlone) -> None:
     merged = [(0, 1, 5.0), (0, 3, 1.0), (1, 3, 1.0), (2, 3, 1.0), (2, 1, 1.0), (1, 5, 1.0)]
-    write(lake, merged, generated=[(u, 5, 0.3) for u in (0, 2)])
-    run_alone(config, "popularity_choose")
-    # Counts: item 3 has 3 users, item 1 two, item 5 one observed; slots 0, 2, 4 are nobody's.
-    assert lists(lake, "popularity_candidates") == {-1: [3, 1, 5], 0: [5], 1: [1], 2: [5]}
+    for phase in ("choose", "final"):
+        write(lake, merged, generated=[(u, 5, 0.3) for u in (0, 2)], phase=phase)
+    run_alone(config, "popularity_choose", "popularity_final")
+    # Counts: item 3 has 3 users, item 1 two, item 5 one observed; slots 0, 2, 4 are nobody's. Nobody is asked.
+    assert lists(lake, "popularity_candidates") == {-1: [3, 1, 5]}
+    assert lists(lake, "popularity_candidates", phase="final") == {-1: [3, 1, 5], 0: [5], 1: [1], 2: [5]}
     # All ratings are of one moment, and nobody is held out: nothing speaks against all time.
-    assert lists(lake, "trending_candidates") == lists(lake, "popularity_candidates")
+    for phase in ("choose", "final"):
+        assert lists(lake, "trending_candidates", phase=phase) == lists(lake, "popularity_candidates", phase=phase)
     assert [row.parameters for row in lake.read("trending_choices", RUN, "choose").where("chosen").collect()] == [
         '{"half_life_days": null}'
     ]
@@ -198,7 +201,7 @@ def test_trending_follows_the_half_life_that_validation_prefers(
     for phase in ("choose", "final"):
         assert lists(lake, "popularity_candidates", phase=phase)[-1] == [1, 2, 3]
         assert lists(lake, "trending_candidates", phase=phase)[-1] == order
-        assert lists(lake, "trending_candidates", phase=phase)[0] == [item for item in order if item != 1]
+    assert lists(lake, "trending_candidates", phase="final")[0] == [item for item in order if item != 1]
     row = lake.read("trending_choices", RUN, "final").first()
     assert json.loads(row.parameters) == {"half_life_days": half_life}
     assert row.ndcg == 1
@@ -261,7 +264,7 @@ def test_damped_ease_of_ratings_by_their_height_is_that_of_dense_matrices(
     scores = (x * items) @ scaled / items
     expected = {u: np.argsort(-np.where(seen[u], -np.inf, scores[u]))[: (~seen[u]).sum()] for u in range(40)}
     for phase in ("choose", "final"):
-        write(lake, rows, phase=phase)
+        write(lake, rows, validation=[(u, 0, 1.0) for u in range(40)], phase=phase)
         run_alone(config, f"item_item_{phase}")
         found = lists(lake, "item_item_candidates", phase=phase)
         assert found == {u: items.tolist() for u, items in expected.items() if seen[u].any()}

@@ -116,8 +116,8 @@ def _pretend_gate(spark: SparkSession, lake: Lake) -> None:
     decisions = [("none", False), ("agn_top1", False), ("cgan_top3", True)]
     filler = (0.0,) * 9 + (1, 1)
     rows = [(name, "confirm", *filler, accepted, "", "") for name, accepted in decisions]
-    for table, values in (("generated_ratings", fills), ("gate_decisions", rows)):
-        lake.replace(table, spark.createDataFrame(values, _schema(table)), RUN, "choose")
+    for table, values in (("finalist_ratings", fills), ("gate_decisions", rows)):
+        lake.replace(table, spark.createDataFrame(values, _schema(table)), RUN)
 
 
 def _schema(table: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from ganrec_spark.recommenders.item_item.gfcf import LowPass
-from ganrec_spark.recommenders.item_item.weights import Weights, columns, mixed, products
+from ganrec_spark.recommenders.item_item.weights import Weights, columns, mixed, products, strongest
 
 RNG = np.random.default_rng(3)
 SIZE = 700  # more than the columns that are mixed at a time
@@ -39,3 +39,24 @@ def test_a_mixture_scores_as_the_sum_of_both_scores(first, second) -> None:  # t
     assert products(profiles, one) == pytest.approx(before[0])
     assert products(profiles, other) == pytest.approx(before[1])
     assert isinstance(mixture, np.ndarray) == (dense in (first, second))
+
+
+def test_the_strongest_of_sparse_weights_are_those_of_the_same_weights_dense() -> None:
+    some = thin()
+    some.data = np.round(RNG.standard_normal(some.nnz), 1).astype(np.float32)  # ties, zeros, and negative ones
+    items, values = strongest(some, 4)
+    again, of_dense = strongest(some.toarray(), 4)
+    assert len(items) == SIZE
+    for item in range(SIZE):
+        column = some.toarray()[:, item]
+        best = sorted(np.flatnonzero(column > 0), key=lambda row: (-column[row], row))[:4]
+        assert items[item].tolist() == again[item].tolist() == best
+        assert values[item].tolist() == of_dense[item].tolist() == column[best].tolist()
+
+
+def test_the_strongest_of_weights_with_a_part_of_low_rank() -> None:
+    model = low()
+    whole = columns(model, slice(0, SIZE))
+    items, values = strongest(model, 3)
+    assert [row.tolist() for row in items] == np.argsort(-whole, axis=0, kind="stable")[:3].T.tolist()
+    assert np.array(values) == pytest.approx(-np.sort(-whole, axis=0)[:3].T)
