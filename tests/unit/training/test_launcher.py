@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from ganrec_spark.config.training import Distributed
+from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.training import launcher
 from ganrec_spark.training.reports import ReportServer
