@@ -30,7 +30,7 @@ from ganrec_spark.config.load import load_config
 from ganrec_spark.config.sections import Config
 from ganrec_spark.feedback.log import append_events, frame_rows
 from ganrec_spark.lake.overlay import compact
-from ganrec_spark.lake.publication import base_of
+from ganrec_spark.lake.publication import base_of, delete_editions
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.raw.world import write_world
 from ganrec_spark.refresh.refresh import refresh
@@ -145,6 +145,11 @@ def measured(overrides: Sequence[str], options: argparse.Namespace) -> Iterator[
     shown = lake.published()
     if shown.overlays or shown.events:  # measured before: as the run left it
         lake.point_to(RUN, base_of(str(shown.edition)), shown)
+        later = {
+            (row.run_id, row.edition)
+            for row in lake.read_all("exposures").select("run_id", "edition").distinct().collect()
+        }
+        delete_editions(lake, sorted(key for key in later if key[1] != base_of(key[1])), exposures=True)
         spark.sql(f"DELETE FROM {lake.ensure('feedback_events')}")
     ids = lake.read("users", RUN).select("user_id").toPandas()["user_id"].to_numpy()
     ratings, users = lake.read("ratings", RUN).count(), options.measure

@@ -144,7 +144,7 @@ def test_choices_are_those_that_lists_of_all_users_lead_to(
     for module in ("evaluation.asked", "stages.recommend", "stages.evaluate", "blend.choosing"):
         monkeypatch.setattr(f"ganrec_spark.{module}.asked_users", lambda context: everyone)
     before, of_all, told = found()
-    assert f"{USERS} users in validation;" in told
+    assert f"{USERS} users in validation, 0 users in test" in told
     assert now == before
     for table, rows in lists.items():
         assert rows == {row for row in of_all[table] if row[1] in few or row[1] < 0}, table

@@ -11,7 +11,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.feedback.log import append_events, frame_rows
 from ganrec_spark.feedback.ratings import with_feedback
 from ganrec_spark.frames import dislikes
-from ganrec_spark.lake.schema import local_frame
+from ganrec_spark.lake.schema import declared, local_frame
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.plan.tables import TABLE_BY_NAME
@@ -187,16 +187,21 @@ def test_who_has_rated_enough_has_no_generated_rows_and_the_log_never_any(
         "augment.rules=[popularity]",
         "augment.strategies=[{how: top, n: 1}]",
     )
-    stages = ("ingest", "attributes", "split", "sparsity", "augment_choose")
+    stages = ("ingest", "attributes", "split", "sparsity", "augment_final")
+    decision = {"fill": "popularity_top1", "accepted": True}
+    decisions = [tuple(decision.get(column.name) for column in declared("gate_decisions").columns)]
+    for run_id in ("2026-11-01", "2026-11-02"):
+        accepted = local_frame(spark, declared("gate_decisions").columns, decisions)
+        lake.replace("gate_decisions", accepted, run_id)
     run_alone(config, *stages)
     (u0,) = lake.read_all("users").where("user_id = 'u0'").collect()
-    generated = lake.read("generated_ratings", "2026-11-01", "choose").collect()
+    generated = lake.read("generated_ratings", "2026-11-01", "final").collect()
     assert {row.user_idx for row in generated} == {u0.user_idx}  # the one with few ratings
     bought = [("u0", f"i{i}", "purchase", f"2026-11-02T0{i}:00:00Z") for i in (2, 3, 4, 5)]
     append(spark, lake, config, [*bought, ("fresh", "i1", "click", "2026-11-02")], datetime(2026, 11, 3))
     run_alone(config, *stages, run_id="2026-11-02")
     (fresh,) = lake.read_all("users").where("user_id = 'fresh'").collect()
-    generated = lake.read("generated_ratings", "2026-11-02", "choose").collect()
+    generated = lake.read("generated_ratings", "2026-11-02", "final").collect()
     assert {row.user_idx for row in generated} == {fresh.user_idx}
     assert lake.read_all("feedback_events").count() == 5
     (profile,) = lake.read("user_sparsity", "2026-11-02").where(f"user_idx = {u0.user_idx}").collect()
