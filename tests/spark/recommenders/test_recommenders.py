@@ -295,7 +295,7 @@ def test_a_fitter_gives_each_setting_its_own(lake: Lake, config: Config, method:
 def test_one_user_and_one_item(
     lake: Lake, make_config: Callable[..., Config], run_alone: RunAlone, method: str
 ) -> None:
-    write(lake, [(4, 6, 1.0)])
+    write(lake, [(4, 6, 1.0)], validation=[(4, 8, 1.0)])  # an item that nobody has rated
     run_alone(
         make_config(f"item_item.method={method}", "als.embedding_size=[2]"),
         "als_setting",

@@ -243,7 +243,8 @@ def test_few_users_are_gone_round_until_an_epoch_has_its_steps(
 )
 def test_small_worlds(spark, lake: Lake, run_phase, rows: list[tuple[int, int]], says: str) -> None:
     write(spark, lake, [(user, item, 1.0, START + timedelta(days=item)) for user, item in rows], [])
-    assert says in run_phase("choose", "transformer.max_epochs=2")
+    nobody_judges = "lists for 0 users" if "lists" in says else says
+    assert nobody_judges in run_phase("choose", "transformer.max_epochs=2")
     assert says in run_phase("final", "transformer.max_epochs=2")
     seen = set(rows)
     for row in lake.read("transformer_candidates", "2026-11-01", "final").collect():

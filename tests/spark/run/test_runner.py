@@ -26,7 +26,7 @@ def test_a_reader_records_the_stages_that_nobody_submitted(
     dense = make_config(f"ingest.source={source}", "sparsity.max_ratings=0")
     run_stages(dense, *BEFORE, "merge_choose")
     log = {row.stage: row.outcome for row in lake.read("stage_log", "2026-11-01").collect()}
-    assert {stage for stage, outcome in log.items() if outcome == "skipped"} == {"augment_choose", "gate"}
+    assert {stage for stage, outcome in log.items() if outcome == "skipped"} == {"gate"}
 
     sparse = make_config(f"ingest.source={source}", "sparsity.max_ratings=100")
     run_stages(sparse, *BEFORE, run_id="2026-11-02")
