@@ -6,6 +6,7 @@ from dataclasses import astuple
 from ganrec_spark.cli.options import common, load
 from ganrec_spark.config.sections import Config
 from ganrec_spark.sizing import (
+    CONSTANTS,
     GIB,
     Constants,
     Limit,
@@ -30,18 +31,22 @@ def sizing_options(parser: argparse.ArgumentParser) -> None:
 
 
 def sizing(arguments: argparse.Namespace) -> int:
-    """Print hours and bytes of each stage, executors and memory, and what breaks first."""
+    """Print hours and bytes of each stage, where they were measured, executors and memory, and what breaks first."""
     size = Size(users=arguments.users, items=arguments.items, ratings=arguments.ratings)
-    print("\n".join(told(Constants.read(), size, load(arguments), arguments.cores, arguments.executor_cores)))
+    constants = Constants.read() if CONSTANTS.exists() else None
+    print("\n".join(told(constants, size, load(arguments), arguments.cores, arguments.executor_cores)))
     return 0
 
 
-def told(constants: Constants, size: Size, config: Config, cores: int, executor_cores: int) -> list[str]:
-    """Return what the command prints, line by line."""
+def told(constants: Constants | None, size: Size, config: Config, cores: int, executor_cores: int) -> list[str]:
+    """Return what the command prints, line by line; without constants no hours."""
+    if constants is None:
+        hours = ["Hours and bytes: no constants were measured yet; benchmarks/scale.py does (docs/scaling.md)."]
+    else:
+        hours = [*_basis(constants, size), "", *_hours(forecast(constants, size, cores), cores)]
     return [
-        *_basis(constants, size),
-        "",
-        *_hours(forecast(constants, size, cores), cores),
+        f"{size.ratings:,} ratings, {size.users:,} users, {size.items:,} items.",
+        *hours,
         "",
         *_machines(size, config, cores, executor_cores),
         "",
@@ -55,7 +60,6 @@ def _basis(constants: Constants, size: Size) -> list[str]:
     most = {name: max(vars(world)[name] for world in constants.worlds) for name in vars(size)}
     beyond = [f"{value / most[name]:,.0f} times the {name}" for name, value in vars(size).items() if value > most[name]]
     return [
-        f"{size.ratings:,} ratings, {size.users:,} users, {size.items:,} items.",
         f"Taken from {len(constants.worlds)} generated worlds of {smallest:,} to {largest.ratings:,} ratings on "
         f"{constants.cores} cores ({constants.measured}).",
         f"Extrapolated to {', '.join(beyond)} of the largest of them." if beyond else "Within their sizes.",
