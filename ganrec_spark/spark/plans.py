@@ -1,10 +1,17 @@
-"""How Spark works through what has few rows, where waiting for one small job after the other is all that it costs."""
+"""What plans cost beside their rows: classes that Spark makes of them, and waiting for one small job after another."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
+# A class that Spark made of a plan serves each plan that is alike.
+KEPT_CLASSES = {
+    "spark.sql.codegen.cache.maxEntries": "2000",  # its own 100 are fewer than a run or a refresh has
+    # As sets, the values of IN are no part of a class. Else each list has its own, too long for the JVM to compile.
+    "spark.sql.optimizer.inSetConversionThreshold": "0",
+    "spark.sql.optimizer.inSetSwitchThreshold": "0",
+}
 # One task after a shuffle; and the whole plan at once, for there is nothing to learn from its first half.
 _FEW_ROWS = {"spark.sql.shuffle.partitions": "1", "spark.sql.adaptive.enabled": "false"}
 

@@ -24,6 +24,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.errors import ConfigError, LakeError
 from ganrec_spark.lake.files import PLACE, is_remote, lake_root, make_root
 from ganrec_spark.lake.iceberg import reason
+from ganrec_spark.spark.plans import KEPT_CLASSES
 from ganrec_spark.spark.submit import SECRET_WORDS, is_secret, java_options, stage_properties
 
 # Of the packages that config/sections.py pins.
@@ -41,8 +42,6 @@ _SHA256 = {
     "hadoop-aws-3.4.1": "01334a07e179cae2b7e251f24857f11e3759108c9d6a79dcbe362a4295227da2",
     "s3-transfer-manager-2.44.4": "dbcad736b19f6eb8471f9edf027d9fffe994228f25f415894efd01fd80cb6c02",
 }
-# Of the classes that Spark makes of plans: its own 100 are fewer than a run or a refresh has, so each is made again.
-_KEPT_CLASSES = 2000
 _TASK_ATTEMPTS = 4  # Spark's default, spark.task.maxFailures, which local masters do not heed
 _FINDS = ("spark.hadoop.", "spark.jars.")
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
@@ -114,7 +113,7 @@ def build_session(
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.codegen.cache.maxEntries": str(_KEPT_CLASSES),
+        **KEPT_CLASSES,
         "spark.sql.catalogImplementation": "in-memory",
         "spark.python.sql.dataFrameDebugging.enabled": "false",  # else each call for a column asks the JVM thrice more
         "spark.ui.enabled": "false",
