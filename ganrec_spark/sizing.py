@@ -25,10 +25,12 @@ _HEAP_A_RATING = 60  # run.doctor
 _RESULT_BYTES = GIB  # Spark's spark.driver.maxResultSize
 _RATINGS_ON_DRIVER = 2_000_000  # recommenders.als.solver
 _SUMS_ON_DRIVER = 200_000_000  # recommenders.item_item.sums, of pairs of items
-_SUM_TASKS = 16  # there, beyond that
+_SUM_TASKS = 16  # there, beyond that, for EASE
 _BYTES_A_SUM = 12  # a cell of a sparse matrix: double, int32
+_CELLS_A_SLAB, _SLAB_TASKS = 2**24, 10_000  # recommenders.item_item.slabs, for other methods
+_BATCH_BYTES = 2**28  # Spark's spark.sql.execution.arrow.maxBytesPerBatch
 _BLOCK, _ARRAYS_A_BLOCK = 256, 3  # recommenders.catalogue; arrays of float32 that a score and its best items hold
-_STEP_COPIES = 3  # weights of the Transformer, two moments of Adam
+_STEP_COPIES = 4  # weights of the Transformer, their mean, two moments of Adam
 _OVERSAMPLING = 32  # recommenders.item_item.gfcf
 _NEIGHBOUR_BYTES = 8  # item, weight
 _EXPLAINED_BYTES = 600  # an item's stored neighbours in pandas
@@ -178,11 +180,14 @@ def memory(size: Size, config: Config, executors: int, executor_cores: int) -> M
         driver["GF-CF's vectors"] = 20.0 * size.items * (config.item_item.gfcf_rank + _OVERSAMPLING)
     worker = {
         "scores of a block of users": 4.0 * _ARRAYS_A_BLOCK * _BLOCK * size.items,
-        "the Transformer's weights and Adam": 4.0 * _STEP_COPIES * size.items * config.transformer.size(size.ratings),
-        "item_item's sums of pairs of items": _BYTES_A_SUM * pairs_a_task(size),
+        "the Transformer's weights, their mean and Adam": 4.0
+        * _STEP_COPIES
+        * size.items
+        * config.transformer.size(size.ratings),
+        "item_item's sums of pairs of items": bytes_of_sums(size, config),
     }
     driver_most, worker_most = (max(parts, key=parts.__getitem__) for parts in (driver, worker))
-    # item_item's sums are 16 tasks, which may come to lie on one executor.
+    # The tasks of item_item's sums may come to lie on one executor.
     return Memory(
         GIB + 2 * _RESULT_BYTES,  # as tasks send them, and on their way to Python
         _TORCH + driver[driver_most],
@@ -203,9 +208,23 @@ def pairs(size: Size) -> float:
     return size.ratings**2 / size.users
 
 
-def pairs_a_task(size: Size) -> float:
-    """Return how many different pairs of items one of item_item's tasks adds up."""
-    return min(pairs(size) / _SUM_TASKS, float(size.items) ** 2)
+def bytes_of_sums(size: Size, config: Config) -> float:
+    """Return what a task of item_item's sums holds: EASE's pairs of items, or a slab of sums and a batch of rows."""
+    rows = _BYTES_A_SUM * min(pairs(size), float(size.ratings * slabs(size))) / sum_tasks(size)
+    slab = 8.0 * max(_CELLS_A_SLAB, size.items) + min(rows, _BATCH_BYTES)
+    if size.items > config.item_item.max_exact_items:
+        return slab
+    return max(slab, _BYTES_A_SUM * min(pairs(size) / _SUM_TASKS, float(size.items) ** 2))
+
+
+def slabs(size: Size) -> int:
+    """Return into how many slabs of items the sums of RP3beta and GF-CF are cut."""
+    return ceil(size.items / max(1, _CELLS_A_SLAB // size.items))
+
+
+def sum_tasks(size: Size) -> int:
+    """Return how many tasks add up the sums of RP3beta and GF-CF."""
+    return min(slabs(size), _SLAB_TASKS)
 
 
 @dataclass(frozen=True)
@@ -242,7 +261,7 @@ def _limits(size: Size, config: Config, cores: int) -> Iterator[Limit]:
     result = "spark.driver.maxResultSize (spark.properties), item_item.neighbours"
     yield Limit("RP3beta's weights, GiB", weights, _RESULT_BYTES / GIB, result, "item_item fails")
     then = "more cores do not help its sums"
-    yield Limit("cores for item_item's sums", cores, _SUM_TASKS, "none", then)
+    yield Limit("cores for item_item's sums", cores, sum_tasks(size), "none", then)
     yield Limit("users who may rate one item", size.users, _MOST_OF_ONE_ITEM, "none", "popularity's counts overflow")
     yield Limit("ids", max(size.users, size.items), _MAX_INDEX, "none", "ingest refuses")
 

@@ -15,6 +15,7 @@ from ganrec_spark.attributes.features import features_of
 from ganrec_spark.attributes.likeness import Described, Matrix
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import ship
+from ganrec_spark.frames.sorted_here import sorted_here
 from ganrec_spark.lake.stage_lake import StageLake
 
 _PARTS = ("data", "indices", "indptr")  # of a sparse matrix
@@ -38,7 +39,7 @@ class Descriptions:
 
     def here(self, rows: DataFrame) -> Described:
         """Return the description of some of the rows, on the driver."""
-        table = rows.orderBy("item_idx").toArrow().combine_chunks()
+        table = sorted_here(rows, "item_idx")
         batches = table.to_batches()
         block = batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
         return described(block, self.words, self.vectors)

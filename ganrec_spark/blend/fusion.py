@@ -16,6 +16,7 @@ from ganrec_spark.blend.variety import Variety
 from ganrec_spark.fills.lift import Systems
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import Shipped
+from ganrec_spark.frames.sorted_here import sorted_here
 
 _TREES: dict[str, lightgbm.Booster] = {}  # of this Python worker
 
@@ -134,7 +135,7 @@ def grid_values(
             columns = arrays((batch.column("user_idx"), values), _VALUES_ARROW)
             yield pa.RecordBatch.from_arrays(columns, schema=_VALUES_ARROW)
 
-    table = rows.mapInArrow(judge, _VALUES).orderBy("user_idx").toArrow()
+    table = sorted_here(rows.mapInArrow(judge, _VALUES), "user_idx")
     values: NDArray[np.float64] = table["ndcg"].combine_chunks().flatten().to_numpy()
     return values.reshape(table.num_rows, len(weights))
 
@@ -175,7 +176,7 @@ def rerank_examples(rows: DataFrame, fusion: Fusion) -> rerank.Examples:
             ]
             yield pa.RecordBatch.from_arrays(columns, schema=_EXAMPLES_ARROW)
 
-    table = rows.mapInArrow(gather, _EXAMPLES).orderBy("user_idx").toArrow()
+    table = sorted_here(rows.mapInArrow(gather, _EXAMPLES), "user_idx")
     width = len(rerank.feature_names(fusion.members))
     features = np.full((table.num_rows, fusion.depth, width), np.nan, dtype=np.float32)
     hits = np.zeros((table.num_rows, fusion.depth), dtype=np.bool_)

@@ -18,6 +18,7 @@ from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
 from ganrec_spark.evaluation.metrics import JUDGED_K, hit_matrix, ndcg
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.ship import Shipped, ship
+from ganrec_spark.frames.sorted_here import sorted_here
 from ganrec_spark.plan.table import NONE
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
@@ -132,7 +133,7 @@ def _judged(
             columns = arrays([batch.column("user_idx"), batch.column("is_sparse"), *per_user], _JUDGED_ARROW)
             yield pa.RecordBatch.from_arrays(columns, schema=_JUDGED_ARROW)
 
-    table = rows.mapInArrow(judge, _JUDGED).orderBy("user_idx").toArrow()
+    table = sorted_here(rows.mapInArrow(judge, _JUDGED), "user_idx")
     reached, measured = (
         table[name].combine_chunks().flatten().to_numpy().reshape(table.num_rows, len(varieties))
         for name in ("ndcg", "measured")

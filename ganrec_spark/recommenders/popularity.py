@@ -13,6 +13,7 @@ from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.ship import Shipped
+from ganrec_spark.frames.sorted_here import sorted_here
 
 _ONE = 2**36  # a rating of this moment: sums of integers do not depend on the order of partitions
 _DAY = 86_400.0
@@ -32,7 +33,7 @@ def recent_counts(
     second = int(newest.second) if newest is not None and newest.second is not None else 0
     age = (F.lit(second) - F.unix_timestamp("ts")) / F.lit(_DAY)
     sums = [F.sum(_weight(age, half_life)).alias(str(i)) for i, half_life in enumerate(half_lives)]
-    table = ratings.groupBy("item_idx").agg(*sums).orderBy("item_idx").toArrow()
+    table = sorted_here(ratings.groupBy("item_idx").agg(*sums), "item_idx")
     counts = [table.column(str(i)).to_numpy() for i in range(len(half_lives))]
     return table.column("item_idx").to_numpy().astype(np.int32), np.array(counts, dtype=np.int64)
 
@@ -90,7 +91,7 @@ def ndcg_alike(judges: DataFrame, seen: DataFrame, shipped: Shipped, k: int) -> 
             per_user = pa.array(list(np.transpose(values)), pa.list_(pa.float64()))
             yield pa.RecordBatch.from_arrays([batch.column("user_idx"), per_user], names=["user_idx", "ndcg"])
 
-    found = users.mapInArrow(judge, "user_idx int, ndcg array<double>").orderBy("user_idx").toArrow()
+    found = sorted_here(users.mapInArrow(judge, "user_idx int, ndcg array<double>"), "user_idx")
     values: NDArray[np.float64] = found["ndcg"].combine_chunks().flatten().to_numpy()
     return values.reshape(found.num_rows, len(shipped["orders"])).T
 

@@ -4,7 +4,7 @@ Only training.horovod_launcher imports this module, and only where a worker runs
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import horovod.torch as hvd
@@ -54,12 +54,12 @@ class _HorovodWorker(JoinedWorker):
         wrapped: torch.optim.Optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=named)
         return wrapped
 
-    def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
+    def clip(self, optimizer: torch.optim.Optimizer, weights: Iterable[torch.Tensor], max_norm: float) -> None:
         for handle, _ in optimizer._handles.values():  # type: ignore[attr-defined]
             if handle is not None:
                 self._wait_for(handle)
         optimizer.synchronize()  # type: ignore[attr-defined]
-        super().clip(optimizer, module, max_norm)
+        super().clip(optimizer, weights, max_norm)
         self._clipped.add(id(optimizer))
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:

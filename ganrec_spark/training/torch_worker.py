@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -87,9 +87,9 @@ class _TorchWorker(JoinedWorker):
         optimizer.register_step_pre_hook(lambda own, args, kwargs: self._average(own))
         return optimizer
 
-    def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
+    def clip(self, optimizer: torch.optim.Optimizer, weights: Iterable[torch.Tensor], max_norm: float) -> None:
         self._average(optimizer)
-        super().clip(optimizer, module, max_norm)
+        super().clip(optimizer, weights, max_norm)
         self._averaged.add(id(optimizer))
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:

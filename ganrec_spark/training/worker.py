@@ -1,7 +1,7 @@
 """What a training loop needs to know of the other workers; alone, nothing happens."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -30,9 +30,9 @@ class Worker:
         """Return an optimizer whose `step` averages gradients over workers; `name` must differ between models."""
         return optimizer
 
-    def clip(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, max_norm: float) -> None:
-        """Clip the gradient's global norm after it was averaged; call between backward and step."""
-        torch.nn.utils.clip_grad_norm_(module.parameters(), max_norm)
+    def clip(self, optimizer: torch.optim.Optimizer, weights: Iterable[torch.Tensor], max_norm: float) -> None:
+        """Clip the global norm of the weights' gradients after they were averaged; call between backward and step."""
+        torch.nn.utils.clip_grad_norm_(weights, max_norm)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Apply the gradients; use instead of optimizer.step(), since they may have been averaged for clipping."""

@@ -47,7 +47,7 @@ def fit(worker: Worker, accident: str = "", at: int = 5) -> dict[str, object]:
             loss = ((network(x) - sign * x.sum(1, keepdim=True)) ** 2).mean()
             its_optimizer.zero_grad()
             loss.backward()
-            worker.clip(its_optimizer, network, 5.0)
+            worker.clip(its_optimizer, network.parameters(), 5.0)
             worker.step(its_optimizer)
             if sign == 1:
                 losses.append(worker.mean(loss.item(), "loss"))

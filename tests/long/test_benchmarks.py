@@ -84,6 +84,16 @@ def test_als_prints_both_solvers_and_their_ratio(world: Path) -> None:
     assert re.search(r"^numpy is [\d.]+ times as fast as MLlib$", told, re.MULTILINE)
 
 
+def test_speed_tells_a_ratio_to_each_named_peer(world: Path, tmp_path: Path) -> None:
+    small = ("--rounds", 1, "--size", 4, "--steps", 2, "--items", 50, 400)
+    told = run("speed.py", world / "ratings.parquet", *small, "--out", tmp_path, settings=())
+    assert (tmp_path / "speed.md").read_text() == told.removesuffix("\n")
+    for ratio in ("times as fast", "times as fast", "times the time", "% of the rate", "% of the rate"):
+        line = re.search(rf"^\| [^|]+ \| [^|]+: [\d.]+ s \| [^|]+: [\d.]+ s \| [\d.]+ ?{ratio}.*$", told, re.MULTILINE)
+        assert line, told
+        told = told.replace(line.group(), "")
+
+
 def test_the_published_configuration_is_trained_and_tested(world: Path) -> None:
     told = run("published_sasrec.py", world, "--seeds", 1, settings=TINY)
     found = re.fullmatch(r"world, seed 0: epoch [12]; (validation .*); (test .*); \d+ s\n", told)
@@ -193,7 +203,9 @@ def test_warm_start_compares_two_runs_that_see_the_same(world: Path, tmp_path: P
     folder = tmp_path / "world"
     folder.mkdir()
     shutil.copy(world / "ratings.parquet", folder)
-    told = run("warm_start.py", folder, "--work", tmp_path, settings=(*FAST, *ONE_OF_EACH, *SPARK))
+    # A run goes on from what was judged, so there is something to choose, and from networks that are above popularity.
+    own = ("als.alpha=[20.0, 1.0]", "transformer.max_epochs=30", "transformer.min_steps_per_epoch=10")
+    told = run("warm_start.py", folder, "--work", tmp_path, settings=(*FAST, *ONE_OF_EACH, *SPARK, *own))
     assert re.search(r"the last day, is new: [1-9]\d* of \d+ ratings", told), told
     for system in ("als", "transformer", "blend"):
         assert re.search(rf"^\| {system}: test NDCG@10 \| [\d.]+ \| [\d.]+ \| [+-][\d.]+%", told, re.MULTILINE), told

@@ -16,11 +16,11 @@ from ganrec_spark.sizing import (
     MEASURES,
     Constants,
     Size,
+    bytes_of_sums,
     executors_of,
     forecast,
     limits,
     memory,
-    pairs_a_task,
 )
 
 SIZE = Size(users=2_000_000, items=50_000, ratings=40_000_000)
@@ -86,8 +86,9 @@ def test_memory_by_hand() -> None:
     assert need.driver_heap == 3 * GIB
     # 60 bytes a rating over ten executors, 2 GiB a core.
     assert need.executor_heap == 8 * GIB + 240_000_000
-    # Pairs of items: 40 million ** 2 / 2 million / 16 = 50 million cells of 12 bytes, more than 153.6 MB of scores.
-    assert need.executor_overhead == 4 * (GIB + 600_000_000)
+    # 335 items a slab are 150 tasks. Each holds 2 ** 24 sums, and of 40 million ** 2 / 2 million = 800 million pairs
+    # its share at 12 bytes: more than 153.6 MB of scores.
+    assert need.executor_overhead == 4 * (GIB + 8 * 2**24 + 64_000_000)
     assert need.executor_most == "item_item's sums of pairs of items"
 
 
@@ -95,8 +96,10 @@ def test_small_catalogues_are_solved_exactly() -> None:
     small = Size(users=100_000, items=10_000, ratings=1_000_000)
     need = memory(small, DEFAULTS, executors=1, executor_cores=1)
     assert (need.driver_python, need.driver_most) == (GIB + 800_000_000, "EASE's matrices")
-    # Of so few items there are no more pairs than this.
-    assert pairs_a_task(Size(users=100, items=1000, ratings=100_000)) == 1000**2
+    # 12 bytes of 10 million pairs: one slab of all of 1,000 items; a sixteenth of EASE's are fewer bytes than that.
+    assert bytes_of_sums(Size(users=1000, items=1000, ratings=100_000), DEFAULTS) == 8 * 2**24 + 12 * 100_000
+    # Of so many users' pairs a task of EASE's holds each pair of items once; of a slab's rows it reads 256 MiB at once.
+    assert bytes_of_sums(Size(users=10**6, items=10_000, ratings=10**8), DEFAULTS) == 12 * 10_000**2
 
 
 def test_als_in_the_driver_until_its_vectors_are_too_many() -> None:
@@ -113,10 +116,9 @@ def test_what_breaks_first_comes_first() -> None:
     found = limits(LARGE, DEFAULTS, cores=1000)
     assert [limit.share for limit in found] == sorted((limit.share for limit in found), reverse=True)
     broken = [limit.what for limit in found if limit.share > 1]
-    # 66.7 times 15,000 items; 62.5 times 16 tasks; 60.2 times 0.8 GiB; 10 times 100,000; 1.49 times 1 GiB.
+    # 66.7 times 15,000 items; 60.2 times 0.8 GiB; 10 times 100,000; 1.49 times 1 GiB.
     assert broken == [
         "items for EASE",
-        "cores for item_item's sums",
         "ALS's vectors, GiB",
         "items for GF-CF",
         "RP3beta's weights, GiB",

@@ -92,7 +92,7 @@ class AgnTraining:
         optimizer, module = self.optimizers[name], self.modules[name]
         optimizer.zero_grad()
         loss.backward()
-        self.worker.clip(optimizer, module, self.gradient_clip)
+        self.worker.clip(optimizer, module.parameters(), self.gradient_clip)
         self.worker.step(optimizer)
 
 

@@ -94,6 +94,6 @@ class VaeTraining:
         optimizer = self.optimizers["generator"]
         optimizer.zero_grad()
         loss.backward()
-        self.worker.clip(optimizer, self.generator, self.gradient_clip)
+        self.worker.clip(optimizer, self.generator.parameters(), self.gradient_clip)
         self.worker.step(optimizer)
         return {"loss": loss.item(), "kl": kl.item()}

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.frames.histories import histories, lists
+from ganrec_spark.frames.sorted_here import sorted_here
 
 _FURTHEST_RATING = 2.0  # standard deviations
 
@@ -34,7 +35,7 @@ def rating_moments(ratings: DataFrame) -> DataFrame:
 
 def item_axis(ratings: DataFrame) -> NDArray[np.int32]:
     """Return the indices of all items that are rated, ascending: the axis [I] of the item-item matrices."""
-    items = ratings.select("item_idx").distinct().orderBy("item_idx").toArrow()
+    items = sorted_here(ratings.select("item_idx").distinct(), "item_idx")
     return np.asarray(items.column("item_idx"), dtype=np.int32)
 
 

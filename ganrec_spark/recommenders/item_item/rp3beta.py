@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 
-def walks(profiles: sparse.csr_array, alpha: float) -> sparse.csr_array:
-    """Return the part of these users in sum over users u of (x_ui x_uj / sum_j x_uj)^alpha, [I, I].
+def walks(profiles: sparse.csr_array, alpha: float, rows: slice = slice(None)) -> sparse.csr_array:
+    """Return the part of these users in sum over users u of (x_ui x_uj / sum_j x_uj)^alpha, [I, I], or `rows` of it.
 
     `profiles` [U users, I items] holds whole users; the parts of all users add up.
     """
     totals = np.asarray(profiles.sum(axis=1)).ravel()
     powered = profiles.power(alpha)
     scale = np.divide(1.0, totals**alpha, out=np.zeros(len(totals)), where=totals > 0)
-    return sparse.csr_array(powered.T @ powered.multiply(scale[:, None]).tocsr())
+    return sparse.csr_array(powered[:, rows].T @ powered.multiply(scale[:, None]).tocsr())
 
 
 def transition_weights(
@@ -43,6 +43,9 @@ def transition_weights(
         values = values.astype(np.float32)
         keep = (columns != item) & (values > 0)
         columns, values = columns[keep], values[keep]
+        if len(values) > neighbours:  # to sort them all would take longer than to add them up
+            strong = values >= np.partition(values, -neighbours)[-neighbours]
+            columns, values = columns[strong], values[strong]
         order = np.lexsort((columns, -values))[:neighbours]
         targets.append(columns[order].astype(np.int32))
         weights.append(values[order])

@@ -14,13 +14,14 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from ganrec_spark.frames.ship import ship
+from ganrec_spark.frames.sorted_here import sorted_here
 from ganrec_spark.recommenders.item_item.gfcf import normalised, singular_vectors
 from ganrec_spark.recommenders.item_item.profiles import profile_matrix
 from ganrec_spark.recommenders.item_item.rp3beta import transition_weights, walks
+from ganrec_spark.recommenders.item_item.slabs import strongest_walks
 
 _PARTS = 16
 _PARTS_OF_VECTORS = 4  # each sends [I, K + 32] to the driver
-_ITEMS_PER_SLAB = 512
 _ENTRIES_PER_ROW = 1_000_000
 _FURTHEST_HALVINGS = 6.7  # a hundredth
 _PENDING_PAIRS = 10_000_000  # 160 MB
@@ -54,7 +55,7 @@ def _on_driver(users: DataFrame, item_idx: NDArray[np.int32]) -> list[pa.RecordB
     if pairs > _PAIRS_ON_DRIVER or min(pairs, len(item_idx) ** 2) > _SUMS_ON_DRIVER:
         return None
     # Blocks of one size, so that sums are added in one order.
-    return list(users.orderBy("user_idx").toArrow().combine_chunks().to_batches(_USERS_PER_BLOCK))
+    return list(sorted_here(users, "user_idx").to_batches(_USERS_PER_BLOCK))
 
 
 def gram_matrix(users: Users, item_idx: NDArray[np.int32], damping: float = 0.0) -> NDArray[np.float32]:
@@ -209,43 +210,7 @@ def _walk_weights(
     if not isinstance(users, DataFrame):
         kept = transition_weights(walks(users, alpha), np.arange(n_items), popular, damping, neighbours)
         return _compressed(np.arange(n_items), *kept, n_items)
-    axis = ship(users.sparkSession, item_idx=item_idx, popularity=popular)
-
-    def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        total, number = sparse.csr_array((n_items, n_items)), 0
-        for batch in batches:
-            total, number = total + walks(profile_matrix(batch, axis["item_idx"]), alpha), batch["part"][0].as_py()
-        for start in range(0, n_items, _ITEMS_PER_SLAB):
-            slab = total[start : start + _ITEMS_PER_SLAB].tocoo()
-            for first in range(0, slab.nnz, _ENTRIES_PER_ROW):
-                part = slice(first, first + _ENTRIES_PER_ROW)
-                yield _of_slab(start, number, _bytes_row(slab.row[part], slab.col[part], slab.data[part]))
-
-    def strongest(group: pa.Table) -> pa.Table:
-        start = group.column("start")[0].as_py()
-        height = min(_ITEMS_PER_SLAB, n_items - start)
-        slab = sparse.csr_array((height, n_items))
-        # Sums of floats depend on their order; the rows of one part have no entry in common.
-        for line in group.sort_by("part").select(["row", "column", "value"]).to_batches(max_chunksize=1):
-            cells = zip(line.columns, (np.int32, np.int32, np.float64), strict=True)
-            row, column, value = (np.frombuffer(cell[0].as_py(), kind) for cell, kind in cells)
-            slab = slab + sparse.csr_array((value, (row, column)), shape=slab.shape)
-        rows = np.arange(start, start + height)
-        targets, weights = transition_weights(slab, rows, axis["popularity"], damping, neighbours)
-        return pa.table(
-            {
-                "item": pa.array(rows, pa.int32()),
-                "targets": pa.array(targets, pa.list_(pa.int32())),
-                "weights": pa.array(weights, pa.list_(pa.float32())),
-            }
-        )
-
-    fixed = _in_fixed_parts(users).withColumn("part", F.spark_partition_id())
-    sums = fixed.mapInArrow(parts, "start int, part int, row binary, column binary, value binary")
-    rows = sums.groupBy("start").applyInArrow(strongest, "item int, targets array<int>, weights array<float>")
-    table = rows.orderBy("item").toArrow()
-    lists_of = [[cell.values.to_numpy() for cell in table.column(name)] for name in ("targets", "weights")]
-    return _compressed(table.column("item").to_numpy(), lists_of[0], lists_of[1], n_items)
+    return _compressed(*strongest_walks(users, item_idx, popular, alpha, damping, neighbours), n_items)
 
 
 def energy(users: Users) -> float:
@@ -281,12 +246,6 @@ def _bytes_row(row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]) -> 
     cells = [row.astype(np.int32).tobytes(), column.astype(np.int32).tobytes(), value.astype(np.float64).tobytes()]
     arrays = [pa.array([cell], pa.binary()) for cell in cells]
     return pa.RecordBatch.from_arrays(arrays, names=["row", "column", "value"])
-
-
-def _of_slab(start: int, part: int, row: pa.RecordBatch) -> pa.RecordBatch:
-    names = ["start", "part", *row.schema.names]
-    numbers = (pa.array([number], pa.int32()) for number in (start, part))
-    return pa.RecordBatch.from_arrays([*numbers, *row.columns], names=names)
 
 
 def _compressed(

@@ -23,6 +23,7 @@ from ganrec_spark.frames.histories import histories, lists, spread
 from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import ship
+from ganrec_spark.frames.sorted_here import sorted_here
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.recommenders.judging import judged_ndcg
 from ganrec_spark.recommenders.newcomers.neighbours import Predicted, neighbours, predicted
@@ -184,7 +185,7 @@ def weight_rows(found: Descriptions, observed: DataFrame, rated: Described, sett
 
 def predicted_of(written: DataFrame, table: NDArray[np.float32], taste: float) -> Predicted:
     """Return what is predicted of the new items of table newcomers_weights. Driver memory: the table."""
-    rows = written.select("item_idx", "neighbours", "weights").orderBy("item_idx").toArrow().combine_chunks()
+    rows = sorted_here(written.select("item_idx", "neighbours", "weights"), "item_idx")
     block = rows.to_batches()[0] if rows.num_rows else pa.RecordBatch.from_pylist([], rows.schema)
     idx = block.column("item_idx").to_numpy().astype(np.int32)
     return predicted(idx, lists(block, "neighbours"), lists(block, "weights"), table, taste)
@@ -232,7 +233,7 @@ def _judges(observed: DataFrame, players: NDArray[np.int32], seed: int, fold: Fo
     rows = histories(own).select("user_idx", F.col("items").alias("history")).join(drawn, "user_idx")
     if fold:
         rows = rows.join(fold(own), "user_idx", "left")
-    table = rows.orderBy("user_idx").toArrow().combine_chunks()
+    table = sorted_here(rows, "user_idx")
     items = table["relevant"].combine_chunks()
     places = pa.array(np.searchsorted(players, items.flatten().to_numpy()).astype(np.int32))
     by_place, none = pa.ListArray.from_arrays(items.offsets, places), pa.array([[]] * len(items), items.type)

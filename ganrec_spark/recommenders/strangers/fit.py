@@ -20,6 +20,7 @@ from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import histories, lists
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
+from ganrec_spark.frames.sorted_here import sorted_here
 from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
 from ganrec_spark.recommenders.judging import judged_ndcg
 from ganrec_spark.recommenders.strangers.ridge import Effects, Sums, effects
@@ -64,7 +65,7 @@ def learned(
     place[items] = np.arange(len(items))
     described = features.rows.withColumnRenamed("idx", "user_idx")
     drawn = _drawn(described.join(observed.select("user_idx").distinct(), "user_idx", "left_semi"), _MOST_USERS, seed)
-    own = _histories(drawn, observed).join(described, "user_idx").orderBy("user_idx").toArrow().combine_chunks()
+    own = sorted_here(_histories(drawn, observed).join(described, "user_idx"), "user_idx")
     folds = [Sums.of(_matrix(block, len(features.names)), _rows(block, place, len(items))) for block in _by_fold(own)]
     share = sum((fold.items for fold in folds), np.zeros(len(items))) / max(1, sum(fold.n_users for fold in folds))
     late = counts[1][np.searchsorted(item_idx, items)].astype(np.float64)
@@ -86,7 +87,7 @@ def judged(
     described = features.rows.withColumnRenamed("idx", "user_idx")
     drawn = _drawn(described.join(held_out.select("user_idx").distinct(), "user_idx", "left_semi"), _MOST_JUDGES, seed)
     rows = _histories(drawn, observed).join(described, "user_idx").join(relevant_items(held_out), "user_idx")
-    blocks = _by_fold(rows.orderBy("user_idx").toArrow().combine_chunks())
+    blocks = _by_fold(sorted_here(rows, "user_idx"))
 
     def judge(shrinkage: float | None) -> NDArray[np.float64]:
         scores = [_score(model.effects(shrinkage, fold), model.items, model.slots) for fold in range(_FOLDS)]

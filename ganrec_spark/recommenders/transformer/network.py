@@ -9,7 +9,7 @@ attention weights are not dropped out (with that PyTorch has no fused kernel on 
 As in the paper, positions count from the end, so that the latest item always has the same position.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -143,10 +143,16 @@ class SASRec(nn.Module):
 
 
 def next_item_loss(
-    model: SASRec, items: Tensor, lengths: Tensor, negatives: Tensor, adversary_radius: float = 0.0
+    model: SASRec,
+    look_up: Callable[[Tensor], Tensor],
+    items: Tensor,
+    lengths: Tensor,
+    negatives: Tensor,
+    adversary_radius: float = 0.0,
 ) -> Tensor:
     """Return the mean sampled-softmax loss of predicting each next item of the histories in the batch.
 
+    `look_up` gives the vectors [N, D] of rows [N] of the model's item table, as `model.items` does.
     `negatives` [N], distinct and ascending, are shared by all positions; one that equals a position's target does not
     count there. Returns 0 (with a gradient) where no history has two items.
 
@@ -158,10 +164,9 @@ def next_item_loss(
     targets = items[:, 1 : length + 1]
     valid = torch.arange(targets.shape[1], device=items.device) < (lengths - 1)[:, None]
     target, rows = targets[valid].long(), model.rows(items[:, :length])  # [M], [B, L]
+    embedded = look_up(torch.cat([rows.flatten(), target, negatives]))  # once: each has a gradient of its own
     if len(target) == 0:
-        return model.items.weight.sum() * 0
-    # One look-up: the gradient of each is a table of all items.
-    embedded = model.items(torch.cat([rows.flatten(), target, negatives]))
+        return embedded.sum() * 0
     own, wanted, others = embedded.split([rows.numel(), len(target), len(negatives)])
     states = model.encoded(own.view(*rows.shape, -1), (lengths - 1).clamp(min=0))[valid]  # [M, D]
     positive = (states * wanted).sum(1)

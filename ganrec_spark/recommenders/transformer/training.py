@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.swa_utils import AveragedModel
 
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape, next_item_loss
+from ganrec_spark.recommenders.transformer.steps import MOST_POWER, RowSteps, Steps, adam, mean_of
 from ganrec_spark.seeding import stable_seed
 from ganrec_spark.training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from ganrec_spark.training.resume import VALIDATION_NDCG, Parts, Trained, bytes_of, skip, state_of
@@ -110,12 +110,15 @@ def train_sasrec(
         elif plan.item_vectors is not None:
             with torch.no_grad():
                 model.item_vectors().add_(torch.from_numpy(plan.item_vectors).to(worker.device))
-        mean = AveragedModel(model, multi_avg_fn=_polynomial_decay(plan.averaging))
+        mean = mean_of(model, plan.averaging)
         averaged = cast(SASRec, mean.module)
-        adam = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
-        optimizer = worker.wrap(adam, model, "sasrec")
+        optimizer = worker.wrap(adam(model, plan.learning_rate), model, "sasrec")
         result, parts = TrainedSasRec(), Parts({"model": model, "mean": mean}, {"adam": optimizer})
         done = parts.resume(worker, checkpoints, result, "sasrec")
+        trained = worker, model, mean, optimizer, plan.gradient_clip
+        # Gradients are averaged over workers by the whole table.
+        by_row = worker.count == 1 and plan.averaging <= MOST_POWER
+        steps = RowSteps(*trained, plan.epochs * plan.steps, plan.averaging) if by_row else Steps(*trained)
         skip(batches, done * plan.steps)
         started = time.monotonic()
         for epoch in range(done + 1, plan.epochs + 1):
@@ -125,7 +128,7 @@ def train_sasrec(
                 better = f"than popularity's {plan.floor:.4f}" if result.given_up else f"in {plan.patience} validations"
                 result.stopped = f"no better NDCG@{JUDGED_K} {better}"
                 break
-            values = {"loss": _epoch(worker, plan, model, mean, optimizer, batches, epoch)}
+            values = {"loss": _epoch(worker, plan, model, steps, batches, epoch)}
             if not math.isfinite(values["loss"]):
                 result.stopped = f"loss not finite in epoch {epoch}; epoch {result.epoch} was kept"
                 break
@@ -178,21 +181,11 @@ def validation_ndcg(worker: Worker, model: SASRec, judges: Judges, catalogue: ND
     return worker.mean(total * worker.count / len(judges.items), VALIDATION_NDCG)
 
 
-def _polynomial_decay(power: float) -> Callable[[Any, Any, Any], None]:
-    """Return the update of a mean of the first t weights to that of the first t + 1, for AveragedModel."""
-
-    def update(mean: list[torch.Tensor], weights: list[torch.Tensor], t: torch.Tensor | int) -> None:
-        torch._foreach_lerp_(mean, weights, float((power + 1) / (t + 1 + power)))
-
-    return update
-
-
 def _epoch(
     worker: Worker,
     plan: SasRecPlan,
     model: SASRec,
-    mean: AveragedModel,
-    optimizer: torch.optim.Optimizer,
+    steps: Steps,
     batches: Iterator[Batch],
     epoch: int,
 ) -> float:
@@ -205,13 +198,10 @@ def _epoch(
         drawn = torch.randint(len(catalogue), (min(plan.negatives, len(catalogue)),)).unique()
         negatives = catalogue[drawn].to(worker.device)
         batch = items.to(worker.device), lengths.to(worker.device)
-        loss = next_item_loss(model, *batch, negatives, plan.adversary_radius)
-        optimizer.zero_grad()
-        loss.backward()
-        worker.clip(optimizer, model, plan.gradient_clip)
-        worker.step(optimizer)
-        mean.update_parameters(model)
+        loss = next_item_loss(model, steps.look_up, *batch, negatives, plan.adversary_radius)
+        steps.take(loss)
         total += float(loss.detach())
+    steps.settle()
     return worker.mean(total / plan.steps, "loss")
 
 

@@ -14,6 +14,7 @@ from ganrec_spark.config.sections import Config
 from ganrec_spark.frames.histories import with_ages
 from ganrec_spark.lake.store import Lake
 from ganrec_spark.recommenders.item_item import search as item_item_search
+from ganrec_spark.recommenders.item_item import slabs
 from ganrec_spark.recommenders.item_item import sums as item_item
 from ganrec_spark.recommenders.item_item.fit import Fitter
 from ganrec_spark.recommenders.item_item.profiles import item_axis, profiles
@@ -360,6 +361,8 @@ def test_ratings_count_by_their_height(lake: Lake) -> None:
 @pytest.mark.parametrize("where", ["driver", "spark"])
 def test_the_item_graph_is_that_of_dense_matrices(lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.setattr(item_item, "_PAIRS_ON_DRIVER", 1e9 if where == "driver" else 0)
+    monkeypatch.setattr(slabs, "_CELLS_PER_SLAB", 57)  # three items of 19
+    monkeypatch.setattr(slabs, "_RATINGS_PER_PART", 60)
     rng = np.random.default_rng(4)
     x = (rng.random((50, 20)) < 0.25).astype(float)
     x[:, 3] = 0  # an item without ratings is not on the axis
@@ -380,6 +383,8 @@ def test_the_item_graph_is_that_of_dense_matrices(lake: Lake, monkeypatch: pytes
     np.fill_diagonal(walked, 0)
     assert item_item.rp3beta_weights(users, axis, 0.7, 0.4, 20).toarray() == pytest.approx(walked, abs=1e-6)
     few = item_item.rp3beta_weights(users, axis, 0.7, 0.4, 3).toarray()
+    monkeypatch.setattr(slabs, "_MOST_TASKS", 1)
+    assert (item_item.rp3beta_weights(users, axis, 0.7, 0.4, 3).toarray() == few).all()
     assert np.sort(few, axis=1)[:, -3:] == pytest.approx(np.sort(walked, axis=1)[:, -3:], abs=1e-6)
     vectors = item_item.graph_vectors(users, axis, 5, seed=1)
     v = np.linalg.svd(r)[2][:5].T

@@ -27,12 +27,12 @@ def test_no_move_within_the_radius_is_worse_than_the_closed_form() -> None:
         return float(-torch.cat([positive, others], 1).log_softmax(1)[:, 0].mean())
 
     reach = radius * model.item_vectors()[targets].norm(dim=1, keepdim=True)
-    worst = float(next_item_loss(model, items, lengths, negatives, radius))
+    worst = float(next_item_loss(model, model.items, items, lengths, negatives, radius))
     assert worst == pytest.approx(loss_of(-reach * states / states.norm(dim=1, keepdim=True)), rel=1e-5)
     for _ in range(20):
         move = torch.randn_like(states)
         assert loss_of(reach * move / move.norm(dim=1, keepdim=True)) < worst
-    assert float(next_item_loss(model, items, lengths, negatives)) == pytest.approx(loss_of(0 * move))
+    assert float(next_item_loss(model, model.items, items, lengths, negatives)) == pytest.approx(loss_of(0 * move))
 
 
 def test_users_are_compared_over_the_mean_of_the_seeds() -> None:

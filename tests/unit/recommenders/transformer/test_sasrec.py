@@ -13,6 +13,7 @@ import torch
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.recommenders.transformer.network import SASRec, Shape, next_item_loss
 from ganrec_spark.recommenders.transformer.plans import popularity_ndcg
+from ganrec_spark.recommenders.transformer.steps import polynomial_decay
 from ganrec_spark.recommenders.transformer.training import (
     Batch,
     Judges,
@@ -21,7 +22,6 @@ from ganrec_spark.recommenders.transformer.training import (
     _bucketed,
     _of_equal_sum,
     _out_of_patience,
-    _polynomial_decay,
     train_sasrec,
     validation_ndcg,
 )
@@ -98,7 +98,7 @@ def test_learns_that_the_next_item_is_one_up() -> None:
 def test_the_mean_of_weights_is_that_worked_by_hand(power: float, by_hand: float) -> None:
     mean = [torch.tensor([5.0])]
     for t, weight in enumerate((1.0, 4.0, 2.0), 1):
-        _polynomial_decay(power)(mean, [torch.tensor([weight])], torch.tensor(t))
+        polynomial_decay(power)(mean, [torch.tensor([weight])], torch.tensor(t))
     assert mean[0].item() == pytest.approx(by_hand)
 
 
@@ -106,6 +106,7 @@ def test_what_is_kept_is_the_mean_of_the_weights_of_all_steps() -> None:
     seen: list[dict[str, torch.Tensor]] = []
 
     class Watching(Worker):
+        count = 2  # so that each step moves all weights at once
         model: torch.nn.Module | None = None
 
         def broadcast(self, module: torch.nn.Module) -> None:
@@ -160,13 +161,13 @@ def test_loss_is_the_softmax_worked_by_hand() -> None:
             rivals = [item for item in (2, 9) if item != target]
             scores = [float(state @ model.items.weight[item]) for item in (target, *rivals)]
             expected.append(-math.log(math.exp(scores[0]) / sum(math.exp(score) for score in scores)))
-        found = float(next_item_loss(model, items, lengths, negatives))
+        found = float(next_item_loss(model, model.items, items, lengths, negatives))
     assert found == pytest.approx(sum(expected) / 3, abs=1e-5)
 
 
 def test_a_target_that_is_the_only_negative_gives_no_loss_and_a_sound_gradient() -> None:
     model = SASRec(replace(SHAPE, dropout=0.0))
-    loss = next_item_loss(model, torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([2]))
+    loss = next_item_loss(model, model.items, torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([2]))
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
@@ -174,7 +175,7 @@ def test_a_target_that_is_the_only_negative_gives_no_loss_and_a_sound_gradient()
 
 def test_single_items_give_no_loss_and_no_crash() -> None:
     model = SASRec(SHAPE)
-    loss = next_item_loss(model, torch.tensor([[3], [4]]), torch.tensor([1, 1]), torch.tensor([1, 2]))
+    loss = next_item_loss(model, model.items, torch.tensor([[3], [4]]), torch.tensor([1, 1]), torch.tensor([1, 2]))
     loss.backward()
     assert loss.item() == 0
 
