@@ -106,6 +106,12 @@ def test_a_mean_of_the_last_step_alone_is_the_last_step() -> None:
     assert moved[0].abs().sum() > moved[1].abs().sum()  # the mean lags behind
 
 
-def test_padding_stays_zero() -> None:
-    trained = train_sasrec(Worker(), PLAN, stream(6))
-    assert not state_of(trained.state)["items.weight"][ITEMS].any()
+def test_padding_stays_zero_whatever_its_gradient() -> None:
+    model = SASRec(replace(SHAPE, n_items=5))
+    mean, before = mean_of(model, 2.0), model.items.weight.detach().clone()
+    steps = RowSteps(Worker(), model, mean, adam(model, 0.01), 1e9, 1, 2.0)
+    steps.take(steps.look_up(torch.tensor([5, 2, 5])).sum())
+    steps.settle()
+    moved = (model.items.weight != before).any(1)
+    assert moved.tolist() == [False, False, True, False, False, False]
+    assert not cast(SASRec, mean.module).items.weight[5].any()
