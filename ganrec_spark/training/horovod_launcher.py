@@ -1,4 +1,4 @@
-"""Start workers with Horovod on Spark; no module but this one and horovod_worker.py imports Horovod."""
+"""Start workers with Horovod on Spark; no modules but those named horovod_* import Horovod."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from ganrec_spark.config.cluster import Distributed
+from ganrec_spark.training.horovod_task import task
 from ganrec_spark.training.joined import be_worker
 from ganrec_spark.training.reports import Address, ReportServer, python_error
 from ganrec_spark.training.worker import Train
@@ -37,7 +38,12 @@ class HorovodLauncher:
         import horovod.spark
 
         start_seconds = str(self._config.start_timeout_seconds)
-        with open(os.devnull, "w") as silence, _quiet_threads(reports), _signals_left_alone():  # noqa: PTH123
+        with (
+            open(os.devnull, "w") as silence,  # noqa: PTH123
+            _quiet_threads(reports),
+            _signals_left_alone(),
+            _tasks_that_leave(),
+        ):
             return list(
                 horovod.spark.run(
                     _work,
@@ -84,6 +90,19 @@ def _signals_left_alone() -> Iterator[None]:
         gloo_run.register_shutdown_event = original
         for each in ended:
             each.set()
+
+
+@contextmanager
+def _tasks_that_leave() -> Iterator[None]:
+    """Let Horovod start `task` in place of its own, which it looks up by name."""
+    from horovod.spark import runner
+
+    original = runner._task_fn
+    runner._task_fn = task
+    try:
+        yield
+    finally:
+        runner._task_fn = original
 
 
 @contextmanager

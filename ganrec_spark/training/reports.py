@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 _MAX_LINE = 65_536
@@ -63,7 +64,9 @@ class ReportServer:
         self.address = Address(host, self._server.server_address[1], self._key)
 
     def __enter__(self) -> "ReportServer":
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="ganrec-reports").start()
+        # Leaving waits for the server's next look at whether it is to go on: often, then.
+        serve = partial(self._server.serve_forever, poll_interval=0.05)
+        threading.Thread(target=serve, daemon=True, name="ganrec-reports").start()
         return self
 
     def __exit__(
