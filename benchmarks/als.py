@@ -24,7 +24,7 @@ from ganrec_spark.lake.store import Lake
 from ganrec_spark.plan.pipeline import STAGE_BY_NAME
 from ganrec_spark.recommenders.als.factors import AlsFactors, by_factors
 from ganrec_spark.recommenders.als.solver import Objective, fit_als
-from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.catalogue import rank_by
 from ganrec_spark.run.runner import run_stage
 from ganrec_spark.spark.session import build_session
 
@@ -45,7 +45,7 @@ def parts(spark: SparkSession, config: Config) -> tuple[DataFrame, DataFrame]:
 def ndcg(spark: SparkSession, fitted: AlsFactors, train: DataFrame, held_out: DataFrame) -> float:
     """Return NDCG@10 of the users with a held-out rating, each with one; without a list it is 0."""
     users = histories(train).join(fitted.users, "user_idx")
-    ranked = rank_catalogue(users, by_factors(spark, fitted), _K)
+    ranked = rank_by(users, by_factors(spark, fitted), _K)
     places = ranked.select("user_idx", F.posexplode("items").alias("position", "item_idx"))
     hits = places.join(held_out, ["user_idx", "item_idx"]).agg(F.sum(1 / F.log2(F.col("position") + 2)).alias("dcg"))
     return float(hits.collect()[0]["dcg"] or 0.0) / held_out.count()

@@ -49,7 +49,7 @@ class Measure:
 MEASURES = {
     "top_n": Measure(
         f"lists of {LISTED} of all users, written",
-        "rank_catalogue, what users have rated left out",
+        "rank_by, what users have rated left out",
         "MLlib recommendForAllUsers",
         top_n,
         lambda ratio: f"{ratio:.1f} times as fast",

@@ -21,7 +21,7 @@ from ganrec_spark.config.cluster import Distributed
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.recommenders.als.factors import AlsFactors, by_factors
 from ganrec_spark.recommenders.als.solver import Objective, fit_als
-from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.catalogue import rank_by
 from ganrec_spark.recommenders.transformer.fit import fit
 from ganrec_spark.recommenders.transformer.network import Shape
 from ganrec_spark.recommenders.transformer.training import Batch, SasRecPlan, train_sasrec
@@ -62,9 +62,9 @@ def top_n(bench: Bench) -> tuple[Timed, Timed]:
     users = model.userFactors.select(F.col("id").alias("user_idx"), F.col("features").alias("factors")).cache()
     seen = histories(bench.ratings).join(users, "user_idx").cache()
     seen.count()
-    score = by_factors(bench.spark, AlsFactors(users, axis, matrix))
+    best = by_factors(bench.spark, AlsFactors(users, axis, matrix))
     return (
-        lambda: seconds(lambda: write(bench, rank_catalogue(seen, score, LISTED))),
+        lambda: seconds(lambda: write(bench, rank_by(seen, best, LISTED))),
         lambda: seconds(lambda: write(bench, model.recommendForAllUsers(LISTED))),
     )
 

@@ -29,7 +29,8 @@ _SUM_TASKS = 16  # there, beyond that, for EASE
 _BYTES_A_SUM = 12  # a cell of a sparse matrix: double, int32
 _CELLS_A_SLAB, _SLAB_TASKS = 2**24, 10_000  # recommenders.item_item.slabs, for other methods
 _BATCH_BYTES = 2**28  # Spark's spark.sql.execution.arrow.maxBytesPerBatch
-_BLOCK, _ARRAYS_A_BLOCK = 256, 3  # recommenders.catalogue; arrays of float32 that a score and its best items hold
+_BLOCK, _CELLS = 256, 2**25  # recommenders.catalogue: users, and scores, at a time
+_ARRAYS_A_BLOCK = 3  # of float32 that a score and its best items hold
 _STEP_COPIES = 4  # weights of the Transformer, their mean, two moments of Adam
 _OVERSAMPLING = 32  # recommenders.item_item.gfcf
 _NEIGHBOUR_BYTES = 8  # item, weight
@@ -179,13 +180,15 @@ def memory(size: Size, config: Config, executors: int, executor_cores: int) -> M
     if size.items <= config.item_item.max_graph_items:
         driver["GF-CF's vectors"] = 20.0 * size.items * (config.item_item.gfcf_rank + _OVERSAMPLING)
     worker = {
-        "scores of a block of users": 4.0 * _ARRAYS_A_BLOCK * _BLOCK * size.items,
+        "scores of a block of users": 4.0 * _ARRAYS_A_BLOCK * max(size.items, min(_BLOCK * size.items, _CELLS)),
         "the Transformer's weights, their mean and Adam": 4.0
         * _STEP_COPIES
         * size.items
         * config.transformer.size(size.ratings),
         "item_item's sums of pairs of items": bytes_of_sums(size, config),
     }
+    if gathered(size, config) <= config.als.max_gathered_gib * GIB:
+        worker["ALS's vectors"] = gathered(size, config)  # each task gets both sides'
     driver_most, worker_most = (max(parts, key=parts.__getitem__) for parts in (driver, worker))
     # The tasks of item_item's sums may come to lie on one executor.
     return Memory(

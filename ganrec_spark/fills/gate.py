@@ -45,7 +45,7 @@ from ganrec_spark.recommenders.als.setting import (
     latest_time,
     weighted,
 )
-from ganrec_spark.recommenders.catalogue import rank_catalogue
+from ganrec_spark.recommenders.catalogue import rank_by
 from ganrec_spark.run.context import Context
 from ganrec_spark.seeding import stable_seed
 
@@ -227,7 +227,7 @@ def self_training(context: Context, model: AlsFactors, sample: DataFrame, genera
     places = generated.groupBy("fill", (F.col("position") - 1).alias("place"))
     strengths = places.agg(F.avg("confidence").alias("confidence"))
     n = generated.agg(F.max("position").alias("n")).collect()[0]["n"] or 0
-    ranked = rank_catalogue(sample.join(model.users, "user_idx"), by_factors(context.spark, model), n)
+    ranked = rank_by(sample.join(model.users, "user_idx"), by_factors(context.spark, model), n)
     placed = ranked.select("user_idx", F.posexplode("items").alias("place", "item_idx"))
     named = F.concat(F.lit(SELF_TRAINING), F.col("fill")).alias("fill")
     filled = placed.join(F.broadcast(strengths), "place")

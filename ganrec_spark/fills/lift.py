@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 from ganrec_spark.evaluation.bootstrap import poisson_weights, relative_lift
 from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.fills.rules import Segment
+from ganrec_spark.frames.best_products import best_products
 from ganrec_spark.frames.histories import lists, spread
 from ganrec_spark.frames.ship import Shipped
-from ganrec_spark.frames.top_n import mask_seen, top_n
 from ganrec_spark.recommenders.als.fold_in import FixedSide, fold_in
 
 # Each system's name and its lists of a block of rows, one array of item_idx per user, best first.
@@ -105,7 +105,7 @@ def fold_in_systems(
                 items.append(np.concatenate([own_items, new_items[added]]))
                 ratings.append(np.concatenate([own_ratings, new_ratings[added]]))
             users = fold_in(side, items, ratings, regularisation, alpha, implicit)
-            yield name, _unseen(_scores(users, vectors, known), block, k)
+            yield name, _best(users, vectors, known, block, k)
 
     return systems
 
@@ -126,25 +126,19 @@ def fitted_systems(names: Sequence[str], facts: Shipped, k: int) -> Systems:
             has_vector = np.array([len(row) > 0 for row in rows], dtype=np.bool_)
             if has_vector.any():
                 users[has_vector] = np.stack([row for row in rows if len(row)])
-            scores = _scores(users, vectors, known)
-            scores[~has_vector] = -np.inf
-            top = _unseen(scores, block, k)
+            found = _best(users, vectors, known, block, k)
+            top = [items if own else items[:0] for items, own in zip(found, has_vector, strict=True)]
             plain = plain or top
             yield name, [own if filled else without for own, without, filled in zip(top, plain, sparse, strict=True)]
 
     return systems
 
 
-def _scores(users: NDArray[np.float32], vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    scores = users @ vectors.T
-    scores[:, ~known] = -np.inf
-    return scores
-
-
-def _unseen(scores: NDArray[np.float32], block: pa.RecordBatch, k: int) -> list[NDArray[np.int32]]:
+def _best(
+    users: NDArray[np.float32], vectors: NDArray[np.float32], known: NDArray[np.bool_], block: pa.RecordBatch, k: int
+) -> list[NDArray[np.int32]]:
     """Return the k best items of each row that are not in its column `items`."""
-    mask_seen(scores, lists(block, "items"))
-    return top_n(scores, k)[0]
+    return best_products(users, vectors, known, lists(block, "items"), k)[0]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Lists = tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]  # items and their scores, of each user
+
 _LARGEST_GROUP = 16
 
 
@@ -18,7 +20,7 @@ def mask_seen(scores: NDArray[np.float32], seen: Sequence[NDArray[np.integer[Any
         scores[rows, np.concatenate(seen).astype(np.int64)] = -np.inf
 
 
-def top_n(scores: NDArray[np.float32], n: int) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
+def top_n(scores: NDArray[np.float32], n: int) -> Lists:
     """Return per user the indices and scores of the n best items, best first, ties by smaller index.
 
     `scores` is [B users, I items]; items at -inf are never listed, so lists may be shorter than n.
@@ -30,7 +32,7 @@ def top_n(scores: NDArray[np.float32], n: int) -> tuple[list[NDArray[np.int32]],
 
 def first_n(
     rows: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]], values: NDArray[np.float32], n_rows: int, n: int
-) -> tuple[list[NDArray[np.int32]], list[NDArray[np.float32]]]:
+) -> Lists:
     """Return per row the items and values of its n largest entries, best first, ties by smaller index.
 
     In: entries (row, item, value) in any order.

@@ -15,8 +15,8 @@ from ganrec_spark.evaluation.draws import draw_order, drawn
 from ganrec_spark.evaluation.metrics import hit_matrix, ndcg
 from ganrec_spark.frames.histories import lists
 from ganrec_spark.frames.observed import relevant_items
-from ganrec_spark.frames.top_n import mask_seen, top_n
-from ganrec_spark.recommenders.catalogue import BLOCK, Score
+from ganrec_spark.frames.sorted_here import sorted_here
+from ganrec_spark.recommenders.catalogue import BLOCK, Best
 
 
 def drawn_judges(
@@ -31,18 +31,17 @@ def drawn_judges(
     judges = F.broadcast(drawn(able, purpose, seed))
     own, held = (rows.join(judges, "user_idx", "left_semi") for rows in (ratings, held_out))
     rows = gathered(own).join(relevant_items(held), "user_idx")
-    return rows.orderBy(*draw_order(purpose, seed)).toArrow().combine_chunks()
+    order = {f"order_{place}": column for place, column in enumerate(draw_order(purpose, seed))}
+    return sorted_here(rows.withColumns(order), *order).drop_columns(list(order))
 
 
-def judged_ndcg(judged: list[pa.RecordBatch], score: Score, k: int) -> NDArray[np.float64]:
+def judged_ndcg(judged: list[pa.RecordBatch], best: Best, k: int) -> NDArray[np.float64]:
     """Return the NDCG@k of each of `drawn_judges` [U], their `items` never listed, by the driver's threads."""
 
     def judge(block: pa.RecordBatch) -> NDArray[np.float64]:
-        scores = score(block)
-        mask_seen(scores, lists(block, "items"))
         relevant = lists(block, "relevant")
         counts = np.array([len(items) for items in relevant])
-        return ndcg(hit_matrix(top_n(scores, k)[0], relevant, k), counts, k)
+        return ndcg(hit_matrix(best(block, lists(block, "items"), k)[0], relevant, k), counts, k)
 
     blocks = [batch.slice(start, BLOCK) for batch in judged for start in range(0, batch.num_rows, BLOCK)]
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -139,10 +139,10 @@ def _trending(seen: DataFrame, order: Shipped, n: int, run: Mapper) -> DataFrame
 
 def _als(users: Users, rows: Histories, seen: DataFrame, model: AlsModel, n: int, run: Mapper) -> DataFrame:
     """Return als_candidates: by vectors that are folded in; of users who are not sparse, with a fill as without."""
-    ranked = [users.keep(als.ranked_by(seen, _vectors(rows, model, NONE), model.scores[NONE], n, NONE, run))]
+    ranked = [users.keep(als.ranked_by(seen, _vectors(rows, model, NONE), model.best[NONE], n, NONE, run))]
     sparse = seen.join(rows.sparse, "user_idx", "left_semi")
-    for fill in (fill for fill in model.scores if fill != NONE):
-        ranked.append(als.ranked_by(sparse, _vectors(rows, model, fill), model.scores[fill], n, fill, run))
+    for fill in (fill for fill in model.best if fill != NONE):
+        ranked.append(als.ranked_by(sparse, _vectors(rows, model, fill), model.best[fill], n, fill, run))
         others = ranked[0].join(rows.sparse, "user_idx", "left_anti").withColumn("fill", F.lit(fill))
         ranked.append(others.select("fill", *_CANDIDATES))
     return reduce(DataFrame.unionByName, ranked)

@@ -22,7 +22,7 @@ from ganrec_spark.plan.table import NONE
 from ganrec_spark.recommenders.als.factors import by_factors, factors_of
 from ganrec_spark.recommenders.als.setting import AlsSetting, chosen_setting, latest_time, objective_of
 from ganrec_spark.recommenders.als.solver import Objective
-from ganrec_spark.recommenders.catalogue import Score
+from ganrec_spark.recommenders.catalogue import Best, Score
 from ganrec_spark.recommenders.item_item.alike import known_alike
 from ganrec_spark.recommenders.item_item.fit import LIKENESS, Fitter, half_life_of, slope_of
 from ganrec_spark.recommenders.item_item.profiles import item_axis, rating_moments
@@ -39,7 +39,7 @@ from ganrec_spark.training.checkpoints import stored_checkpoints
 
 @dataclass(frozen=True)
 class AlsModel:
-    """One fit per fill: vectors of items by index, and the score of the catalogue.
+    """One fit per fill: vectors of items by index, and what finds the best items of a vector.
 
     `latest`: the newest rating's second, the present of the run; `typical`: the mean of ratings' sizes.
     """
@@ -47,7 +47,7 @@ class AlsModel:
     setting: AlsSetting
     objective: Objective
     items: Mapping[str, NDArray[np.float32]]
-    scores: Mapping[str, Score]
+    best: Mapping[str, Best]
     latest: float
     typical: float
 

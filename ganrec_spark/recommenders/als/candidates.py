@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.recommenders.als.factors import AlsFactors, by_factors
-from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
+from ganrec_spark.recommenders.catalogue import Best, rank_by
 from ganrec_spark.run.context import Context
 
 
@@ -22,11 +22,9 @@ def candidates(
     return ranked_by(seen, vectors, by_factors(context.spark, fitted), n, fill)
 
 
-def ranked_by(
-    seen: DataFrame, vectors: DataFrame, score: Score, n: int, fill: str, run: Mapper = by_tasks
-) -> DataFrame:
-    """Return `candidates` by a score of the catalogue."""
-    ranked = rank_catalogue(seen.join(vectors, "user_idx"), score, n, run=run)
+def ranked_by(seen: DataFrame, vectors: DataFrame, best: Best, n: int, fill: str, run: Mapper = by_tasks) -> DataFrame:
+    """Return `candidates` by what finds the best items of vectors."""
+    ranked = rank_by(seen.join(vectors, "user_idx"), best, n, run=run)
     return ranked.select(F.lit(fill).alias("fill"), "user_idx", "items", "scores")
 
 

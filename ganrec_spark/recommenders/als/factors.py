@@ -1,7 +1,9 @@
 """The vectors of a fit: as tables, as arrays on every worker, and as a score of the catalogue."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +11,11 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ganrec_spark.frames.best_products import best_products
 from ganrec_spark.frames.histories import lists
-from ganrec_spark.frames.products import products
 from ganrec_spark.frames.ship import ship
-from ganrec_spark.recommenders.catalogue import Score
+from ganrec_spark.frames.top_n import Lists
+from ganrec_spark.recommenders.catalogue import Best
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,15 @@ def factors_of(rows: DataFrame) -> AlsFactors:
     return AlsFactors(users, idx, flat.astype(np.float32).reshape(len(idx), -1))
 
 
-def by_factors(spark: SparkSession, fitted: AlsFactors) -> Score:
-    """Return the score of every item for a block of users: the product of their `factors` and the item vectors."""
+def by_factors(spark: SparkSession, fitted: AlsFactors) -> Best:
+    """Return what finds a block of users' best items: the largest products of their `factors` and item vectors."""
     table, known = fitted.item_slots()
     shipped = ship(spark, table=table, known=known)
 
-    def score(block: pa.RecordBatch) -> NDArray[np.float32]:
-        scores = products(np.stack(lists(block, "factors")), shipped["table"].T)
-        scores[:, ~shipped["known"]] = -np.inf
-        return scores
+    def best(block: pa.RecordBatch, seen: Sequence[NDArray[np.integer[Any]]], n: int) -> Lists:
+        return best_products(np.stack(lists(block, "factors")), shipped["table"], shipped["known"], seen, n)
 
-    return score
+    return best
 
 
 def arrow_lists(vectors: NDArray[np.float32]) -> pa.ListArray:

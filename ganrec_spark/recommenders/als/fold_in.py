@@ -1,8 +1,10 @@
-"""One half-step of ALS: the vectors of one side's rows with the other side's vectors fixed, solved exactly.
+"""One half-step of ALS: the vectors of one side's rows with the other side's vectors fixed.
 
-Letters: I fixed vectors, D their length, B rows to solve, n ratings of a row. Folding a user in is the same step.
-What all rows share is found in double precision, rows are solved in single: half the memory to go through, and as
-exact as users need (docs/adr/0007).
+Rows are solved exactly, or go on from the vectors that they had by a few steps of conjugate gradients (Takacs,
+Pilaszy & Tikk 2011), which is enough while the other side still moves. Folding a user in is the exact step.
+
+Letters: I fixed vectors, D their length, B rows to solve, n ratings of a row. What all rows share is found in double
+precision, rows are solved in single: half the memory to go through, and as exact as users need (docs/adr/0007).
 """
 
 import os
@@ -20,8 +22,11 @@ Ints = NDArray[np.integer[Any]]
 
 # Rows are padded to one of these lengths, by their own length alone: a row's last bits do not depend on its block.
 _WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
-_CELLS = 2**21  # of a padded block: 8 MiB
+_CELLS = (
+    2**13
+)  # ratings of a padded block: fewer would stay in a core's cache, but threads would wait for Python's lock
 _PART = 2**12
+_STEPS = 3  # of conjugate gradients
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,39 @@ def _squared(vectors: Floats) -> NDArray[np.float64]:
     return np.asarray(exact.T @ exact)
 
 
+class PaddedRows:
+    """The ratings of B rows, padded to a few widths once, to be solved with many vectors of the other side."""
+
+    def __init__(self, lengths: Ints, items: Ints, ratings: NDArray[Any]) -> None:
+        """Take the rows one after the other: `items` are rows of the fixed side, `ratings` their ratings."""
+        self.n = len(lengths)
+        self._blocks = list(_padded(np.asarray(lengths, dtype=np.int64), items, ratings))
+
+    def solve(
+        self,
+        side: FixedSide,
+        regularisation: float,
+        alpha: float,
+        implicit: bool,
+        start: Floats | None = None,
+        threads: int = 1,
+    ) -> Floats:
+        """Return the vectors [B, D] of the rows; see `fold_in`. With `start` [B, D] it goes on from there."""
+        solved = np.zeros((self.n, len(side.eigenvalues)), dtype=np.float32)
+
+        def put(block: _Block) -> None:
+            went_from = None if start is None else start[block.rows]
+            solved[block.rows] = _solved(block, side, regularisation, alpha, implicit, went_from)
+
+        if threads == 1:
+            for block in self._blocks:
+                put(block)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(put, self._blocks))
+        return solved
+
+
 def fold_in(
     side: FixedSide,
     items: Sequence[Ints],
@@ -65,7 +103,7 @@ def fold_in(
     regularisation: float,
     alpha: float,
     implicit: bool,
-) -> NDArray[np.float32]:
+) -> Floats:
     """Return the vectors [B, D] of rows with the given ratings of fixed vectors.
 
     `items[b]` are rows of the fixed side and `ratings[b]` their ratings. Implicit (Hu et al. 2008, eq. 4, as MLlib):
@@ -74,38 +112,96 @@ def fold_in(
 
     MLlib solves users last, so folding a training user in gives back its fitted vector.
     """
-    size = len(side.eigenvalues)
-    # Double: a product of matrices rounds by its shape, which single precision would show.
-    solved = np.zeros((len(items), size))
     lengths = np.array([len(row) for row in items], dtype=np.int64)
-    for rows, width in _blocks(lengths, size):
-        indices = np.zeros((len(rows), width), dtype=np.int64)
-        values = np.zeros((len(rows), width), dtype=np.float32)
-        given = np.arange(width) < lengths[rows, None]
-        indices[given] = np.concatenate([items[row] for row in rows])
-        values[given] = np.concatenate([ratings[row] for row in rows])
-        positive = values > 0
-        extra = np.float32(alpha) * np.abs(values) if implicit else given.astype(np.float32)
-        target = np.where(positive, 1 + extra, np.float32(0)) if implicit else values
-        ridge = regularisation * (positive if implicit else given).sum(axis=1)
-        vectors = side.vectors[indices]
-        solve = _by_ratings if width <= size // 2 else _by_factors
-        diagonal = side.eigenvalues + np.where(ridge > 0, ridge, 1.0)[:, None]
-        solved[rows] = solve(vectors, extra, target, diagonal.astype(np.float32))
-    return np.asarray(solved @ side.rotation.T, dtype=np.float32)
+    flat = [np.concatenate([*side_of, np.empty(0, dtype=kind)]) for side_of, kind in ((items, int), (ratings, float))]
+    return PaddedRows(lengths, flat[0].astype(np.int64), flat[1]).solve(side, regularisation, alpha, implicit)
 
 
-def _blocks(lengths: NDArray[np.int64], size: int) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """Yield row numbers and the width that they are padded to; long rows come alone, as long as they are."""
-    padded = lengths.copy()
+@dataclass(frozen=True)
+class _Block:
+    """Rows of one width n: their numbers [B] and lengths [B], items [B, n] and ratings [B, n], zeros beyond."""
+
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    items: NDArray[np.int32]
+    ratings: Floats
+
+
+def _padded(lengths: NDArray[np.int64], items: Ints, ratings: NDArray[Any]) -> Iterator[_Block]:
+    """Yield rows by the width that they are padded to; long rows come alone, as long as they are."""
+    widths = lengths.copy()
     short = lengths <= _WIDTHS[-1]
-    padded[short] = _WIDTHS[np.searchsorted(_WIDTHS, lengths[short])]
-    order = np.argsort(padded, kind="stable")
-    for width in np.unique(padded):
-        rows = order[np.searchsorted(padded[order], width) : np.searchsorted(padded[order], width, side="right")]
-        step = max(1, _CELLS // int(width * size)) if width <= _WIDTHS[-1] else 1
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step], int(width)
+    widths[short] = _WIDTHS[np.searchsorted(_WIDTHS, lengths[short])]
+    starts = np.cumsum(lengths) - lengths
+    order = np.argsort(widths, kind="stable")
+    for width in np.unique(widths).tolist():
+        rows = order[np.searchsorted(widths[order], width) : np.searchsorted(widths[order], width, side="right")]
+        step = max(1, _CELLS // width) if width <= _WIDTHS[-1] else 1
+        for part in (rows[first : first + step] for first in range(0, len(rows), step)):
+            given = np.arange(width) < lengths[part, None]
+            places = (starts[part, None] + np.arange(width))[given]
+            block = _Block(
+                part, lengths[part], np.zeros(given.shape, dtype=np.int32), np.zeros(given.shape, dtype=np.float32)
+            )
+            block.items[given] = items[places]
+            block.ratings[given] = ratings[places]
+            yield block
+
+
+def _solved(
+    block: _Block, side: FixedSide, regularisation: float, alpha: float, implicit: bool, start: Floats | None
+) -> NDArray[np.float64]:
+    """Return the vectors [B, D] of a block's rows."""
+    given = np.arange(block.items.shape[1]) < block.lengths[:, None]
+    positive = block.ratings > 0
+    extra = np.float32(alpha) * np.abs(block.ratings) if implicit else given.astype(np.float32)
+    target = np.where(positive, 1 + extra, np.float32(0)) if implicit else block.ratings
+    ridge = regularisation * (positive if implicit else given).sum(axis=1)
+    vectors = np.take(side.vectors, block.items, axis=0, mode="clip")  # not to check each index: twice as fast
+    diagonal = (side.eigenvalues + np.where(ridge > 0, ridge, 1.0)[:, None]).astype(np.float32)
+    # Double: a product of matrices rounds by its shape, which single precision would show.
+    if start is not None:
+        rotated = (start.astype(np.float64) @ side.rotation).astype(np.float32)
+        found = _by_steps(vectors, extra, target, diagonal, rotated)
+    else:
+        solve = _by_ratings if block.items.shape[1] <= len(side.eigenvalues) // 2 else _by_factors
+        found = solve(vectors, extra, target, diagonal)
+    if not np.isfinite(found).all():
+        raise np.linalg.LinAlgError("ALS: a row's system has no finite solution; look for ratings not finite")
+    return np.asarray(found.astype(np.float64) @ side.rotation.T)
+
+
+def _by_steps(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats, start: Floats) -> Floats:
+    """Go on from `start` [B, D] towards the solution of (G + V' C V) x = V' t, G diagonal [B, D], V [B, n, D].
+
+    Conjugate gradients, preconditioned by the matrix's diagonal. What all rows share is diagonal, so a step costs two
+    passes over the row's vectors and nothing of D squared.
+    """
+    strength = 1 / (diagonal + _sums(extra, vectors * vectors))
+    found = start.copy()
+    residual = _sums(target - extra * _seen(vectors, found), vectors) - diagonal * found
+    direction = strength * residual
+    left = np.einsum("bd,bd->b", residual, direction)
+    for _ in range(_STEPS):
+        product = _sums(extra * _seen(vectors, direction), vectors) + diagonal * direction
+        length = np.einsum("bd,bd->b", direction, product)
+        share = np.divide(left, length, out=np.zeros_like(left), where=length > 0)[:, None]
+        found += share * direction
+        residual -= share * product
+        towards = strength * residual
+        before, left = left, np.einsum("bd,bd->b", residual, towards)
+        direction = towards + np.divide(left, before, out=np.zeros_like(left), where=before > 0)[:, None] * direction
+    return found
+
+
+def _seen(vectors: Floats, own: Floats) -> Floats:
+    """Return V x of each row [B, n]."""
+    return np.asarray(np.matmul(vectors, own[:, :, None])[:, :, 0])
+
+
+def _sums(weights: Floats, vectors: Floats) -> Floats:
+    """Return V' w of each row [B, D]."""
+    return np.asarray(np.matmul(weights[:, None, :], vectors)[:, 0])
 
 
 def _by_ratings(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats) -> Floats:
@@ -133,7 +229,4 @@ def _by_factors(vectors: Floats, extra: Floats, target: Floats, diagonal: Floats
     weighted, corner = vectors * np.sqrt(extra)[:, :, None], np.arange(diagonal.shape[1])
     system = np.matmul(weighted.transpose(0, 2, 1), weighted)
     system[:, corner, corner] += diagonal
-    solved = np.linalg.solve(system, np.matmul(target[:, None, :], vectors).transpose(0, 2, 1))[:, :, 0]
-    if not np.isfinite(solved).all():
-        raise np.linalg.LinAlgError("ALS: a row's system has no finite solution; look for ratings not finite")
-    return np.asarray(solved)
+    return np.asarray(np.linalg.solve(system, np.matmul(target[:, None, :], vectors).transpose(0, 2, 1))[:, :, 0])

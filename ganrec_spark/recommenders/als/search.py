@@ -1,7 +1,7 @@
 """The search for ALS's setting: fits that validation users judge, one key after the other, beyond the edge, too."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,9 @@ from ganrec_spark.config.models import Als
 from ganrec_spark.evaluation.choice import search, simplest
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames import dislikes, ignored
+from ganrec_spark.frames.best_products import best_products
 from ganrec_spark.frames.histories import histories
+from ganrec_spark.frames.top_n import Lists
 from ganrec_spark.recommenders.als.factors import AlsFactors
 from ganrec_spark.recommenders.als.setting import AlsSetting, latest_time, objective_of, weighted
 from ganrec_spark.recommenders.als.solver import AlsRatings
@@ -91,14 +93,16 @@ class AlsJudges:
         vectors = np.zeros((own.num_rows + 1, items.shape[1]), dtype=np.float32)
         vectors[:-1] = own["factors"].combine_chunks().flatten().to_numpy().reshape(-1, items.shape[1])
 
-        def score(block: pa.RecordBatch) -> NDArray[np.float32]:
+        def best(block: pa.RecordBatch, seen: Sequence[NDArray[np.integer[Any]]], n: int) -> Lists:
             place = block.column("place").to_numpy()
-            scores = np.asarray(vectors[place] @ items.T)
-            scores[place < 0], scores[:, ~known] = -np.inf, -np.inf
-            return scores
+            listed, values = best_products(vectors[place], items, known, seen, n)
+            nothing: tuple[NDArray[np.int32], NDArray[np.float32]] = listed[0][:0], values[0][:0]
+            pairs = zip(listed, values, place >= 0, strict=True)
+            own = [(these, theirs) if has_vector else nothing for these, theirs, has_vector in pairs]
+            return [these for these, _ in own], [theirs for _, theirs in own]
 
         placed = self._judged.append_column("place", pc.fill_null(places, -1)).combine_chunks()
-        return judged_ndcg(placed.to_batches(), score, JUDGED_K)
+        return judged_ndcg(placed.to_batches(), best, JUDGED_K)
 
 
 def idle_keys(ratings: DataFrame, disliked: DataFrame | None = None, shown: DataFrame | None = None) -> frozenset[str]:

@@ -1,16 +1,15 @@
 """ALS (implicit: Hu et al. 2008; explicit: Zhou et al. 2008), by our own solver or by MLlib: the same objective.
 
-Our solver gathers one side's vectors on the driver after each half-step; rows are solved exactly, in NumPy
-(recommenders.als.fold_in): of few ratings by the driver's threads, of many by Spark's tasks, to the same bits. MLlib
-never gathers vectors: the way for more users than a driver holds.
+Our solver gathers one side's vectors on the driver after each half-step; rows are solved in NumPy
+(recommenders.als.fold_in): of few ratings by the driver's threads, of many by Spark's tasks, to the same bits. A side's
+first vectors and the users' last are exact, those between go on from the ones before. MLlib never gathers vectors: the
+way for more users than a driver holds.
 """
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,14 +21,12 @@ from pyspark.sql import functions as F
 from threadpoolctl import threadpool_limits
 
 from ganrec_spark.errors import TrainingError
-from ganrec_spark.frames.histories import lists
 from ganrec_spark.recommenders.als.factors import AlsFactors, arrow_lists
-from ganrec_spark.recommenders.als.fold_in import FixedSide, fixed_side, fold_in
+from ganrec_spark.recommenders.als.fold_in import FixedSide, Floats, PaddedRows, fixed_side
 
 WARM_ITERATIONS = 2  # of a fit that goes on from vectors (docs/adr/0045)
 _GIB = 2**30
 _LOCAL_RATINGS = 2_000_000  # up to so many are solved on the driver: few rows do not repay starting Spark's tasks
-_RATINGS_PER_SLICE = 4_096
 # Of MLlib:
 _RATINGS_PER_BLOCK = 5_000_000
 _MIN_BLOCKS = 2
@@ -102,9 +99,7 @@ class AlsRatings:
                 self._ratings.sparkSession.sparkContext.setCheckpointDir(checkpoint_dir)
             return _fit_mllib(self._ratings, objective, self._n)
         if self._sides is None:
-            side = _OnDriver if self._n <= _LOCAL_RATINGS else _OnExecutors
-            by_user = _rows(self._ratings, "user_idx", "item_idx")
-            self._sides = side(by_user), side(_rows(self._ratings, "item_idx", "user_idx"))
+            self._sides = _on_driver(self._ratings) if self._n <= _LOCAL_RATINGS else _on_executors(self._ratings)
         return _fit_numpy(*self._sides, self._slots, objective, start)
 
     def close(self) -> None:
@@ -121,7 +116,7 @@ def fold_in_users(ratings: DataFrame, items: NDArray[np.float32], objective: Obj
     """
     kept = ratings.where("rating != 0") if objective.implicit else ratings
     kept = kept.select("user_idx", "item_idx", F.col("rating").cast("float").alias("rating"))
-    side = _OnDriver(_rows(kept, "user_idx", "item_idx"))
+    side, _ = _on_driver(kept)
     spark = ratings.sparkSession
     if not len(side.idx):
         return spark.createDataFrame([], "user_idx int, factors array<float>")
@@ -142,8 +137,8 @@ def _fit_numpy(
         items[start.item_idx[kept]] = start.items[kept]
     for iteration in range(objective.iterations if start is None else WARM_ITERATIONS):
         if iteration or start is not None:
-            user_side.solve(items, objective, users)
-        item_side.solve(users, objective, items)
+            users = user_side.solve(items, objective, users if iteration > 1 else None)
+        items = item_side.solve(users, objective, items if iteration else None)
     known = np.sort(item_side.idx)
     return AlsFactors(user_side.solved(items, objective), known, items[known], went_on=start is not None)
 
@@ -160,30 +155,30 @@ def _fixed(vectors: NDArray[np.float32], objective: Objective) -> FixedSide:
         return fixed_side(vectors, objective.implicit)
 
 
-def _solve(block: pa.RecordBatch, fixed: FixedSide, objective: Objective) -> NDArray[np.float32]:
-    others, ratings = lists(block, "others"), lists(block, "ratings")
-    return fold_in(fixed, others, ratings, objective.regularisation, objective.alpha, objective.implicit)
+_Sent: TypeAlias = tuple[FixedSide, Floats | None]  # the other side's vectors, and this side's to go on from
 
 
 class _OnDriver:
     """One side's ratings in the driver, its rows solved by as many threads as there are cores."""
 
-    def __init__(self, rows: DataFrame) -> None:
-        table = rows.toArrow().combine_chunks()
-        self.idx: NDArray[np.int32] = table.column("idx").to_numpy()
-        self._blocks = [block for batch in table.to_batches() for block in _cut(batch)]
+    def __init__(self, own: NDArray[np.int32], others: NDArray[np.int32], ratings: NDArray[np.float32]) -> None:
+        order = np.lexsort((ratings, others, own))
+        self.idx, lengths = np.unique(own, return_counts=True)
+        self._rows = PaddedRows(lengths, others[order], ratings[order])
 
-    def solve(self, fixed: NDArray[np.float32], objective: Objective, into: NDArray[np.float32]) -> None:
-        """Put the rows' vectors, the other side's `fixed`, into the table of this side, by index."""
+    def solve(self, fixed: Floats, objective: Objective, start: Floats | None) -> Floats:
+        """Return this side's vectors by index, the other side's `fixed`, exact or going on from `start`."""
+        vectors = np.zeros((int(self.idx[-1]) + 1, fixed.shape[1]), dtype=np.float32)
         side = _fixed(fixed, objective)
-        with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-            solved = pool.map(lambda block: _solve(block, side, objective), self._blocks)
-            into[self.idx] = np.concatenate(list(solved))
+        with threadpool_limits(1):
+            vectors[self.idx] = self._rows.solve(
+                side, *_penalties(objective), None if start is None else start[self.idx], os.cpu_count() or 1
+            )
+        return vectors
 
-    def solved(self, fixed: NDArray[np.float32], objective: Objective) -> pa.Table:
-        """Return the rows' vectors as (user_idx, factors)."""
-        vectors = np.zeros((int(self.idx.max()) + 1, fixed.shape[1]), dtype=np.float32)
-        self.solve(fixed, objective, vectors)
+    def solved(self, fixed: Floats, objective: Objective) -> pa.Table:
+        """Return the rows' exact vectors as (user_idx, factors)."""
+        vectors = self.solve(fixed, objective, None)
         return pa.table({"user_idx": self.idx, "factors": arrow_lists(vectors[self.idx])})
 
     def close(self) -> None:
@@ -191,25 +186,28 @@ class _OnDriver:
 
 
 class _OnExecutors:
-    """One side's ratings in Spark, its rows solved by tasks that get the other side's vectors by broadcast."""
+    """One side's ratings in Spark, its rows solved by tasks that get both sides' vectors by broadcast."""
 
     def __init__(self, rows: DataFrame) -> None:
         self._context = rows.sparkSession.sparkContext
         # An explicit number: adaptive execution would pack these few bytes, but much work, into one task.
         self._rows = rows.repartition(2 * max(self._context.defaultParallelism, 2), "idx").persist()
-        self.idx: NDArray[np.int32] = self._rows.select("idx").toArrow().column("idx").to_numpy()
+        self.idx: NDArray[np.int32] = np.sort(self._rows.select("idx").toArrow().column("idx").to_numpy())
 
-    def solve(self, fixed: NDArray[np.float32], objective: Objective, into: NDArray[np.float32]) -> None:
-        """Put the rows' vectors, the other side's `fixed`, into the table of this side, by index."""
-        broadcast = self._context.broadcast(_fixed(fixed, objective))
+    def solve(self, fixed: Floats, objective: Objective, start: Floats | None) -> Floats:
+        """Return this side's vectors by index, the other side's `fixed`, exact or going on from `start`."""
+        broadcast = self._context.broadcast((_fixed(fixed, objective), start))
         table = _half_step(self._rows, broadcast, objective).toArrow()
         broadcast.destroy()
+        vectors = np.zeros((int(self.idx[-1]) + 1, fixed.shape[1]), dtype=np.float32)
         flat = table.column("factors").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        into[table.column("idx").to_numpy()] = flat.reshape(-1, into.shape[1])
+        vectors[table.column("idx").to_numpy()] = flat.reshape(-1, vectors.shape[1])
+        return vectors
 
-    def solved(self, fixed: NDArray[np.float32], objective: Objective) -> DataFrame:
-        """Return (user_idx, factors), made anew by whoever reads it: the vectors need never be in one place."""
-        broadcast = self._context.broadcast(_fixed(fixed, objective))
+    def solved(self, fixed: Floats, objective: Objective) -> DataFrame:
+        """Return exact (user_idx, factors), made anew by whoever reads it: the vectors need never be in one place."""
+        sent: _Sent = (_fixed(fixed, objective), None)
+        broadcast = self._context.broadcast(sent)
         return _half_step(self._rows, broadcast, objective).withColumnRenamed("idx", "user_idx")
 
     def close(self) -> None:
@@ -220,25 +218,39 @@ class _OnExecutors:
 _Side: TypeAlias = _OnDriver | _OnExecutors
 
 
-def _half_step(rows: DataFrame, fixed: Broadcast[FixedSide], objective: Objective) -> DataFrame:
+def _on_driver(ratings: DataFrame) -> tuple[_OnDriver, _OnDriver]:
+    table = ratings.toArrow()
+    users, items, values = (table.column(name).to_numpy() for name in ("user_idx", "item_idx", "rating"))
+    return _OnDriver(users, items, values), _OnDriver(items, users, values)
+
+
+def _on_executors(ratings: DataFrame) -> tuple[_OnExecutors, _OnExecutors]:
+    by_user, by_item = _rows(ratings, "user_idx", "item_idx"), _rows(ratings, "item_idx", "user_idx")
+    return _OnExecutors(by_user), _OnExecutors(by_item)
+
+
+def _half_step(rows: DataFrame, broadcast: Broadcast[_Sent], objective: Objective) -> DataFrame:
     """Return (idx, factors) of every row of `_rows`."""
 
     def solve(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        side, start = broadcast.value
         with threadpool_limits(1):  # Spark runs a Python worker per core
             for batch in batches:
-                factors = arrow_lists(_solve(batch, fixed.value, objective))
+                others, ratings = batch.column("others"), batch.column("ratings")
+                rows = PaddedRows(np.diff(others.offsets.to_numpy()), *(_flat(column) for column in (others, ratings)))
+                went_from = None if start is None else start[batch.column("idx").to_numpy()]
+                factors = arrow_lists(rows.solve(side, *_penalties(objective), went_from))
                 yield pa.RecordBatch.from_arrays([batch.column("idx"), factors], names=["idx", "factors"])
 
     return rows.mapInArrow(solve, "idx int, factors array<float>")
 
 
-def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Yield slices of about as many ratings each."""
-    offsets = batch.column("others").offsets.to_numpy()
-    ends = np.unique(np.searchsorted(offsets, np.arange(offsets[0], offsets[-1], _RATINGS_PER_SLICE)[1:]))
-    for start, stop in itertools.pairwise([0, *ends.tolist(), batch.num_rows]):
-        if stop > start:
-            yield batch.slice(start, stop - start)
+def _flat(lists: pa.ListArray) -> NDArray[Any]:
+    return np.asarray(lists.flatten().to_numpy(zero_copy_only=False))
+
+
+def _penalties(objective: Objective) -> tuple[float, float, bool]:
+    return objective.regularisation, objective.alpha, objective.implicit
 
 
 def _fit_mllib(ratings: DataFrame, objective: Objective, n_ratings: int) -> AlsFactors:

@@ -18,6 +18,7 @@ from ganrec_spark.errors import TrainingError
 from ganrec_spark.evaluation.choice import foremost, highest, is_ahead, search
 from ganrec_spark.evaluation.metrics import JUDGED_K
 from ganrec_spark.frames.histories import lists, with_ages
+from ganrec_spark.recommenders.catalogue import by_score
 from ganrec_spark.recommenders.item_item.alike import Alike
 from ganrec_spark.recommenders.item_item.fit import (
     DAMPING,
@@ -278,7 +279,7 @@ class ItemItemSearch:
     def _measure(self, setting: ItemItemSetting, weights: Weights) -> NDArray[np.float64] | None:
         """Return the NDCG@10 of a setting's weights by each judge [U], and note it."""
         score = by_weights(self._item_idx, weights, half_life_of(setting))
-        values = judged_ndcg(self.judges(slope_of(setting)), score, JUDGED_K) if self.judged else None
+        values = judged_ndcg(self.judges(slope_of(setting)), by_score(score), JUDGED_K) if self.judged else None
         self._values[as_json(setting)] = values
         self.tried.append((setting, None if values is None else float(values.mean())))
         self._log(as_json(setting) + ("" if values is None else f": validation NDCG@{JUDGED_K} {values.mean():.4f}"))

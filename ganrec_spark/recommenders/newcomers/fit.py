@@ -24,7 +24,7 @@ from ganrec_spark.frames.mapped import Mapper, by_tasks
 from ganrec_spark.frames.observed import relevant_items, users_per_item
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.frames.sorted_here import sorted_here
-from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
+from ganrec_spark.recommenders.catalogue import Score, by_score, rank_catalogue
 from ganrec_spark.recommenders.judging import judged_ndcg
 from ganrec_spark.recommenders.newcomers.neighbours import Predicted, neighbours, predicted
 from ganrec_spark.seeding import stable_rng
@@ -119,14 +119,14 @@ class Rehearsal:
             rng = stable_rng(self._seed, _PURPOSE, block.column("user_idx")[0].as_py())
             return rng.random((block.num_rows, len(self._players.idx)), dtype=np.float32)
 
-        return judged_ndcg(self._judges, score, JUDGED_K)
+        return judged_ndcg(self._judges, by_score(score), JUDGED_K)
 
     def judged(self, shares: tuple[tuple[str, float], ...], shrinkage: float, tastes: Sequence[float]) -> list[Floats]:
         """Return the NDCG@10 of each judge with these shares and shrinkage, for each taste."""
         places, weights = neighbours(self._players, self._others, dict(shares), shrinkage)
         items = [self._others.idx[own] for own in places]
         found = [predicted(self._players.idx, items, weights, self._table, taste) for taste in tastes]
-        return [judged_ndcg(self._judges, partial(_scores, own, "history"), JUDGED_K) for own in found]
+        return [judged_ndcg(self._judges, by_score(partial(_scores, own, "history")), JUDGED_K) for own in found]
 
 
 def choose(columns: Sequence[str], rehearsal: Rehearsal) -> dict[Setting | None, Floats]:

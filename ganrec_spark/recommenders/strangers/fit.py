@@ -21,7 +21,7 @@ from ganrec_spark.frames.histories import histories, lists
 from ganrec_spark.frames.observed import relevant_items
 from ganrec_spark.frames.ship import ship
 from ganrec_spark.frames.sorted_here import sorted_here
-from ganrec_spark.recommenders.catalogue import Score, rank_catalogue
+from ganrec_spark.recommenders.catalogue import Score, by_score, rank_catalogue
 from ganrec_spark.recommenders.judging import judged_ndcg
 from ganrec_spark.recommenders.strangers.ridge import Effects, Sums, effects
 
@@ -91,7 +91,7 @@ def judged(
 
     def judge(shrinkage: float | None) -> NDArray[np.float64]:
         scores = [_score(model.effects(shrinkage, fold), model.items, model.slots) for fold in range(_FOLDS)]
-        found = [judged_ndcg([block], score, JUDGED_K) for block, score in zip(blocks, scores, strict=True)]
+        found = [judged_ndcg([block], by_score(score), JUDGED_K) for block, score in zip(blocks, scores, strict=True)]
         return np.concatenate(found)
 
     return {shrinkage: judge(shrinkage) for shrinkage in tried}

@@ -30,7 +30,7 @@ from ganrec_spark.training.worker import Worker
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 _CHUNK = 32
-_BLOCK = 256
+_BLOCK, _CELLS = 256, 2**25  # users, and their scores, at a time at most
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,9 @@ def validation_ndcg(worker: Worker, model: SASRec, judges: Judges, catalogue: ND
     total = 0.0
     # By length, so that blocks have little padding.
     own = np.argsort(judges.lengths, kind="stable")[worker.index :: worker.count]
-    for start in range(0, len(own), _BLOCK):
-        rows = own[start : start + _BLOCK]
+    size = max(1, min(_BLOCK, _CELLS // n_items))
+    for start in range(0, len(own), size):
+        rows = own[start : start + size]
         longest = max(int(judges.lengths[rows].max()), 1)
         items = torch.from_numpy(judges.items[rows, :longest]).to(worker.device)
         lengths = torch.from_numpy(judges.lengths[rows]).to(worker.device)

@@ -4,14 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ganrec_spark.errors import TrainingError
 from ganrec_spark.frames.histories import histories
 from ganrec_spark.lake.store import Lake
+from ganrec_spark.recommenders.als import fold_in as fold_in_module
 from ganrec_spark.recommenders.als import solver as als
-from ganrec_spark.recommenders.als.factors import AlsFactors
+from ganrec_spark.recommenders.als.factors import AlsFactors, arrow_lists
 from ganrec_spark.recommenders.als.fold_in import fixed_side, fold_in
 from ganrec_spark.recommenders.als.solver import Objective, fit_als
 
@@ -75,6 +77,33 @@ def test_both_solvers_reach_the_same_loss_and_folding_in_gives_their_user_vector
     assert worse > 1.05 * losses["numpy"]
 
 
+@pytest.mark.parametrize("implicit", [True, False])
+def test_half_steps_that_go_on_end_as_low_as_exact_ones(lake: Lake, implicit: bool) -> None:
+    rows, objective = random_rows(), Objective(8, 8, 0.1, 20.0, implicit, 5)
+    ratings = table(lake, rows)
+    found = loss(fit_als(ratings, objective, "numpy"), rows, objective)
+    # Alternating exact solutions from the same start.
+    own, others, values = (np.array(column) for column in zip(*rows, strict=True))
+    users = np.random.default_rng(5).standard_normal((own.max() + 1, 8), dtype=np.float32)
+    users /= np.linalg.norm(users, axis=1, keepdims=True)
+    items = np.zeros((others.max() + 1, 8), dtype=np.float32)
+
+    def solved(vectors: np.ndarray, whose: np.ndarray, rated: np.ndarray) -> np.ndarray:
+        masks = [whose == row for row in range(whose.max() + 1)]
+        given = [rated[mask] for mask in masks], [values[mask] for mask in masks]
+        return fold_in(fixed_side(vectors, implicit), *given, 0.1, 20.0, implicit)
+
+    for iteration in range(8):
+        users = solved(items, own, others) if iteration else users
+        items = solved(users, others, own)
+    rated = np.unique(others)
+    last = pa.table({"user_idx": np.unique(own).astype(np.int32), "factors": arrow_lists(solved(items, own, others))})
+    exact = AlsFactors(last, rated.astype(np.int32), items[rated])
+    assert found == pytest.approx(loss(exact, rows, objective), rel=0.01)
+    worse = loss(fit_als(ratings, replace(objective, iterations=2), "numpy"), rows, objective)
+    assert worse > 1.02 * found
+
+
 @SOLVERS
 def test_the_same_table_gives_the_same_vectors_to_the_last_bit(lake: Lake, solver: str) -> None:
     rows, objective = random_rows(), Objective(8, 5, 0.1, 1.0, True, 5)
@@ -96,8 +125,8 @@ def test_items_keep_their_slots_and_gaps_have_none(lake: Lake, solver: str) -> N
 
 
 def test_the_drivers_threads_and_sparks_tasks_give_the_same_bits(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    ratings, objective = table(lake, random_rows()), Objective(8, 2, 0.1, 1.0, True, 5)
-    monkeypatch.setattr(als, "_RATINGS_PER_SLICE", 20)
+    ratings, objective = table(lake, random_rows()), Objective(8, 4, 0.1, 1.0, True, 5)
+    monkeypatch.setattr(fold_in_module, "_CELLS", 20)  # tasks, in processes of their own, cut other blocks
     on_driver = fit_als(ratings, objective)
     monkeypatch.setattr(als, "_LOCAL_RATINGS", 0)
     on_executors = fit_als(ratings, objective)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ganrec_spark.recommenders.als.fold_in import fixed_side, fold_in
+from ganrec_spark.recommenders.als import fold_in as module
+from ganrec_spark.recommenders.als.fold_in import PaddedRows, fixed_side, fold_in
 
 ITEMS = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
@@ -77,3 +78,57 @@ def test_a_row_has_the_same_bits_in_every_block() -> None:
     together = fold_in(side, items, ratings, 0.1, 2.0, True)
     alone = [fold_in(side, [row], [ones], 0.1, 2.0, True)[0] for row, ones in zip(items, ratings, strict=True)]
     assert together.tobytes() == np.array(alone).tobytes()
+
+
+def test_a_row_that_goes_on_has_the_same_bits_in_every_block() -> None:
+    rng = np.random.default_rng(2)
+    side, start = fixed_side(rng.normal(size=(100, 16)), True), rng.normal(size=(7, 16)).astype(np.float32)
+    items = [rng.choice(100, size=n, replace=False) for n in (1, 3, 5, 5, 9, 30, 70)]
+    together = rows_of(items).solve(side, 0.1, 2.0, True, start)
+    alone = [rows_of([row]).solve(side, 0.1, 2.0, True, own[None])[0] for row, own in zip(items, start, strict=True)]
+    assert together.tobytes() == np.array(alone).tobytes()
+
+
+@pytest.mark.parametrize(("implicit", "alpha"), [(True, 2.0), (True, 1000.0), (False, 1.0)])
+def test_going_on_comes_nearer_from_afar_and_stays_where_it_is_exact(implicit: bool, alpha: float) -> None:
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(300, 32))
+    side, items = fixed_side(vectors, implicit), [rng.choice(300, size=n, replace=False) for n in (1, 2, 7, 40, 290)]
+    rows = rows_of(items)
+    exact = rows.solve(side, 0.2, alpha, implicit)
+    found = [exact + rng.normal(scale=0.1, size=exact.shape).astype(np.float32)]
+    for _ in range(30):
+        found.append(rows.solve(side, 0.2, alpha, implicit, found[-1]))
+
+    def above_the_least(solved: NDArray[Any]) -> NDArray[np.float64]:
+        """Return by how much each row's objective is above that of the exact vector."""
+        off = (solved - exact).astype(float)
+        own = [float(((vectors[row] @ one) ** 2).sum()) for row, one in zip(items, off, strict=True)]
+        shared = ((off @ vectors.T) ** 2).sum(axis=1) if implicit else 0.0
+        ridge = 0.2 * np.array([len(row) for row in items]) * (off**2).sum(axis=1)
+        return shared + alpha * np.array(own) + ridge
+
+    costs = np.array([above_the_least(each) for each in found])
+    assert (costs[1] < 0.25 * costs[0]).all()
+    assert costs[-1] == pytest.approx(0, abs=1e-5 * costs[0].max())
+    assert rows.solve(side, 0.2, alpha, implicit, exact) == pytest.approx(exact, abs=1e-4)
+
+
+def test_with_vectors_of_one_number_the_first_step_is_exact_by_hand() -> None:
+    # Vectors 2 and 1: Y'Y = 5. Item 0 rated 3 with alpha 1: (5 + 3 * 4 + .5) x = 4 * 2, wherever it begins.
+    side = fixed_side(np.array([[2.0], [1.0]]), True)
+    found = PaddedRows(np.array([1]), np.array([0]), np.array([3.0])).solve(
+        side, 0.5, 1.0, True, np.array([[-7.0]], dtype=np.float32)
+    )
+    assert found[0, 0] == pytest.approx(8 / 17.5)
+
+
+def test_without_a_step_a_row_stays_where_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STEPS", 0)
+    side, start = fixed_side(ITEMS, True), np.array([[5.0, -3.0]], dtype=np.float32)
+    assert rows_of([np.array([0, 2])]).solve(side, 0.5, 1.0, True, start) == pytest.approx(start, abs=1e-5)
+
+
+def rows_of(items: list[NDArray[Any]]) -> PaddedRows:
+    lengths, flat = np.array([len(row) for row in items]), np.concatenate(items)
+    return PaddedRows(lengths, flat, np.ones(len(flat)))

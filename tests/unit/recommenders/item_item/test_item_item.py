@@ -205,6 +205,7 @@ def made(
     fitter = SimpleNamespace(fit=fit, keep=lambda slope: None)
     monkeypatch.setattr(item_item_search, "Fitter", lambda *arguments: fitter)
     monkeypatch.setattr(item_item_search, "by_weights", lambda axis, weights, half_life: weights)
+    monkeypatch.setattr(item_item_search, "by_score", lambda weights: weights)
     monkeypatch.setattr(item_item_search, "judged_ndcg", ndcg)
     monkeypatch.setattr(item_item_search, "has_ages", lambda judged: timed)
     monkeypatch.setattr(item_item_search, "ratings_differ", lambda ratings: differ)
