@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganrec_spark.errors import TrainingError
 from ganrec_spark.frames.products import products
 from ganrec_spark.frames.top_n import Lists, first_n, mask_seen, top_n
 
@@ -61,6 +62,8 @@ class _Search:
         longest = float(np.sqrt(np.einsum("id,id->i", table, table).max()))
         lengths = np.sqrt(np.einsum("bd,bd->b", users, users))
         self._margin = 2 * (users.shape[1] + 2) * _ROUNDING * longest * lengths
+        if not np.isfinite(self._margin).all():
+            raise TrainingError("lists by vectors: expected finite vectors, found some that are not, or beyond 1e19")
         self._bound = np.full(len(users), -np.inf, dtype=np.float32)
         self._rows = np.empty(0, dtype=np.int64)
         self._items = np.empty(0, dtype=np.int64)

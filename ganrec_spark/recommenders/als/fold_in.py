@@ -22,9 +22,7 @@ Ints = NDArray[np.integer[Any]]
 
 # Rows are padded to one of these lengths, by their own length alone: a row's last bits do not depend on its block.
 _WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
-_CELLS = (
-    2**13
-)  # ratings of a padded block: fewer would stay in a core's cache, but threads would wait for Python's lock
+_CELLS = 2**13  # ratings of a padded block: of fewer, threads would wait for Python's lock
 _PART = 2**12
 _STEPS = 3  # of conjugate gradients
 
@@ -68,7 +66,7 @@ class PaddedRows:
 
     def __init__(self, lengths: Ints, items: Ints, ratings: NDArray[Any]) -> None:
         """Take the rows one after the other: `items` are rows of the fixed side, `ratings` their ratings."""
-        self.n = len(lengths)
+        self.n, self._last = len(lengths), int(np.max(items, initial=-1))
         self._blocks = list(_padded(np.asarray(lengths, dtype=np.int64), items, ratings))
 
     def solve(
@@ -81,6 +79,8 @@ class PaddedRows:
         threads: int = 1,
     ) -> Floats:
         """Return the vectors [B, D] of the rows; see `fold_in`. With `start` [B, D] it goes on from there."""
+        if self._last >= len(side.vectors):  # blocks are read without a look at each index
+            raise IndexError(f"ALS: expected indices below the {len(side.vectors)} fixed vectors, found {self._last}")
         solved = np.zeros((self.n, len(side.eigenvalues)), dtype=np.float32)
 
         def put(block: _Block) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ganrec_spark.errors import TrainingError
 from ganrec_spark.frames import best_products as module
 from ganrec_spark.frames.best_products import best_products
 from ganrec_spark.frames.products import products
@@ -60,6 +61,13 @@ def test_what_single_precision_loses_double_finds() -> None:
     items, values = best_products(users, table, np.ones(3, dtype=np.bool_), [np.array([], dtype=int)], 2)
     assert items[0].tolist() == [2, 0]
     assert values[0].tolist() == [1.5, 1.25]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_a_vector_that_is_not_finite_is_refused_instead_of_emptying_lists(bad: float) -> None:
+    table = np.array([[1.0, 2.0], [bad, 1.0]], dtype=np.float32)
+    with pytest.raises(TrainingError, match="expected finite vectors"), np.errstate(over="ignore"):
+        best_products(table[:1], table, np.ones(2, dtype=np.bool_), [np.array([], dtype=int)], 1)
 
 
 @pytest.mark.parametrize("n", [0, 5])

@@ -129,6 +129,11 @@ def test_without_a_step_a_row_stays_where_it_begins(monkeypatch: pytest.MonkeyPa
     assert rows_of([np.array([0, 2])]).solve(side, 0.5, 1.0, True, start) == pytest.approx(start, abs=1e-5)
 
 
+def test_an_index_without_a_vector_is_refused() -> None:
+    with pytest.raises(IndexError, match="below the 3 fixed vectors, found 3"):
+        fold_in(fixed_side(ITEMS, True), [np.array([0, 3])], [np.ones(2)], 0.5, 1.0, True)
+
+
 def rows_of(items: list[NDArray[Any]]) -> PaddedRows:
     lengths, flat = np.array([len(row) for row in items]), np.concatenate(items)
     return PaddedRows(lengths, flat, np.ones(len(flat)))
